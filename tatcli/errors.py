@@ -1,0 +1,72 @@
+"""The error tree. Every error a user can cause is a child of :class:`TatError` and carries its exit code.
+
+A message is one line: what was expected, what came, what to do, with the file's name in front.
+Exit code 1 is kept for bugs (an uncaught exception with its traceback), 130 for Ctrl-C.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "DeviceError",
+    "GeometryError",
+    "OutputError",
+    "PartialFailure",
+    "TaskMismatchError",
+    "TatError",
+    "UnitsError",
+    "UsageError",
+    "VolumeReadError",
+    "WeightsError",
+]
+
+
+class TatError(Exception):
+    """Base of every error that tat raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(TatError):
+    """The command or call is wrong: an unknown task, an option out of range."""
+
+    exit_code = 2
+
+
+class OutputError(UsageError):
+    """The output can't be written where asked: it exists, equals the input, or its folder is not writable."""
+
+
+class VolumeReadError(TatError):
+    """The input is missing, damaged, or not an image that tat restores."""
+
+    exit_code = 3
+
+
+class GeometryError(VolumeReadError):
+    """The input's grid is unusable: zero-sized axes, 5-D, slices that don't form a stack."""
+
+
+class UnitsError(VolumeReadError):
+    """The values can't be in the units that the task needs."""
+
+
+class TaskMismatchError(VolumeReadError):
+    """The input's modality contradicts the task."""
+
+
+class WeightsError(TatError):
+    """The weights are missing, damaged, unsafe to load, or of another architecture."""
+
+    exit_code = 4
+
+
+class DeviceError(TatError):
+    """The device is unknown, absent, or out of memory after every fall-back."""
+
+    exit_code = 5
+
+
+class PartialFailure(TatError):
+    """Some scans of a batch failed; the rest is complete."""
+
+    exit_code = 6

@@ -1,0 +1,83 @@
+"""Transformer blocks, static or task-adaptive, and the resampling between the U-net's levels."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tatcli.model.attention import ChannelAttention
+from tatcli.model.feedforward import GatedFeedForward
+
+__all__ = ["Downsample", "LayerNorm", "Stage", "StageKernels", "TransformerBlock", "Upsample"]
+
+Map = Float[Tensor, "batch channels rows columns"]
+
+
+class StageKernels(NamedTuple):
+    """TREN's kernels W_G for one stage, shared by all its blocks."""
+
+    attention: Float[Tensor, "batch three_dim 3 3"]
+    feedforward: Float[Tensor, "batch two_hidden 3 3"]
+
+
+class LayerNorm(nn.LayerNorm):
+    """LayerNorm over the channels of each pixel (weight, bias, eps 1e-5, biased variance)."""
+
+    def forward(self, x: Map) -> Map:
+        """(batch, channels, rows, columns) in and out; nothing is copied where memory is channels-last."""
+        normalised: Tensor = super().forward(x.permute(0, 2, 3, 1))
+        return torch.permute(normalised, (0, 3, 1, 2))
+
+
+class TransformerBlock(nn.Module):
+    """x + attention(norm1(x)), then x + ffn(norm2(x)); adaptive: the paper's WATB."""
+
+    def __init__(self, dim: int, *, heads: int, hidden: int, window: int, adaptive: bool) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm(dim)
+        self.attention = ChannelAttention(dim, heads=heads, window=window, adaptive=adaptive)
+        self.norm2 = LayerNorm(dim)
+        self.feedforward = GatedFeedForward(dim, hidden=hidden, adaptive=adaptive)
+
+    def forward(self, x: Map, kernels: StageKernels | None = None) -> Map:
+        """One block; ``kernels`` for an adaptive one."""
+        x = x + self.attention(x, self.norm1, kernels.attention if kernels else None)
+        return x + self.feedforward(x, self.norm2, kernels.feedforward if kernels else None)
+
+
+class Stage(nn.ModuleList):
+    """Blocks in a row, with one set of kernels."""
+
+    def forward(self, x: Map, kernels: StageKernels | None = None) -> Map:
+        """All blocks."""
+        for block in self:
+            x = block(x, kernels)
+        return x
+
+
+class Downsample(nn.Module):
+    """3x3 dim -> dim/2, then pixel-unshuffle by 2: half the resolution, twice the channels."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(dim, dim // 2, 3, padding=1, bias=False)
+
+    def forward(self, x: Map) -> Float[Tensor, "batch double half_rows half_columns"]:
+        """(batch, dim, rows, columns) -> (batch, 2 dim, rows/2, columns/2)."""
+        return functional.pixel_unshuffle(self.conv(x), 2)
+
+
+class Upsample(nn.Module):
+    """3x3 dim -> 2 dim, then pixel-shuffle by 2: twice the resolution, half the channels."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(dim, 2 * dim, 3, padding=1, bias=False)
+
+    def forward(self, x: Map) -> Float[Tensor, "batch half double_rows double_columns"]:
+        """(batch, dim, rows, columns) -> (batch, dim/2, 2 rows, 2 columns)."""
+        return functional.pixel_shuffle(self.conv(x), 2)

@@ -1,0 +1,111 @@
+"""The network's sizes, and the presets that the command line offers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Self
+
+from tatcli.errors import UsageError, WeightsError
+
+__all__ = ["PRESETS", "TatConfig", "find_preset"]
+
+LEVELS: Final = 4
+"""Resolutions of the U-net: 1, 1/2, 1/4 and 1/8 (the latent stage)."""
+
+
+@dataclass(frozen=True)
+class TatConfig:
+    """Every size of a TAT network; the defaults are the paper's.
+
+    Attributes:
+        width: channels C of the first stage; stage s has C * 2**s.
+        encoder_blocks: transformer blocks of encoder 1, 2, 3.
+        latent_blocks: adaptive blocks of the latent stage.
+        decoder_blocks: adaptive blocks of decoder 1, 2, 3.
+        refinement_blocks: adaptive blocks after decoder 1, which use its kernels.
+        heads: attention heads at 1, 1/2, 1/4 and 1/8 resolution.
+        expansion: hidden width of a feed-forward block over its width (rounded down).
+        tren_width: channels of TREN's first convolutions; its representation has four times as many.
+        train_patch: side of the training crops, from which the local windows follow (1.5 times it, see ``windows``).
+    """
+
+    width: int = 48
+    encoder_blocks: tuple[int, int, int] = (4, 6, 6)
+    latent_blocks: int = 8
+    decoder_blocks: tuple[int, int, int] = (4, 6, 6)
+    refinement_blocks: int = 4
+    heads: tuple[int, int, int, int] = (1, 2, 4, 8)
+    expansion: float = 2.66
+    tren_width: int = 64
+    train_patch: int = 128
+
+    def __post_init__(self) -> None:
+        for level, heads in enumerate(self.heads):
+            if heads < 1 or self.dim(level) % heads:
+                dim = self.dim(level)
+                msg = f"network config: width {dim} of level {level + 1} must be a multiple of its {heads} heads"
+                raise UsageError(msg)
+        if self.width < 2 or self.width % 2:
+            msg = f"network config: expected an even width of at least 2, got {self.width}"
+            raise UsageError(msg)
+
+    def dim(self, level: int) -> int:
+        """Channels at resolution 1 / 2**level in the encoder; decoder 1 (level 0) works at twice this."""
+        return self.width * (1 << level)
+
+    def decoder_dim(self, level: int) -> int:
+        """Channels of the adaptive blocks at this level: decoder 1 keeps 2C (no reduction after its concatenation)."""
+        return self.dim(max(level, 1))
+
+    def hidden(self, dim: int) -> int:
+        """Hidden width of a feed-forward block of this width."""
+        return int(self.expansion * dim)
+
+    def window(self, level: int) -> int:
+        """Side of the local attention windows at this level: 1.5 training crops (192, 96, 48, 24 in the paper)."""
+        return max(1, int(1.5 * self.train_patch / 2**level))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form, for a weights card."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            WeightsError: an unknown field, as of a newer version of tat.
+        """
+        try:
+            values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+            return cls(**values)
+        except TypeError as error:
+            msg = f"network config: {error}; the weights may need a newer tat"
+            raise WeightsError(msg) from error
+
+
+PRESETS: Final[dict[str, TatConfig]] = {
+    "tat-base": TatConfig(),
+    "tat-small": TatConfig(
+        width=32,
+        encoder_blocks=(1, 2, 2),
+        latent_blocks=3,
+        decoder_blocks=(1, 2, 2),
+        refinement_blocks=1,
+        expansion=2.0,
+        tren_width=16,
+    ),
+}
+"""``tat-base`` is the paper's network."""
+
+
+def find_preset(name: str) -> TatConfig:
+    """The config of this preset.
+
+    Raises:
+        UsageError: no such preset; the message lists the known ones.
+    """
+    if name not in PRESETS:
+        msg = f"unknown preset {name!r}: expected one of {', '.join(PRESETS)}"
+        raise UsageError(msg)
+    return PRESETS[name]

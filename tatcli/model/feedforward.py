@@ -1,0 +1,50 @@
+"""The gated feed-forward part of a block (Restormer's GDFN), with static or task-adaptive depthwise kernels."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tatcli.model.depthwise import DepthwiseConv, expand_and_convolve, row_strips
+
+__all__ = ["GatedFeedForward"]
+
+Map = Float[Tensor, "batch channels rows columns"]
+
+
+class GatedFeedForward(nn.Module):
+    """1x1 dim -> 2 hidden; depthwise 3x3; split in a, b; gelu(a) * b; 1x1 hidden -> dim.
+
+    Args:
+        dim: channels in and out.
+        hidden: channels of each half.
+        adaptive: take kernels from TREN.
+    """
+
+    def __init__(self, dim: int, *, hidden: int, adaptive: bool) -> None:
+        super().__init__()
+        self.expand = nn.Conv2d(dim, 2 * hidden, 1, bias=False)
+        self.depthwise = DepthwiseConv(2 * hidden, adaptive=adaptive)
+        self.project = nn.Conv2d(hidden, dim, 1, bias=False)
+        if adaptive:
+            nn.init.kaiming_normal_(self.depthwise.shared, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Map, norm: nn.Module, generated: Tensor | None = None) -> Map:
+        """feedforward(norm(x)), without the residual.
+
+        Args:
+            x: (batch, dim, rows, columns).
+            norm: the pre-norm, applied strip by strip.
+            generated: W_G, (batch, 2 hidden, 3, 3), for an adaptive block.
+        """
+        kernels = self.depthwise.kernels(generated)
+        strips = []
+        for rows in row_strips(x, self.expand.out_channels):
+            hidden = expand_and_convolve(
+                x, rows, lambda part: self.expand(norm(part)), lambda part: self.depthwise(part, kernels)
+            )
+            opened, gate = hidden.chunk(2, dim=1)
+            strips.append(self.project(functional.gelu(opened) * gate))
+        return strips[0] if len(strips) == 1 else torch.cat(strips, dim=2)

@@ -1,0 +1,113 @@
+"""The Task-Adaptive Transformer (Yang et al., MICCAI 2025, figure 1), top to bottom."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tatcli.model.blocks import Downsample, Stage, TransformerBlock, Upsample
+from tatcli.model.config import TatConfig
+from tatcli.model.tren import Tren
+
+__all__ = ["Tat"]
+
+MULTIPLE = 8
+"""Rows and columns are padded to a multiple of this: three halvings."""
+
+
+class Tat(nn.Module):
+    """Restores slices of any task; it takes no task label.
+
+    A U-net of transformer blocks: a static encoder, and a latent stage, decoder and refinement whose depthwise kernels
+    TREN generates for each sample.
+    """
+
+    def __init__(self, config: TatConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.patch_embedding = nn.Conv2d(1, width, 3, padding=1, bias=False)
+
+        self.encoder1 = self._stage(0, config.encoder_blocks[0], adaptive=False)
+        self.down1 = Downsample(config.dim(0))
+        self.encoder2 = self._stage(1, config.encoder_blocks[1], adaptive=False)
+        self.down2 = Downsample(config.dim(1))
+        self.encoder3 = self._stage(2, config.encoder_blocks[2], adaptive=False)
+        self.down3 = Downsample(config.dim(2))
+
+        self.tren = Tren(config)
+        self.latent = self._stage(3, config.latent_blocks, adaptive=True)
+
+        self.up3 = Upsample(config.dim(3))
+        self.reduce3 = nn.Conv2d(2 * config.dim(2), config.dim(2), 1, bias=False)
+        self.decoder3 = self._stage(2, config.decoder_blocks[2], adaptive=True)
+        self.up2 = Upsample(config.dim(2))
+        self.reduce2 = nn.Conv2d(2 * config.dim(1), config.dim(1), 1, bias=False)
+        self.decoder2 = self._stage(1, config.decoder_blocks[1], adaptive=True)
+        self.up1 = Upsample(config.dim(1))
+        self.decoder1 = self._stage(0, config.decoder_blocks[0], adaptive=True)
+
+        self.refinement = self._stage(0, config.refinement_blocks, adaptive=True)
+        self.fuse = nn.Sequential(
+            nn.Conv2d(5 * width, width, 3, padding=1, bias=False), nn.GELU(), nn.Conv2d(width, width, 1, bias=False)
+        )
+        self.output = nn.Conv2d(width, 1, 3, padding=1, bias=False)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _stage(self, level: int, count: int, *, adaptive: bool) -> Stage:
+        dim = self.config.decoder_dim(level) if adaptive else self.config.dim(level)
+        return Stage(
+            TransformerBlock(
+                dim,
+                heads=self.config.heads[level],
+                hidden=self.config.hidden(dim),
+                window=self.config.window(level),
+                adaptive=adaptive,
+            )
+            for _ in range(count)
+        )
+
+    def forward(self, x: Float[Tensor, "batch 1 rows columns"]) -> Float[Tensor, "batch 1 rows columns"]:
+        """Restored slices, same shape, in the network's range (about [0, 1], not clipped).
+
+        Any number of rows and columns: they are padded to a multiple of 8 by reflection, and cropped back.
+        """
+        rows, columns = x.shape[2:]
+        padded = _pad_to_multiple(x).contiguous(memory_format=torch.channels_last)
+        # bf16 has steps of 8 HU at soft tissue in CT's range, so the input itself is embedded in float32.
+        with torch.autocast(x.device.type, enabled=False):
+            embedded = self.patch_embedding(padded.to(self.patch_embedding.weight.dtype))
+        correction = self._correction(embedded)
+        return x + correction[:, :, :rows, :columns].to(x.dtype)
+
+    def _correction(self, embedded: Tensor) -> Tensor:
+        """What is added to the (padded) input, from its patch embedding."""
+        encoded1 = self.encoder1(embedded)
+        encoded2 = self.encoder2(self.down1(encoded1))
+        encoded3 = self.encoder3(self.down2(encoded2))
+        latent = self.down3(encoded3)
+
+        kernels = self.tren(latent)
+        latent = self.latent(latent, kernels.latent)
+
+        decoded3 = self.reduce3(torch.cat([self.up3(latent), encoded3], dim=1))
+        decoded3 = self.decoder3(decoded3, kernels.decoder3)
+        decoded2 = self.reduce2(torch.cat([self.up2(decoded3), encoded2], dim=1))
+        decoded2 = self.decoder2(decoded2, kernels.decoder2)
+        decoded1 = self.decoder1(torch.cat([self.up1(decoded2), encoded1], dim=1), kernels.decoder1)
+
+        refined = self.refinement(decoded1, kernels.decoder1)
+        fused = self.fuse(torch.cat([encoded1, decoded1, refined], dim=1))
+        correction: Tensor = self.output(fused)
+        return correction
+
+
+def _pad_to_multiple(x: Tensor) -> Tensor:
+    rows, columns = x.shape[2:]
+    bottom, right = -rows % MULTIPLE, -columns % MULTIPLE
+    if not (bottom or right):
+        return x
+    mode = "reflect" if bottom < rows and right < columns else "replicate"
+    return functional.pad(x, (0, right, 0, bottom), mode=mode)

@@ -1,0 +1,59 @@
+"""Checkpoints: everything that a run needs to go on as if it had never stopped.
+
+The crops and strengths of step n are drawn from (seed, n), so no generator state has to be kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tatcli.errors import UsageError, WeightsError
+from tatcli.training.config import TrainConfig
+
+__all__ = ["CHECKPOINT", "load_checkpoint", "save_checkpoint"]
+
+CHECKPOINT = "checkpoint.pt"
+
+
+def save_checkpoint(folder: Path, config: TrainConfig, state: dict[str, Any]) -> Path:
+    """Write ``checkpoint.pt`` whole or not at all."""
+    path = folder / CHECKPOINT
+    temporary = folder / f".{CHECKPOINT}.{os.getpid()}.tmp"
+    try:
+        with temporary.open("wb") as stream:
+            torch.save({"config": json.dumps(config.fixed()), **state}, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def load_checkpoint(folder: Path, config: TrainConfig) -> dict[str, Any] | None:
+    """The state of the run in this folder, None where it has none.
+
+    Raises:
+        UsageError: the run was started with other options.
+        WeightsError: the file is damaged.
+    """
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        before = json.loads(state["config"])
+    except Exception as error:
+        msg = f"{path}: expected a checkpoint of tat train, got {type(error).__name__}; choose another output folder"
+        raise WeightsError(msg) from error
+    changed = [key for key, value in config.fixed().items() if before.get(key) != value]
+    if changed:
+        told = "; ".join(f"{key} was {before.get(key)}, now {config.fixed()[key]}" for key in changed)
+        msg = f"{path}: a resumed run needs the same options ({told}); use them, or another output folder"
+        raise UsageError(msg)
+    return state

@@ -1,0 +1,85 @@
+"""Finding scans: LQ/HQ pairs by equal names, or references that are degraded on the fly.
+
+Layouts: ``ROOT/<modality or task>/<split>/{LQ,HQ}/name.ext`` or ``ROOT/<modality or task>/<split>/**/name.ext``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tatcli.errors import UsageError
+from tatcli.tasks import Task
+
+__all__ = ["ScanPair", "find_scans"]
+
+EXTENSIONS = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".npy")
+
+
+@dataclass(frozen=True)
+class ScanPair:
+    """A reference and, where the dataset has it, its low-quality partner.
+
+    Attributes:
+        name: file name without its extension.
+        reference: HQ file, or folder of a DICOM series.
+        lq: LQ partner; None: simulate it.
+    """
+
+    name: str
+    reference: Path
+    lq: Path | None = None
+
+
+def find_scans(root: Path, task: Task, split: str) -> list[ScanPair]:
+    """All scans of a task and split, sorted by path.
+
+    Raises:
+        UsageError: no folder for the task and split, no scans in it, or an HQ scan without its LQ partner.
+    """
+    folder = _split_folder(root, task, split)
+    if not (folder / "HQ").is_dir():
+        scans = [ScanPair(stem(path), path) for path in _scans_below(folder)]
+    else:
+        partners = {stem(path): path for path in _scans_below(folder / "LQ")}
+        scans = [ScanPair(stem(path), path, partners.get(stem(path))) for path in _scans_below(folder / "HQ")]
+        lonely = [pair.name for pair in scans if pair.lq is None]
+        if lonely:
+            msg = (
+                f"{folder / 'LQ'}: expected a partner of equal name for every HQ scan, none for {', '.join(lonely[:5])}"
+            )
+            raise UsageError(msg)
+    if not scans:
+        msg = f"{folder}: expected scans ({' '.join(EXTENSIONS)} or folders of DICOM files), found none"
+        raise UsageError(msg)
+    return scans
+
+
+def stem(path: Path) -> str:
+    """File name without extension; both parts of ``.nii.gz`` go."""
+    name = path.name
+    return next(
+        (name[: -len(ext)] for ext in sorted(EXTENSIONS, key=len, reverse=True) if name.lower().endswith(ext)), name
+    )
+
+
+def _split_folder(root: Path, task: Task, split: str) -> Path:
+    if not root.is_dir():
+        msg = f"{root}: expected a dataset folder, found none"
+        raise UsageError(msg)
+    names = {task.name, task.folder.lower(), *task.aliases}
+    for folder in sorted(root.iterdir()):
+        if folder.name.lower() in names and (folder / split).is_dir():
+            return folder / split
+    msg = f"{root}: expected a folder {task.folder}/{split} (or {task.name}/{split}) for {task.name}, found none"
+    raise UsageError(msg)
+
+
+def _scans_below(folder: Path) -> list[Path]:
+    """Scan files at any depth, and folders that hold DICOM files."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        is_scan = path.is_file() and path.name.lower().endswith(EXTENSIONS)
+        if is_scan or (path.is_dir() and any(child.suffix.lower() == ".dcm" for child in path.iterdir())):
+            found.append(path)
+    return found

@@ -1,0 +1,216 @@
+"""References made ready for training: memory-mapped slices, with the costly part of their degradation precomputed.
+
+A CT reference gets noise fields of unit level, scaled to a dose when drawn; a PET reference gets whole low-count slices
+at random dose reduction factors and reconstructions; k-space truncation of MRI is cheap and done when drawn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tatcli.degradation.ct_kernel import random_kernel
+from tatcli.degradation.low_count_pet import count_level, low_count_slices, random_reconstruction
+from tatcli.degradation.low_dose_ct import ct_noise_realisations
+from tatcli.degradation.low_resolution_mri import low_resolution
+from tatcli.degradation.reference_noise import estimate_noise
+from tatcli.intensity import Window
+from tatcli.tasks import Task
+from tatcli.training.config import TrainConfig
+from tatcli.training.pairs import ScanPair, find_scans
+from tatcli.volumes import read_volume, slices_along, through_plane_axis
+
+__all__ = ["Reference", "draw_strength", "prepare_references"]
+
+FORMAT: Final = 3
+"""Raised whenever prepared files change, so that old ones are not reused."""
+DEFAULT_STRENGTH_SHARE: Final = 0.3
+"""Share of samples at the published benchmark's strength; the rest is log-uniform over its range."""
+
+Crop = tuple[slice, slice]
+WHOLE: Final = (slice(None), slice(None))
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """One scan's slices, ready to draw training pairs from.
+
+    Attributes:
+        name: of the scan.
+        task: its task.
+        window: its network range.
+        hq: (slices, rows, columns) float32, physical units.
+        fields: (slices, fields, rows, columns) float16: noise of unit level (CT), low-count slices (PET), the LQ partner
+            of a fixed pair; None for MRI.
+        noise: reference noise in HU (CT), by which the fields are scaled; None where they are whole slices.
+        default_strength: True: only the task's default strength is drawn.
+    """
+
+    name: str
+    task: Task
+    window: Window
+    hq: NDArray[np.float32]
+    fields: NDArray[np.float16] | None
+    noise: float | None
+    default_strength: bool
+
+    def low_quality(self, index: int, rng: np.random.Generator, crop: Crop = WHOLE) -> NDArray[np.float32]:
+        """A degraded version of slice ``index``, or of a crop of it: (rows, columns), physical units."""
+        if self.fields is None:
+            strength = draw_strength(self.task, rng, default_only=self.default_strength)
+            return low_resolution(self.hq[index], strength)[crop]
+        field: NDArray[np.float32] = self.fields[index, rng.integers(self.fields.shape[1])][crop].astype(np.float32)
+        if self.noise is None:
+            return field
+        dose = draw_strength(self.task, rng, default_only=self.default_strength)
+        field *= np.float32(self.noise * np.sqrt(1.0 / dose - 1.0))
+        field += self.hq[index][crop]
+        return field
+
+
+def draw_strength(task: Task, rng: np.random.Generator, *, default_only: bool = False) -> float:
+    """A degradation strength for one training sample."""
+    if default_only or rng.random() < DEFAULT_STRENGTH_SHARE:
+        return task.default_strength
+    low, high = np.log(task.training_strengths)
+    return float(np.exp(rng.uniform(low, high)))
+
+
+def prepare_references(
+    task: Task, split: str, config: TrainConfig, *, on_scan: Callable[[str], None] = lambda _: None
+) -> list[Reference]:
+    """All references of a task and split, from the cache where they were prepared before.
+
+    Args:
+        task: what they are prepared for.
+        split: ``train``, or one to validate on, whose scans are only degraded at the default strength.
+        config: of the run.
+        on_scan: called with a scan's name before it is prepared.
+    """
+    cache = config.cache or config.output / "cache"
+    if split != "train":
+        config = replace(config, strengths=False)
+    references = []
+    for pair in find_scans(config.data, task, split):
+        on_scan(pair.name)
+        references.append(_cached(pair, task, config, cache / task.name))
+    return references
+
+
+def _cached(pair: ScanPair, task: Task, config: TrainConfig, cache: Path) -> Reference:
+    settings = {
+        "format": FORMAT,
+        "files": [
+            [str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in (pair.reference, pair.lq) if path
+        ],
+        "options": [config.noise_fields, config.max_slices, config.seed, config.strengths],
+    }
+    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
+    folder = cache / f"{pair.name}-{digest}"
+    if not folder.is_dir():
+        temporary = folder.with_name(f".{folder.name}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        _prepare(pair, task, config, temporary)
+        temporary.rename(folder)
+    facts = json.loads((folder / "facts.json").read_text())
+    fields = folder / "fields.npy"
+    return Reference(
+        name=pair.name,
+        task=task,
+        window=Window(*facts["window"]),
+        hq=np.load(folder / "hq.npy", mmap_mode="r"),
+        fields=np.load(fields, mmap_mode="r") if fields.exists() else None,
+        noise=facts["noise"],
+        default_strength=not config.strengths,
+    )
+
+
+def _prepare(pair: ScanPair, task: Task, config: TrainConfig, folder: Path) -> None:
+    volume = read_volume(pair.reference)
+    axis = through_plane_axis(volume.geometry)
+    spacing = [step for i, step in enumerate(volume.geometry.spacing) if i != axis]
+    pixel = (spacing[0], spacing[1])
+    frame = np.nan_to_num(next(volume.iter_frames()))
+    stack = np.ascontiguousarray(slices_along(frame, axis))
+    chosen = _evenly_spaced(len(stack), config.max_slices)
+    hq = stack[chosen]
+    noise: float | None = None
+    fields: NDArray[np.float16] | None = None
+    if pair.lq is not None:
+        low = np.nan_to_num(next(read_volume(pair.lq).iter_frames()))
+        fields = np.ascontiguousarray(slices_along(low, axis))[chosen, None].astype(np.float16)
+    elif task.modality == "CT":
+        noise = estimate_noise(stack, pixel)
+        fields = _stack(
+            _ct_fields(slice_, pixel, _seeds(config, pair, int(i)), config)
+            for i, slice_ in zip(chosen, hq, strict=True)
+        )
+    elif task.modality == "PT":
+        fields = _pet_fields(stack, chosen, pixel, task, _seeds(config, pair, -1), config)
+    window = task.intensity.window_for(frame)
+    np.save(folder / "hq.npy", hq)
+    if fields is not None:
+        np.save(folder / "fields.npy", fields)
+    (folder / "facts.json").write_text(json.dumps({"window": [window.lower, window.upper], "noise": noise}))
+
+
+def _seeds(config: TrainConfig, pair: ScanPair, index: int) -> np.random.SeedSequence:
+    return np.random.SeedSequence([config.seed, zlib.crc32(pair.name.encode()), index + 1])
+
+
+def _evenly_spaced(count: int, wanted: int) -> NDArray[np.intp]:
+    if not 0 < wanted < count:
+        return np.arange(count)
+    return np.unique(np.round(np.linspace(0, count - 1, wanted)).astype(np.intp))
+
+
+def _stack(fields: Iterable[NDArray[np.float32]]) -> NDArray[np.float16]:
+    return np.stack([field.astype(np.float16) for field in fields])
+
+
+def _ct_fields(
+    slice_: NDArray[np.float32], pixel: tuple[float, float], seeds: np.random.SeedSequence, config: TrainConfig
+) -> NDArray[np.float32]:
+    draws, noise = seeds.spawn(2)
+    rng = np.random.default_rng(draws)
+    kernels = [random_kernel(rng) for _ in range(config.noise_fields)]
+    return ct_noise_realisations(slice_, spacing_mm=pixel, kernels=kernels, seed=noise)
+
+
+def _pet_fields(
+    stack: NDArray[np.float32],
+    chosen: NDArray[np.intp],
+    pixel: tuple[float, float],
+    task: Task,
+    seeds: np.random.SeedSequence,
+    config: TrainConfig,
+) -> NDArray[np.float16]:
+    """Low-count slices: each realisation has one reconstruction, as a scanner has, and many strengths."""
+    realisations = []
+    for realisation in seeds.spawn(config.noise_fields):
+        rng = np.random.default_rng(realisation)
+        reconstruction = random_reconstruction(rng)
+        counts = count_level(stack, spacing_mm=pixel, reconstruction=reconstruction, seed=realisation.spawn(1)[0])
+        slices = [
+            low_count_slices(
+                stack[index],
+                spacing_mm=pixel,
+                drf=[draw_strength(task, rng, default_only=not config.strengths)],
+                counts=counts,
+                seed=seed,
+                reconstruction=reconstruction,
+            )[0]
+            for index, seed in zip(chosen, realisation.spawn(len(chosen)), strict=True)
+        ]
+        realisations.append(_stack(slices))
+    return np.stack(realisations, axis=1)

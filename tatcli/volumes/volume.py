@@ -1,0 +1,93 @@
+"""The one thing that flows through tat: an immutable scan with its grid, units and provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tatcli.errors import GeometryError
+from tatcli.intensity import Units
+from tatcli.volumes.geometry import Geometry
+
+__all__ = ["Provenance", "Volume"]
+
+
+@dataclass(frozen=True, eq=False)
+class Provenance:
+    """Where a volume came from and what was done to it: what a writer needs to give the same file back.
+
+    Attributes:
+        path: source file or folder; None for volumes made in memory.
+        format: ``nifti``, ``nrrd``, ``metaimage``, ``dicom``, ``npy`` or ``memory``.
+        modality: DICOM modality where the source says it (CT, PT, MR), else None.
+        header: format-specific state that only the matching reader and writer know.
+        stored: the array as stored (native dtype, same axis order as the volume's array), or None.
+        dtype: the voxel type in the file, also where ``stored`` is None; None for volumes made in memory.
+        slope, intercept: value = stored * slope + intercept.
+        steps: what was done since reading, in order.
+        warnings: what the reader found odd but could handle, one line each.
+    """
+
+    path: Path | None = None
+    format: str = "memory"
+    modality: str | None = None
+    header: Any = None
+    stored: NDArray[Any] | None = None
+    dtype: np.dtype[Any] | None = None
+    slope: float = 1.0
+    intercept: float = 0.0
+    steps: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A scan.
+
+    Attributes:
+        array: float32, read-only, (slices, rows, columns), or (frames, slices, rows, columns) for dynamic scans;
+            a 2-D image has one slice.
+        geometry: grid of one frame.
+        units: what the numbers mean.
+        provenance: source and history.
+    """
+
+    array: NDArray[np.float32]
+    geometry: Geometry
+    units: Units = Units.UNKNOWN
+    provenance: Provenance = field(default_factory=Provenance)
+
+    def __post_init__(self) -> None:
+        array = np.asarray(self.array, dtype=np.float32)
+        if array.ndim not in (3, 4) or array.shape[-3:] != self.geometry.shape:
+            msg = f"volume: expected ([frames,] slices, rows, columns) = {self.geometry.shape}, got {array.shape}"
+            raise GeometryError(msg)
+        view = array.view()
+        view.setflags(write=False)
+        object.__setattr__(self, "array", view)
+
+    @property
+    def frames(self) -> int:
+        """Number of time points or echoes; 1 for an ordinary volume."""
+        return self.array.shape[0] if self.array.ndim == 4 else 1
+
+    def iter_frames(self) -> Iterator[NDArray[np.float32]]:
+        """Each frame's (slices, rows, columns) array, a view."""
+        yield from self.array.reshape(-1, *self.geometry.shape)
+
+    def with_array(self, array: NDArray[Any], *, step: str, units: Units | None = None) -> Self:
+        """The same scan with other voxel values; ``step`` is added to its history.
+
+        Raises:
+            GeometryError: the shape differs from this volume's.
+        """
+        if array.shape != self.array.shape:
+            msg = f"volume: expected an array of {self.array.shape}, got {array.shape}"
+            raise GeometryError(msg)
+        provenance = replace(self.provenance, steps=(*self.provenance.steps, step))
+        return replace(self, array=array, units=units or self.units, provenance=provenance)

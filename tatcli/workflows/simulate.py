@@ -1,0 +1,87 @@
+"""Degrade a scan the way its task's acquisition does, and write the result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tatcli.intensity import Units
+from tatcli.tasks import find_task
+
+__all__ = ["SimulateConfig", "SimulateReport", "simulate_scan"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulateConfig:
+    """Options of ``tat simulate``.
+
+    Attributes:
+        input: a file or a DICOM folder: the reference.
+        output: where to.
+        task: a task, an alias, or ``auto``: by the modality that the file names.
+        strength: dose fraction, dose reduction factor or k-space factor; None: the task's default.
+        seed: of the noise.
+        axis: slice plane.
+        reference_noise: the reference's own noise (HU, or the coefficient of variation for PET); None: measured.
+        kernel: CT reconstruction kernel, or ``auto``.
+        series: which series of a DICOM folder.
+        units: the caller's word on the units of the values; they are then not checked.
+        overwrite: whether an existing output may be replaced.
+    """
+
+    input: Path
+    output: Path
+    task: str = "auto"
+    strength: float | None = None
+    seed: int = 0
+    axis: str = "auto"
+    reference_noise: float | None = None
+    kernel: str = "auto"
+    series: str | None = None
+    units: Units | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class SimulateReport:
+    """What was done: the simulator's own description of it, and what was odd."""
+
+    output: Path
+    task: str
+    step: str
+    warnings: tuple[str, ...]
+
+
+def simulate_scan(config: SimulateConfig) -> SimulateReport:
+    """Read, degrade, write.
+
+    Raises:
+        UsageError, OutputError: options that don't fit, an output that can't be written.
+        VolumeReadError, GeometryError, UnitsError, TaskMismatchError: the input is none for this task.
+    """
+    from tatcli.degradation import simulate
+    from tatcli.inference.guards import check_scan
+    from tatcli.volumes.reading import kind_of, read_volume
+    from tatcli.volumes.writing import check_output, write_volume
+    from tatcli.workflows.restore import task_of
+
+    asked = None if config.task == "auto" else find_task(config.task)
+    kind_of(config.input, series=config.series)
+    check_output(config.output, source=config.input, overwrite=config.overwrite)
+    volume = read_volume(config.input, series=config.series, units=config.units)
+    task = asked or task_of(volume.provenance.modality, config.input.name)
+    check_scan(volume, task, trust_values=config.units is not None)
+    if volume.units is Units.UNKNOWN:  # the task says what the values are, and they passed
+        volume = replace(volume, units=task.units)
+    degraded = simulate(
+        volume,
+        task,
+        strength=config.strength,
+        seed=config.seed,
+        axis=config.axis,
+        reference_noise=config.reference_noise,
+        kernel=config.kernel,
+    )
+    write_volume(degraded, config.output, overwrite=config.overwrite)
+    origin = degraded.provenance
+    return SimulateReport(config.output, task.name, origin.steps[-1], origin.warnings)

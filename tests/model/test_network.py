@@ -1,0 +1,217 @@
+"""What must hold for every size, batch and setting of the network."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from torch.nn import functional
+
+from tatcli.errors import UsageError, WeightsError
+from tatcli.model import PRESETS, Tat, TatConfig, find_preset, from_official, to_official
+from tatcli.model import depthwise as depthwise_module
+from tatcli.model.attention import ChannelAttention
+from tatcli.model.windows import cut_into_cells, window_starts
+
+TINY = TatConfig(
+    width=8,
+    encoder_blocks=(1, 1, 1),
+    latent_blocks=1,
+    decoder_blocks=(1, 1, 1),
+    refinement_blocks=1,
+    expansion=2.0,
+    tren_width=4,
+    train_patch=32,
+)
+
+
+def tiny(config: TatConfig = TINY, seed: int = 0) -> Tat:
+    """A random network whose task-adaptive kernels are at work."""
+    torch.manual_seed(seed)
+    network = Tat(config)
+    for name, parameter in network.named_parameters():
+        if name.endswith("gain"):
+            torch.nn.init.normal_(parameter)
+    return network.eval()
+
+
+def test_small_preset_keeps_its_promise() -> None:
+    parameters = sum(p.numel() for p in Tat(PRESETS["tat-small"]).parameters())
+    assert parameters <= 10_000_000
+    assert 2 * parameters <= 20 * 2**20
+
+
+def test_batch_gives_what_single_slices_give() -> None:
+    network = tiny()
+    batch = torch.rand(3, 1, 72, 56)
+    with torch.inference_mode():
+        together = network(batch)
+        alone = torch.cat([network(one) for one in batch.split(1)])
+    assert (together - alone).abs().max() <= 1e-4 * alone.std()
+
+
+def test_recording_gradients_changes_nothing() -> None:
+    network = tiny()
+    x = torch.rand(2, 1, 72, 56)
+    with torch.inference_mode():
+        strips = network(x)
+    assert (network(x).detach() - strips).abs().max() <= 1e-5
+
+
+def test_strips_give_what_the_whole_map_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = tiny()
+    x = torch.rand(1, 1, 96, 40)
+    with torch.inference_mode():
+        whole = network(x)
+        monkeypatch.setattr(depthwise_module, "STRIP_BYTES", 1)
+        thin = network(x)
+    assert (thin - whole).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (3, 50), (8, 8), (37, 61), (64, 9)])
+def test_any_size(rows: int, columns: int) -> None:
+    network = tiny()
+    x = torch.rand(1, 1, rows, columns)
+    with torch.inference_mode():
+        y = network(x)
+    assert y.shape == x.shape
+    assert bool(torch.isfinite(y).all())
+    assert (y - x).abs().max() > 0
+
+
+def test_padding_is_cropped_back() -> None:
+    """A padded slice gives what the explicitly reflected slice gives, cropped."""
+    network = tiny()
+    x = torch.rand(1, 1, 45, 50)
+    reflected = functional.pad(x, (0, 6, 0, 3), mode="reflect")
+    with torch.inference_mode():
+        assert torch.equal(network(x), network(reflected)[:, :, :45, :50])
+
+
+def test_zeroed_output_is_the_identity() -> None:
+    network = tiny()
+    torch.nn.init.zeros_(network.output.weight)
+    x = torch.rand(2, 1, 40, 48)
+    with torch.inference_mode():
+        assert torch.equal(network(x), x)
+
+
+def test_starts_static() -> None:
+    """With lambda = 0, TREN has no say; with lambda it has."""
+    torch.manual_seed(0)
+    network = Tat(TINY).eval()
+    x = torch.rand(1, 1, 32, 32)
+    with torch.inference_mode():
+        before = network(x)
+        torch.nn.init.normal_(network.tren.represent[0].weight)
+        assert torch.equal(network(x), before)
+        for name, parameter in network.named_parameters():
+            if name.endswith("gain"):
+                parameter.fill_(1.0)
+        assert not torch.equal(network(x), before)
+
+
+def test_no_gradient_from_tren_to_the_encoder() -> None:
+    network = tiny().train()
+    latent = torch.rand(1, 64, 4, 4, requires_grad=True)
+    network.tren.task_representation(latent).sum().backward()
+    assert latent.grad is None
+
+
+@pytest.mark.parametrize("length", [1, 47, 48, 49, 96, 100, 144, 500])
+@pytest.mark.parametrize("window", [24, 48])
+def test_windows_cover_evenly(length: int, window: int) -> None:
+    starts = window_starts(length, window)
+    size = min(window, length)
+    assert starts[0] == 0
+    assert starts[-1] == length - size
+    assert all(b - a <= size for a, b in pairwise(starts))
+    count = (length - 1) // size + 1
+    step = size if count == 1 else math.ceil((length - size) / (count - 1) - 1e-8)
+    assert starts == [min(i * step, length - size) for i in range(len(starts))]
+
+
+@pytest.mark.parametrize(("rows", "columns", "heads"), [(50, 70, 1), (30, 100, 2), (24, 24, 4), (20, 33, 2)])
+def test_cells_equal_averaged_windows(rows: int, columns: int, heads: int) -> None:
+    """The algebra (cells, Gram matrices, folded projection) against attention written as in the paper."""
+    torch.manual_seed(1)
+    dim, window = 8, 24
+    attention = ChannelAttention(dim, heads=heads, window=window, adaptive=False)
+    x = torch.randn(1, dim, rows, columns)
+    with torch.inference_mode():
+        qkv = attention.depthwise(attention.qkv(x), [attention.depthwise.shared])
+        total, covered = torch.zeros(1, dim, rows, columns), torch.zeros(rows, columns)
+        for top in window_starts(rows, window):
+            for left in window_starts(columns, window):
+                area = (..., slice(top, top + min(window, rows)), slice(left, left + min(window, columns)))
+                part = qkv[area]
+                q, k, v = (t.reshape(heads, dim // heads, -1) for t in part.chunk(3, dim=1))
+                q, k = functional.normalize(q, dim=-1), functional.normalize(k, dim=-1)
+                scores = (q @ k.transpose(-1, -2) * attention.temperature.view(-1, 1, 1)).softmax(dim=-1)
+                total[area] += (scores @ v).reshape(1, dim, *part.shape[2:])
+                covered[area[1:]] += 1
+        expected = attention.project(total / covered)
+        found = attention(x, torch.nn.Identity())
+    assert (found - expected).abs().max() <= 1e-5 * expected.std()
+
+
+def test_members_and_average_agree() -> None:
+    cells = cut_into_cells(50, 70, 24)
+    assert torch.allclose(cells.average.sum(dim=1), torch.ones(cells.count))
+    areas = torch.tensor([(b - a) * (d - c) for a, b in cells.rows for c, d in cells.columns], dtype=torch.float)
+    assert torch.equal(cells.members @ areas, torch.full((len(cells.members),), 24.0 * 24.0))
+
+
+def test_bf16_stays_close() -> None:
+    network = tiny()
+    x = torch.rand(1, 1, 64, 64)
+    with torch.inference_mode():
+        full = network(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = network(x)
+    assert half.dtype == torch.float32
+    assert (half - full).std() <= 0.05 * (full - x).std()
+
+
+def test_official_names_of_another_size_load() -> None:
+    network = tiny(
+        TatConfig(
+            width=8,
+            encoder_blocks=(1, 2, 1),
+            latent_blocks=2,
+            decoder_blocks=(2, 1, 1),
+            refinement_blocks=1,
+            tren_width=4,
+        )
+    )
+    loaded = from_official(to_official(network))
+    assert loaded.config == network.config
+    x = torch.rand(1, 1, 40, 40)
+    with torch.inference_mode():
+        assert torch.equal(loaded(x), network(x))
+
+
+def test_wrong_official_checkpoints_are_refused() -> None:
+    good = to_official(tiny())
+    missing = {key: value for key, value in good.items() if key != "output.weight"}
+    with pytest.raises(WeightsError, match=r"missing output\.weight"):
+        from_official(missing)
+    with pytest.raises(WeightsError, match=r"unexpected extra\.weight"):
+        from_official(good | {"extra.weight": torch.zeros(1)})
+    with pytest.raises(
+        WeightsError, match=r"reduce_final\.2\.weight has shape \(8, 9, 1, 1\), expected \(8, 8, 1, 1\)"
+    ):
+        from_official(good | {"reduce_final.2.weight": torch.zeros(8, 9, 1, 1)})
+    with pytest.raises(WeightsError, match="is it a TAT"):
+        from_official({"fc.weight": torch.zeros(2, 2)})
+
+
+def test_bad_configs_are_refused() -> None:
+    with pytest.raises(UsageError, match="multiple of its 3 heads"):
+        TatConfig(width=8, heads=(3, 2, 4, 8))
+    with pytest.raises(UsageError, match="even width"):
+        TatConfig(width=1, heads=(1, 1, 1, 1))
+    with pytest.raises(UsageError, match="expected one of tat-base, tat-small"):
+        find_preset("tat-huge")

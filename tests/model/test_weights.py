@@ -1,0 +1,121 @@
+"""Weights files: round trip, verification, refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tatcli.errors import OutputError, WeightsError
+from tatcli.intensity import FixedRange, Window
+from tatcli.model import Tat, TatConfig, list_weights, load_weights, save_weights
+from tatcli.model.weights import card_for_tasks, read_card
+from tatcli.tasks import TASKS
+
+CONFIG = TatConfig(
+    width=8, encoder_blocks=(1, 1, 1), latent_blocks=1, decoder_blocks=(1, 1, 1), refinement_blocks=1, tren_width=4
+)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[Path, Tat]:
+    torch.manual_seed(0)
+    network = Tat(CONFIG)
+    path = tmp_path / "mine.safetensors"
+    save_weights(network, card_for_tasks("mine", CONFIG), path)
+    return path, network
+
+
+def test_round_trip(saved: tuple[Path, Tat]) -> None:
+    path, network = saved
+    loaded, card = load_weights(path)
+    assert not loaded.training
+    assert card.config == CONFIG
+    assert card.intensity_rule("ct") == FixedRange(Window(-1024, 3072))
+    assert card.tasks.keys() == TASKS.keys()
+    for name, value in loaded.state_dict().items():
+        assert torch.equal(value, network.state_dict()[name].half().float()), name
+
+
+def test_found_by_name(saved: tuple[Path, Tat], monkeypatch: pytest.MonkeyPatch) -> None:
+    path, _ = saved
+    monkeypatch.setenv("TAT_WEIGHTS_DIR", str(path.parent))
+    assert list_weights()["mine"] == path
+    assert load_weights("mine")[1].name == "mine"
+
+
+def test_not_overwritten(saved: tuple[Path, Tat]) -> None:
+    path, network = saved
+    before = path.read_bytes()
+    with pytest.raises(OutputError, match="exists"):
+        save_weights(network, card_for_tasks("mine", CONFIG), path)
+    assert path.read_bytes() == before
+
+
+def test_one_flipped_bit_is_noticed(saved: tuple[Path, Tat]) -> None:
+    path, _ = saved
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(WeightsError, match="expected sha256"):
+        load_weights(path)
+    load_weights(path, verify=False)
+
+
+def test_truncated(saved: tuple[Path, Tat]) -> None:
+    path, _ = saved
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(WeightsError, match="expected a safetensors file"):
+        load_weights(path, verify=False)
+
+
+def test_wrong_config(saved: tuple[Path, Tat]) -> None:
+    path, _ = saved
+    card = json.loads(path.with_suffix(".json").read_text())
+    card["config"]["latent_blocks"] = 2
+    path.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(WeightsError, match=r"missing latent\.1\."):
+        load_weights(path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"name": "x"}', '{"name": "x", "config": {"depth": 3}, "tasks": {}}'])
+def test_bad_cards(saved: tuple[Path, Tat], text: str) -> None:
+    path, _ = saved
+    path.with_suffix(".json").write_text(text)
+    with pytest.raises(WeightsError):
+        read_card(path)
+
+
+def test_no_card(saved: tuple[Path, Tat]) -> None:
+    path, _ = saved
+    path.with_suffix(".json").unlink()
+    with pytest.raises(WeightsError, match=r"expected its card mine\.json"):
+        load_weights(path)
+
+
+def test_pickles_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    path.write_bytes(b"\x80\x04")
+    with pytest.raises(WeightsError, match="tat weights import"):
+        load_weights(path)
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(WeightsError, match="expected a name"):
+        load_weights("no-such-weights")
+
+
+def test_untrained_task(saved: tuple[Path, Tat]) -> None:
+    card = card_for_tasks("ct-only", CONFIG, ("ct-denoise",))
+    with pytest.raises(WeightsError, match="not for mri-sr"):
+        card.intensity_rule("mri-sr")
+
+
+def test_overflow_is_refused(tmp_path: Path) -> None:
+    network = Tat(CONFIG)
+    torch.nn.init.constant_(network.output.weight, 1e6)
+    with pytest.raises(WeightsError, match=r"output\.weight not finite"):
+        save_weights(network, card_for_tasks("x", CONFIG), tmp_path / "x.safetensors")
+    assert not list(tmp_path.iterdir())
