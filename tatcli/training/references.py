@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import zlib
 from collections.abc import Callable, Iterable
@@ -20,9 +21,10 @@ from numpy.typing import NDArray
 
 from tatcli.degradation.ct_kernel import random_kernel
 from tatcli.degradation.low_count_pet import count_level, low_count_slices, random_reconstruction
-from tatcli.degradation.low_dose_ct import ct_noise_realisations
+from tatcli.degradation.low_dose_ct import ct_noise_realisations, random_acquisition
 from tatcli.degradation.low_resolution_mri import low_resolution
 from tatcli.degradation.reference_noise import estimate_noise
+from tatcli.errors import UsageError
 from tatcli.intensity import Window
 from tatcli.tasks import Task
 from tatcli.training.config import TrainConfig
@@ -31,7 +33,7 @@ from tatcli.volumes import read_volume, slices_along, through_plane_axis
 
 __all__ = ["Reference", "draw_strength", "prepare_references"]
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Raised whenever prepared files change, so that old ones are not reused."""
 DEFAULT_STRENGTH_SHARE: Final = 0.3
 """Share of samples at the published benchmark's strength; the rest is log-uniform over its range."""
@@ -94,7 +96,10 @@ def prepare_references(
         task: what they are prepared for.
         split: ``train``, or one to validate on, whose scans are only degraded at the default strength.
         config: of the run.
-        on_scan: called with a scan's name before it is prepared.
+        on_scan: called with a scan's name before it is prepared, and with a line for each one that is left out.
+
+    Raises:
+        UsageError: no scans, or none that can serve as a reference.
     """
     cache = config.cache or config.output / "cache"
     if split != "train":
@@ -102,11 +107,19 @@ def prepare_references(
     references = []
     for pair in find_scans(config.data, task, split):
         on_scan(pair.name)
-        references.append(_cached(pair, task, config, cache / task.name))
+        reference = _cached(pair, task, config, cache / task.name)
+        if isinstance(reference, Reference):
+            references.append(reference)
+        else:
+            on_scan(f"{pair.reference}: left out: {reference}")
+    if not references:
+        msg = f"{config.data}: expected references for {task.name} with uniform tissue to measure noise in, found none"
+        raise UsageError(msg)
     return references
 
 
-def _cached(pair: ScanPair, task: Task, config: TrainConfig, cache: Path) -> Reference:
+def _cached(pair: ScanPair, task: Task, config: TrainConfig, cache: Path) -> Reference | str:
+    """The prepared reference, or why the scan can't be one."""
     settings = {
         "format": FORMAT,
         "files": [
@@ -123,6 +136,8 @@ def _cached(pair: ScanPair, task: Task, config: TrainConfig, cache: Path) -> Ref
         _prepare(pair, task, config, temporary)
         temporary.rename(folder)
     facts = json.loads((folder / "facts.json").read_text())
+    if facts["rejected"]:
+        return str(facts["rejected"])
     fields = folder / "fields.npy"
     return Reference(
         name=pair.name,
@@ -151,17 +166,28 @@ def _prepare(pair: ScanPair, task: Task, config: TrainConfig, folder: Path) -> N
         fields = np.ascontiguousarray(slices_along(low, axis))[chosen, None].astype(np.float16)
     elif task.modality == "CT":
         noise = estimate_noise(stack, pixel)
+        if math.isnan(noise):
+            return _reject(folder)
         fields = _stack(
             _ct_fields(slice_, pixel, _seeds(config, pair, int(i)), config)
             for i, slice_ in zip(chosen, hq, strict=True)
         )
     elif task.modality == "PT":
         fields = _pet_fields(stack, chosen, pixel, task, _seeds(config, pair, -1), config)
+        if fields is None:
+            return _reject(folder)
     window = task.intensity.window_for(frame)
     np.save(folder / "hq.npy", hq)
     if fields is not None:
         np.save(folder / "fields.npy", fields)
-    (folder / "facts.json").write_text(json.dumps({"window": [window.lower, window.upper], "noise": noise}))
+    facts = {"window": [window.lower, window.upper], "noise": noise, "rejected": None}
+    (folder / "facts.json").write_text(json.dumps(facts))
+    return None
+
+
+def _reject(folder: Path) -> None:
+    reason = "no uniform tissue to measure its noise in, to which strengths are relative"
+    (folder / "facts.json").write_text(json.dumps({"rejected": reason}))
 
 
 def _seeds(config: TrainConfig, pair: ScanPair, index: int) -> np.random.SeedSequence:
@@ -184,7 +210,8 @@ def _ct_fields(
     draws, noise = seeds.spawn(2)
     rng = np.random.default_rng(draws)
     kernels = [random_kernel(rng) for _ in range(config.noise_fields)]
-    return ct_noise_realisations(slice_, spacing_mm=pixel, kernels=kernels, seed=noise)
+    acquisition = random_acquisition(rng)
+    return ct_noise_realisations(slice_, spacing_mm=pixel, kernels=kernels, seed=noise, acquisition=acquisition)
 
 
 def _pet_fields(
@@ -194,13 +221,15 @@ def _pet_fields(
     task: Task,
     seeds: np.random.SeedSequence,
     config: TrainConfig,
-) -> NDArray[np.float16]:
-    """Low-count slices: each realisation has one reconstruction, as a scanner has, and many strengths."""
+) -> NDArray[np.float16] | None:
+    """Low-count slices: each realisation has one reconstruction, as a scanner has, and many strengths. None without uniform tissue."""
     realisations = []
     for realisation in seeds.spawn(config.noise_fields):
         rng = np.random.default_rng(realisation)
         reconstruction = random_reconstruction(rng)
         counts = count_level(stack, spacing_mm=pixel, reconstruction=reconstruction, seed=realisation.spawn(1)[0])
+        if math.isnan(counts):
+            return None
         slices = [
             low_count_slices(
                 stack[index],

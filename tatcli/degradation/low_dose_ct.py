@@ -1,0 +1,237 @@
+"""Low-dose CT: noise inserted in the projection domain.
+
+HU -> attenuation -> line integrals -> photon counts at the lower dose -> filtered back-projection of the added noise
+alone, which is then added to the reference. The reference keeps its sharpness, and the noise is what a scanner's is:
+correlated, streaky along dense paths, and different from place to place (Zabic et al., Med Phys 40:031102, 2013; Yu et
+al., JCAT 36:477, 2012).
+
+What is added is the noise of a scan of its own: a ray through the attenuation p detects n exp(-p) photons, and its line
+integral has the variance exp(p) / n + (s exp(p) / n)^2, where s is the detector's electronic noise. The photon count n
+is chosen so that soft tissue gains (1/d - 1) times the reference's own noise variance: the total is 1/d times it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import scipy.ndimage
+
+from tatcli.degradation.projector import parallel_beam
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tatcli.degradation.ct_kernel import KernelSpec
+    from tatcli.degradation.projector import ParallelBeam
+
+__all__ = [
+    "Acquisition",
+    "ct_noise_realisations",
+    "low_dose_slice",
+    "random_acquisition",
+    "reconstructed",
+    "soft_tissue",
+]
+
+WATER_ATTENUATION: Final = 0.0192
+"""Linear attenuation of water at about 70 keV, the effective energy of a 120 kV beam; per mm (NIST XCOM)."""
+
+LOWEST_HU: Final = -1024.0
+"""The lowest value of a reconstruction stored in 12 bits; lower ones are padding."""
+
+_LONGEST_PATH: Final = 16.0
+"""Attenuations of a ray beyond which no photon arrives, however many there are."""
+
+_FEW_PHOTONS: Final = 100.0
+"""Below so many photons a ray's noise is drawn from Poisson's distribution."""
+
+_SOFT_TISSUE: Final = (-100.0, 200.0)
+_AIR: Final = -1000.0
+_DENSEST: Final = 3072.0
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """How the scanner spreads its photons, and its detector's noise.
+
+    Attributes:
+        modulation: 0: a constant tube current; 1: as many photons through the thickest as through the thinnest view.
+            0.5 minimises the noise for a given dose (Gies et al., Med Phys 26:2235, 1999).
+        bowtie: 0: a flat beam; 1: a bow-tie filter that evens out a water cylinder of ``bowtie_diameter``.
+        bowtie_diameter: mm.
+        electronic: standard deviation of the electronic noise, in detected photons.
+        views: projections over half a turn.
+    """
+
+    modulation: float = 0.5
+    bowtie: float = 0.5
+    bowtie_diameter: float = 320.0
+    electronic: float = 5.0
+    views: int = 720
+
+
+def random_acquisition(rng: np.random.Generator) -> Acquisition:
+    """An acquisition drawn from those of clinical scanners, for training."""
+    return Acquisition(
+        modulation=float(rng.uniform(0.0, 1.0)),
+        bowtie=float(rng.uniform(0.0, 0.8)),
+        bowtie_diameter=float(rng.uniform(280.0, 400.0)),
+        electronic=float(rng.uniform(2.0, 8.0)),
+    )
+
+
+def ct_noise_realisations(
+    slice_hu: NDArray[np.floating[Any]],
+    *,
+    spacing_mm: tuple[float, float],
+    kernels: Sequence[KernelSpec],
+    seed: int | np.random.SeedSequence,
+    noise_hu: float = 20.0,
+    acquisition: Acquisition | None = None,
+) -> NDArray[np.float32]:
+    """Noise fields as a CT scan of this slice would show them, one for each kernel, independent of each other.
+
+    Scaled by sigma_ref * sqrt(1/d - 1) and added to the slice they give dose fraction d.
+
+    Args:
+        slice_hu: (rows, columns), HU.
+        spacing_mm: (row, column) pixel size.
+        kernels: the reconstruction kernel of each realisation.
+        seed: of the generator.
+        noise_hu: the level of added noise that the fields stand for: it decides how much of it is electronic.
+        acquisition: tube-current modulation, bow tie and detector; default: a modern scanner's.
+
+    Returns:
+        (len(kernels), rows, columns), standard deviation 1 (expected, averaged over the slice's soft tissue), zero in
+        padding and outside the reconstruction circle.
+    """
+    acquisition = acquisition or Acquisition()
+    rows, columns = slice_hu.shape
+    beam = parallel_beam((rows, columns), (float(spacing_mm[0]), float(spacing_mm[1])), views=acquisition.views)
+    inside = reconstructed(slice_hu)
+    if not inside.any():
+        return np.zeros((len(kernels), rows, columns), dtype=np.float32)
+    transmission = _relative_counts(slice_hu, beam, acquisition)
+    region = soft_tissue(slice_hu)
+    # expected noise variance of soft tissue = gain * (quantum / n + electronic / n^2), n the photons of a ray in air
+    variances = np.stack([1.0 / transmission, acquisition.electronic**2 / np.square(transmission)])
+    smeared = beam.back_project(variances, np.ones((1, beam.frequencies.size)))
+    quantum, electronic = (float(value) for value in smeared[:, region].mean(axis=1))
+    responses = np.stack([kernel.response(beam.frequencies) for kernel in kernels])
+    gains = np.array([_noise_gain(beam, response) for response in responses])
+    target = (noise_hu / 1000.0 * WATER_ATTENUATION) ** 2 / gains
+    inverse_count = 2.0 * target / (quantum + np.sqrt(quantum**2 + 4.0 * electronic * target))
+    generator = np.random.default_rng(seed)
+    noise = [_ray_noise(variances[0] * inverse, variances[1] * inverse**2, generator) for inverse in inverse_count]
+    fields = beam.back_project(np.stack(noise), responses)
+    fields *= np.float32(1000.0 / WATER_ATTENUATION / noise_hu)
+    fields *= inside
+    return fields
+
+
+def low_dose_slice(
+    slice_hu: NDArray[np.floating[Any]],
+    *,
+    spacing_mm: tuple[float, float],
+    dose: float,
+    noise: float,
+    kernel: KernelSpec,
+    seed: int | np.random.SeedSequence,
+) -> NDArray[np.float32]:
+    """A slice at a fraction of its dose.
+
+    Args:
+        slice_hu: (rows, columns), HU.
+        spacing_mm: (row, column) pixel size.
+        dose: fraction of the reference's dose, in (0, 1].
+        noise: standard deviation of the reference's own noise in soft tissue, HU.
+        kernel: the reconstruction kernel.
+        seed: of the generator.
+
+    Returns:
+        (rows, columns), HU; not below -1024 (nor below the reference, where that is padding).
+    """
+    reference = np.asarray(slice_hu, dtype=np.float32)
+    if dose >= 1.0:
+        return reference.copy()
+    added = noise * float(np.sqrt(1.0 / dose - 1.0))
+    field = ct_noise_realisations(reference, spacing_mm=spacing_mm, kernels=[kernel], seed=seed, noise_hu=added)[0]
+    noisy = np.maximum(reference + added * field, LOWEST_HU)
+    return np.asarray(np.where(reconstructed(reference), noisy, reference), dtype=np.float32)
+
+
+def soft_tissue(slice_hu: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    """Pixels of soft tissue, away from its borders; the whole reconstructed field where there is none."""
+    smooth = scipy.ndimage.uniform_filter(_hounsfield(slice_hu), 5)
+    tissue = (smooth > _SOFT_TISSUE[0]) & (smooth < _SOFT_TISSUE[1])
+    core = scipy.ndimage.binary_erosion(tissue, iterations=3)
+    for region in (core, tissue):
+        if region.sum() >= 100:
+            return np.asarray(region, dtype=np.bool_)
+    return reconstructed(slice_hu)
+
+
+def reconstructed(slice_hu: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    """Pixels that the scanner reconstructed: not padding (below -1024 HU), and inside the reconstruction circle.
+
+    Outside the circle, scanners write one constant of air or less. Where the corners hold it, every pixel outside the
+    inscribed ellipse with that value is taken as outside.
+    """
+    rows, columns = slice_hu.shape
+    inside = np.isfinite(slice_hu) & (slice_hu >= LOWEST_HU)
+    corners = slice_hu[[0, 0, -1, -1], [0, -1, 0, -1]]
+    if corners.min() == corners.max() and corners[0] <= _AIR:
+        y = (np.arange(rows) - (rows - 1) / 2) / (rows / 2)
+        x = (np.arange(columns) - (columns - 1) / 2) / (columns / 2)
+        inside &= (slice_hu != corners[0]) | (y[:, None] ** 2 + x**2 <= 0.98**2)
+    return np.asarray(inside, dtype=np.bool_)
+
+
+def _hounsfield(slice_hu: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Values that matter can have: padding, NaN and infinities become air, metal is cut off."""
+    finite = np.where(np.isfinite(slice_hu), slice_hu, _AIR)
+    return np.clip(finite, _AIR, _DENSEST).astype(np.float32)
+
+
+def _relative_counts(
+    slice_hu: NDArray[np.floating[Any]], beam: ParallelBeam, acquisition: Acquisition
+) -> NDArray[np.float32]:
+    """Detected photons of every ray, relative to a ray through air in the beam's centre: (views, bins)."""
+    attenuation = WATER_ATTENUATION * (1.0 + _hounsfield(slice_hu) / 1000.0)
+    path = np.clip(beam.project(attenuation), 0.0, _LONGEST_PATH)
+    thickest = path.max(axis=1)
+    current = np.exp(acquisition.modulation * (thickest - thickest.mean()))
+    offset = (np.arange(beam.bins) - beam.bins // 2) * beam.pitch
+    radius = acquisition.bowtie_diameter / 2
+    chord = 2.0 * np.sqrt(np.maximum(radius**2 - offset**2, 0.0))
+    bowtie = np.exp(-acquisition.bowtie * WATER_ATTENUATION * (2.0 * radius - chord))
+    return np.asarray(current[:, None] * bowtie * np.exp(-path), dtype=np.float32)
+
+
+def _ray_noise(
+    quantum: NDArray[np.float32], electronic: NDArray[np.float32], generator: np.random.Generator
+) -> NDArray[np.float32]:
+    """Noise of every ray's line integral, from its variances; zero mean.
+
+    Gaussian where many photons arrive. Behind the densest paths the counts are Poisson, and so few that the logarithm
+    bends their distribution; its mean (half the variance, to second order) is taken off, as scanners correct for it.
+    """
+    variance = quantum + electronic
+    noise = np.sqrt(variance) * generator.standard_normal(variance.shape, dtype=np.float32)
+    starved = variance > 1.0 / _FEW_PHOTONS
+    if starved.any():
+        photons = 1.0 / quantum[starved]
+        electrons = np.sqrt(electronic[starved]) * generator.standard_normal(photons.size)
+        relative = generator.poisson(photons) / photons + electrons
+        floor = np.minimum(0.5 / photons, 0.5)  # a reading of half a photon
+        noise[starved] = -np.log(np.maximum(relative, floor)) - 0.5 * np.minimum(variance[starved], 1.0)
+    return np.asarray(noise, dtype=np.float32)
+
+
+def _noise_gain(beam: ParallelBeam, response: NDArray[np.float64]) -> float:
+    """Image variance per back-projected ray variance (Parseval over the filter's taps)."""
+    two_sided = 2.0 * np.square(response).sum() - response[0] ** 2 - response[-1] ** 2
+    return float(np.pi / beam.views * two_sided / beam.bins)

@@ -1,0 +1,185 @@
+"""Degrade a whole volume: checks, one seed per slice, dispatch to the task's simulator, provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from tatcli.degradation.ct_kernel import KERNELS, KernelSpec, find_kernel
+from tatcli.degradation.low_count_pet import count_level, low_count_slices
+from tatcli.degradation.low_dose_ct import low_dose_slice
+from tatcli.degradation.low_resolution_mri import low_resolution
+from tatcli.degradation.reference_noise import estimate_noise, match_kernel
+from tatcli.errors import UnitsError, UsageError
+from tatcli.intensity import Units
+from tatcli.tasks import Task, find_task
+from tatcli.volumes.slices import slices_along, through_plane_axis
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tatcli.volumes.volume import Volume
+
+__all__ = ["STRENGTHS", "simulate"]
+
+STRENGTHS: Final[dict[str, tuple[float, float]]] = {
+    "ct-denoise": (0.01, 1.0),
+    "pet-synthesis": (1.0, 100.0),
+    "mri-sr": (1.0, 16.0),
+}
+"""The strengths that each task's simulator takes. Dose fraction 1 and factors of 1 add nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """One frame on its way through a simulator.
+
+    Attributes:
+        stack: (slices, rows, columns), through-plane axis first.
+        spacing_mm: (row, column) pixel size.
+        seeds: one for the frame and one per slice.
+        strength: of the degradation.
+        reference_noise, kernel: as given to :func:`simulate`.
+    """
+
+    stack: NDArray[np.float32]
+    spacing_mm: tuple[float, float]
+    seeds: list[np.random.SeedSequence]
+    strength: float
+    reference_noise: float | None
+    kernel: str | KernelSpec
+
+
+def simulate(  # noqa: PLR0913 - the options of three simulators, each with a default
+    volume: Volume,
+    task: Task | str,
+    *,
+    strength: float | None = None,
+    seed: int = 0,
+    axis: str = "auto",
+    reference_noise: float | None = None,
+    kernel: str | KernelSpec = "auto",
+) -> Volume:
+    """The low-quality scan that would have come instead of this reference.
+
+    Every slice has its own generator, from ``seed``, the frame and the slice's index: the result depends on neither the
+    order of the slices nor the number of threads.
+
+    Args:
+        volume: the reference, in the task's units (MRI: arbitrary ones); each frame of a dynamic scan by itself.
+        task: a task, its name or an alias.
+        strength: dose fraction (CT), dose reduction factor (PET) or k-space factor (MRI); default: the task's.
+        seed: of the noise.
+        axis: slice plane, as for :func:`tatcli.volumes.slices.through_plane_axis`.
+        reference_noise: the reference's own noise in uniform tissue: standard deviation in HU (CT) or coefficient of
+            variation (PET). Default: estimated.
+        kernel: CT reconstruction kernel: ``auto`` (matched to the reference's own noise spectrum), a name or a spec.
+
+    Returns:
+        A volume of the same grid and units. Its last step names strength, seed, noise level and kernel.
+
+    Raises:
+        UnitsError: the volume is not in the task's units.
+        UsageError: an option is out of range or doesn't belong to the task, or the reference's noise can't be
+            estimated.
+    """
+    task = find_task(task) if isinstance(task, str) else task
+    strength = task.default_strength if strength is None else strength
+    _check_options(task, strength, reference_noise, kernel)
+    _check_units(volume, task)
+    across = through_plane_axis(volume.geometry, axis)
+    row_step, column_step = (step for index, step in enumerate(volume.geometry.spacing) if index != across)
+    result = np.empty(volume.array.shape, dtype=np.float32)
+    notes: list[str] = []
+    for index, (frame, target) in enumerate(
+        zip(volume.iter_frames(), result.reshape(-1, *volume.geometry.shape), strict=True)
+    ):
+        stack = np.ascontiguousarray(slices_along(frame, across))
+        seeds = np.random.SeedSequence((seed, index)).spawn(len(stack) + 1)
+        request = _Frame(stack, (row_step, column_step), seeds, strength, reference_noise, kernel)
+        try:
+            degraded, note = _SIMULATORS[task.name](request)
+        except UsageError as error:
+            msg = f"{volume.provenance.path or 'volume'}: {error}"
+            raise UsageError(msg) from error
+        slices_along(target, across)[:] = degraded
+        notes += [note] if note not in notes else []
+    return volume.with_array(result, step=f"simulated {task.name}: {'; '.join(notes)}; seed {seed}")
+
+
+def _check_options(task: Task, strength: float, reference_noise: float | None, kernel: str | KernelSpec) -> None:
+    lowest, highest = STRENGTHS[task.name]
+    if not lowest <= strength <= highest:
+        msg = f"{task.name}: expected a {task.strength_name} from {lowest:g} to {highest:g}, got {strength:g}"
+        raise UsageError(msg)
+    if isinstance(kernel, str) and kernel != "auto":
+        find_kernel(kernel)
+    if task.name != "ct-denoise" and kernel != "auto":
+        msg = f"{task.name}: expected no kernel (only CT has one), got {kernel}; leave it out"
+        raise UsageError(msg)
+    if reference_noise is None:
+        return
+    if task.name == "mri-sr":
+        msg = "mri-sr: expected no reference noise (only CT and PET simulations add noise); leave it out"
+        raise UsageError(msg)
+    if not (np.isfinite(reference_noise) and reference_noise > 0):
+        msg = f"{task.name}: expected a positive reference noise, got {reference_noise:g}"
+        raise UsageError(msg)
+
+
+def _check_units(volume: Volume, task: Task) -> None:
+    """CT and PET need physical units; MR intensities are arbitrary, but never HU or activity."""
+    fitting = {task.units, Units.UNKNOWN} if task.units is Units.ARBITRARY else {task.units}
+    if volume.units not in fitting:
+        name = volume.provenance.path or "volume"
+        expected = f"expected {task.units} for {task.name}, got {volume.units}"
+        msg = f"{name}: {expected}; convert it or give its units on reading"
+        raise UnitsError(msg)
+
+
+def _low_dose(frame: _Frame) -> tuple[NDArray[np.float32], str]:
+    noise = frame.reference_noise
+    if noise is None:
+        noise = estimate_noise(frame.stack, frame.spacing_mm)
+        if not noise > 0:
+            msg = "expected homogeneous soft tissue to estimate the noise in, found none; give the reference noise (HU)"
+            raise UsageError(msg)
+    kernel = frame.kernel
+    if kernel == "auto":
+        kernel = match_kernel(frame.stack, frame.spacing_mm) or KERNELS["standard"]
+    elif isinstance(kernel, str):
+        kernel = find_kernel(kernel)
+    degraded = [
+        low_dose_slice(slice_, spacing_mm=frame.spacing_mm, dose=frame.strength, noise=noise, kernel=kernel, seed=seed)
+        for slice_, seed in zip(frame.stack, frame.seeds[1:], strict=True)
+    ]
+    return np.stack(degraded), f"dose fraction {frame.strength:g}, reference noise {noise:.1f} HU, {kernel}"
+
+
+def _low_count(frame: _Frame) -> tuple[NDArray[np.float32], str]:
+    counts = count_level(frame.stack, spacing_mm=frame.spacing_mm, variation=frame.reference_noise, seed=frame.seeds[0])
+    if not np.isfinite(counts):
+        msg = (
+            "expected tissue of a few centimetres with uptake to estimate the counts from, found none; check the units"
+        )
+        raise UsageError(msg)
+    drf = frame.strength
+    degraded = [
+        low_count_slices(slice_, spacing_mm=frame.spacing_mm, drf=[drf], counts=counts, seed=seed)[0]
+        for slice_, seed in zip(frame.stack, frame.seeds[1:], strict=True)
+    ]
+    return np.stack(degraded), f"dose reduction factor {drf:g}, reference at {counts:.3g} counts per SUV mm"
+
+
+def _low_resolution(frame: _Frame) -> tuple[NDArray[np.float32], str]:
+    return low_resolution(frame.stack, frame.strength), f"k-space factor {frame.strength:g}"
+
+
+_SIMULATORS: Final[dict[str, Callable[[_Frame], tuple[NDArray[np.float32], str]]]] = {
+    "ct-denoise": _low_dose,
+    "pet-synthesis": _low_count,
+    "mri-sr": _low_resolution,
+}

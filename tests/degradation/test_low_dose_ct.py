@@ -1,0 +1,200 @@
+"""The noise that low dose adds: its strength, spectrum, place and independence."""
+
+import numpy as np
+import pytest
+
+from tatcli.degradation.ct_kernel import KERNELS, KernelSpec, find_kernel, random_kernel
+from tatcli.degradation.low_dose_ct import (
+    Acquisition,
+    ct_noise_realisations,
+    low_dose_slice,
+    random_acquisition,
+    reconstructed,
+    soft_tissue,
+)
+from tatcli.errors import UsageError
+
+SPACING = (1.0, 1.0)
+SIZE = 256
+RADIUS = 100.0
+
+
+def distance_from(row=0.0, column=0.0):
+    y, x = np.ogrid[:SIZE, :SIZE]
+    centre = (SIZE - 1) / 2
+    return np.hypot(y - centre - row, x - centre - column)
+
+
+@pytest.fixture(scope="module")
+def water():
+    """A water cylinder in air."""
+    return np.where(distance_from() < RADIUS, 0.0, -1000.0).astype(np.float32)
+
+
+def fields(slice_hu, kernels, seed=0, **options):
+    return ct_noise_realisations(slice_hu, spacing_mm=SPACING, kernels=kernels, seed=seed, **options)
+
+
+def radial_spectrum(patches, frequencies):
+    """Noise power of square patches (n, size, size) in rings around the given frequencies, cycles/mm at 1 mm pixels."""
+    size = patches.shape[-1]
+    power = np.square(np.abs(np.fft.fft2(patches))).mean(axis=0) / size**2
+    radius = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size))
+    return np.array([power[np.abs(radius - f) < 0.02].mean() for f in frequencies])
+
+
+@pytest.mark.parametrize("dose", [0.5, 0.25, 0.1])
+def test_total_variance_is_the_references_over_the_dose(water, dose):
+    kernel = KERNELS["standard"]
+    own = 10.0 * fields(water, [kernel] * 4, seed=1)
+    inside = distance_from() < 90
+    low = np.stack(
+        [
+            low_dose_slice(water + noise, spacing_mm=SPACING, dose=dose, noise=10.0, kernel=kernel, seed=seed)
+            for seed, noise in enumerate(own)
+        ]
+    )
+    assert low[:, inside].var() / own[:, inside].var() == pytest.approx(1.0 / dose, rel=0.04)
+
+
+def test_unit_fields_have_unit_deviation_in_soft_tissue_and_no_mean(water):
+    noise = fields(water, list(KERNELS.values()))
+    region = soft_tissue(water)
+    np.testing.assert_allclose(noise[:, region].std(axis=1), 1.0, rtol=0.03)
+    np.testing.assert_allclose(noise[:, region].mean(axis=1), 0.0, atol=0.03)
+
+
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+def test_spectrum_follows_the_kernel(water, kernel):
+    noise = fields(water, [kernel] * 8, seed=2)
+    start = (SIZE - 128) // 2
+    frequencies = np.arange(0.04, 0.48, 0.04)
+    measured = radial_spectrum(noise[:, start : start + 128, start : start + 128], frequencies)
+    expected = kernel.noise_power(frequencies)
+    ratio = measured / measured.mean() / (expected / expected.mean())
+    strong = expected > 0.1 * expected.max()
+    np.testing.assert_allclose(ratio[strong], 1.0, atol=0.15)
+
+
+def test_kernels_are_ordered_and_keep_low_frequencies():
+    frequencies = np.linspace(0.0, 1.0, 501)
+    powers = [kernel.noise_power(frequencies) for kernel in KERNELS.values()]
+    peaks = [frequencies[np.argmax(power)] for power in powers]
+    halves = [frequencies[power > 0.5 * power.max()].max() for power in powers]
+    assert peaks[0] < peaks[1] < peaks[2]
+    assert halves[0] < halves[1] < halves[2]
+    assert all(power[0] > 0.2 * power.max() for power in powers)
+
+
+def test_filter_gives_its_noise_power():
+    kernel, f = KERNELS["sharp"], np.array([0.05, 0.15, 0.4])
+    relative = kernel.response(f) ** 2 / f
+    np.testing.assert_allclose(relative / relative[1], kernel.noise_power(f) / kernel.noise_power(f[1:2]))
+    assert kernel.response(np.array([0.15]))[0] == pytest.approx(0.15)
+
+
+def test_random_kernels_lie_between_smooth_and_sharp():
+    rng = np.random.default_rng(0)
+    kernels = [random_kernel(rng) for _ in range(200)]
+    cutoffs = np.array([kernel.cutoff for kernel in kernels])
+    remainders = np.array([kernel.remainder for kernel in kernels])
+    assert 0.28 <= cutoffs.min() < 0.3
+    assert 0.6 < cutoffs.max() <= 0.62
+    assert 0.14 < remainders.min() < 0.3
+    assert 1.3 < remainders.max() < 2.0
+
+
+@pytest.mark.parametrize("bad", [{"cutoff": 0.0}, {"remainder": -0.1}])
+def test_a_kernel_of_nonsense_is_refused(bad):
+    with pytest.raises(UsageError, match="positive"):
+        KernelSpec(**bad)
+
+
+def test_an_unknown_kernel_lists_the_known():
+    with pytest.raises(UsageError, match="auto, smooth, standard, sharp"):
+        find_kernel("B30f")
+
+
+def test_noise_is_correlated(water):
+    noise = fields(water, [KERNELS["smooth"]])[0]
+    centre = noise[80:176, 80:176]
+    assert np.mean(centre[:, :-1] * centre[:, 1:]) / np.mean(centre**2) > 0.3
+
+
+def test_noise_is_streaky_between_dense_rods(water):
+    """Rays through both rods lose most photons: between them the noise grows, and along them it is correlated."""
+    phantom = water.copy()
+    for column in (-60.0, 60.0):
+        phantom[distance_from(column=column) < 15] = 1500.0
+    constant = Acquisition(modulation=0.0, bowtie=0.0)
+    noise = fields(phantom, [KERNELS["standard"]] * 6, acquisition=constant)
+    between = noise[:, 120:136, 100:156]
+    above = noise[:, 60:76, 100:156]
+    assert between.std() > 1.3 * above.std()
+    along = np.mean(between[:, :, :-3] * between[:, :, 3:])
+    across = np.mean(between[:, :-3] * between[:, 3:])
+    assert along > across + 0.1 * between.var()
+
+
+def test_any_acquisition_is_calibrated(water):
+    rng = np.random.default_rng(1)
+    for _ in range(3):
+        noise = fields(water, [KERNELS["standard"]], acquisition=random_acquisition(rng))
+        assert noise[:, soft_tissue(water)].std() == pytest.approx(1.0, rel=0.05)
+
+
+def test_seeds_reproduce_and_realisations_are_independent(water):
+    pair = [KERNELS["standard"]] * 2
+    first, again, other = (fields(water, pair, seed=seed) for seed in (5, 5, 6))
+    np.testing.assert_array_equal(first, again)
+    inside = distance_from() < 90
+    assert abs(np.corrcoef(first[0][inside], first[1][inside])[0, 1]) < 0.03
+    assert abs(np.corrcoef(first[0][inside], other[0][inside])[0, 1]) < 0.03
+
+
+def test_the_mean_of_many_scans_is_the_reference_edges_included(water):
+    kernel = KERNELS["smooth"]
+    phantom = np.where(distance_from() < 40, 100.0, water).astype(np.float32)
+    scans = [
+        low_dose_slice(phantom, spacing_mm=SPACING, dose=0.25, noise=5.0, kernel=kernel, seed=seed)
+        for seed in range(30)
+    ]
+    difference = (np.mean(scans, axis=0) - phantom)[distance_from() < 90]
+    spread = np.std(scans, axis=0)[distance_from() < 90].mean() / np.sqrt(30)
+    assert np.abs(difference).max() < 5.5 * spread
+    assert difference.std() == pytest.approx(spread, rel=0.1)
+
+
+def test_padding_stays_and_air_is_not_below_the_scanners_floor(water):
+    padded = np.where(distance_from() < 126, water, -2000.0).astype(np.float32)
+    low = low_dose_slice(padded, spacing_mm=SPACING, dose=0.05, noise=30.0, kernel=KERNELS["sharp"], seed=0)
+    np.testing.assert_array_equal(low[padded == -2000], -2000)
+    assert low[padded > -2000].min() == -1024.0
+    # a circle that is padded with the floor itself
+    floor = np.where(distance_from() < 126, water, -1024.0).astype(np.float32)
+    np.testing.assert_array_equal(reconstructed(floor), distance_from() < 126)
+
+
+def test_full_dose_changes_nothing(water):
+    low = low_dose_slice(water, spacing_mm=SPACING, dose=1.0, noise=10.0, kernel=KERNELS["smooth"], seed=0)
+    np.testing.assert_array_equal(low, water)
+
+
+def test_nan_stays_and_metal_is_survived(water):
+    phantom = water.copy()
+    phantom[distance_from(row=20) < 20] = 20000.0
+    phantom[128, 128] = np.nan
+    low = low_dose_slice(phantom, spacing_mm=SPACING, dose=0.05, noise=30.0, kernel=KERNELS["standard"], seed=0)
+    np.testing.assert_array_equal(np.isnan(low), np.isnan(phantom))
+    assert np.abs(low - phantom)[distance_from() < 90][~np.isnan(low[distance_from() < 90])].max() < 20000
+
+
+def test_a_slice_of_padding_gets_no_noise():
+    padding = np.full((32, 32), -2000.0, dtype=np.float32)
+    assert not ct_noise_realisations(padding, spacing_mm=(2.0, 2.0), kernels=[KERNELS["smooth"]], seed=0).any()
+
+
+def test_a_slice_without_soft_tissue_is_noisy_too():
+    lung = np.full((64, 64), -800.0, dtype=np.float32)
+    noise = ct_noise_realisations(lung, spacing_mm=(3.0, 3.0), kernels=[KERNELS["smooth"]], seed=0)
+    assert noise.std() == pytest.approx(1.0, rel=0.15)

@@ -1,0 +1,73 @@
+"""The estimate of a CT reference's own noise."""
+
+import numpy as np
+import pytest
+
+from tatcli.degradation.ct_kernel import KERNELS
+from tatcli.degradation.low_dose_ct import ct_noise_realisations
+from tatcli.degradation.reference_noise import estimate_noise, match_kernel, noise_power_spectrum
+
+SPACING = (0.8, 0.8)
+
+
+@pytest.fixture(scope="module")
+def anatomy():
+    """A body of fat and organs of soft tissue with sharp borders, in air: (rows, columns) HU."""
+    y, x = np.mgrid[:320, :320] - 159.5
+    image = np.where(np.hypot(y / 110, x / 145) < 1, -90.0, -1000.0)
+    for row, column, radius, value in (
+        (-20, -60, 62, 55.0),
+        (30, 55, 50, 45.0),
+        (-50, 60, 30, 110.0),
+        (0, 0, 22, 700.0),
+    ):
+        image[np.hypot(y - row, x - column) < radius] = value
+    image[np.hypot(y + 10, x + 75) < 9] = 120.0  # a vessel in the liver
+    return image.astype(np.float32)
+
+
+def volume(anatomy, kernel, sigma):
+    noise = [ct_noise_realisations(anatomy, spacing_mm=SPACING, kernels=[kernel] * 5, seed=3)]
+    return anatomy + sigma * np.concatenate(noise)
+
+
+@pytest.mark.parametrize("sigma", [5.0, 20.0])
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+def test_known_noise_is_found(anatomy, kernel, sigma):
+    assert estimate_noise(volume(anatomy, kernel, sigma), SPACING) == pytest.approx(sigma, rel=0.12)
+
+
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+def test_the_matched_kernel_has_the_references_spectrum(anatomy, kernel):
+    matched = match_kernel(volume(anatomy, kernel, 10.0), SPACING)
+    frequencies = np.linspace(0.1, 0.6, 26)
+    expected, found = kernel.noise_power(frequencies), matched.noise_power(frequencies)
+    strong = expected > 0.1 * expected.max()
+    ratio = (found / found.sum())[strong] / (expected / expected.sum())[strong]
+    np.testing.assert_allclose(ratio, 1.0, atol=0.25)
+
+
+def test_the_spectrum_integrates_to_the_variance(anatomy):
+    frequency, power = noise_power_spectrum(volume(anatomy, KERNELS["smooth"], 10.0), SPACING)
+    variance = np.trapezoid(2 * np.pi * frequency * power, frequency)
+    assert variance == pytest.approx(100.0, rel=0.25)  # of the quieter patches
+
+
+def test_no_tissue_no_estimate():
+    air = np.full((3, 64, 64), -1000.0, dtype=np.float32)
+    assert np.isnan(estimate_noise(air, SPACING))
+    assert match_kernel(air, SPACING) is None
+    assert np.isnan(estimate_noise(np.zeros((2, 8, 8), dtype=np.float32), SPACING))
+    assert np.isnan(estimate_noise(np.zeros((2, 64, 64), dtype=np.float32), SPACING))  # synthetic: no noise to measure
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["train/crlm-1004_abdomen_5mm", "val/crlm-1006_abdomen_5mm"])
+def test_a_clinical_abdomen(shared, name):
+    nibabel = pytest.importorskip("nibabel")
+    image = nibabel.load(shared / f"data/ct/{name}.nii.gz")
+    stack = np.asarray(image.dataobj, dtype=np.float32).T[::4]
+    spacing = tuple(float(step) for step in image.header.get_zooms()[1::-1])
+    assert 9.0 < estimate_noise(stack, spacing) < 12.0
+    kernel = match_kernel(stack, spacing)
+    assert 0.3 < kernel.cutoff < 0.5

@@ -1,0 +1,141 @@
+"""Whole volumes: dispatch, checks, seeds, provenance."""
+
+import numpy as np
+import pytest
+
+from tatcli.degradation import simulate
+from tatcli.degradation.low_resolution_mri import low_resolution
+from tatcli.errors import UnitsError, UsageError
+from tatcli.intensity import Units
+from tatcli.volumes.geometry import Geometry
+from tatcli.volumes.volume import Volume
+
+SHAPE = (3, 72, 80)
+
+
+def volume(array, units, spacing=(5.0, 3.0, 3.0)):
+    affine = np.diag([spacing[2], spacing[1], spacing[0], 1.0])
+    return Volume(np.asarray(array, dtype=np.float32), Geometry(affine, array.shape[-3:]), units)
+
+
+@pytest.fixture(scope="module")
+def body():
+    y, x = np.mgrid[:72, :80]
+    return np.broadcast_to(np.hypot(y - 36, x - 40) < 30, SHAPE)
+
+
+@pytest.fixture(scope="module")
+def ct(body):
+    noise = np.random.default_rng(0).normal(0, 10, SHAPE)
+    return volume(np.where(body, 40.0 + noise, -1000.0), Units.HU)
+
+
+@pytest.fixture(scope="module")
+def pet(body):
+    return volume(np.where(body, 1.0 + np.random.default_rng(0).normal(0, 0.1, SHAPE), 0.0), Units.SUVBW)
+
+
+def test_ct_gets_the_noise_of_its_dose(ct, body):
+    low = simulate(ct, "ct", strength=0.25, seed=4, reference_noise=10.0, kernel="standard")
+    inner = np.hypot(*(np.mgrid[:72, :80] - np.array([36, 40])[:, None, None])) < 25
+    added = (low.array - ct.array)[:, inner]
+    assert added.std() == pytest.approx(np.sqrt(3) * 10.0, rel=0.08)
+    step = low.provenance.steps[-1]
+    assert step.startswith(
+        "simulated ct-denoise: dose fraction 0.25, reference noise 10.0 HU, standard kernel (cutoff 0.43"
+    )
+    assert step.endswith("seed 4")
+    assert low.units is Units.HU
+    assert low.geometry is ct.geometry
+
+
+def test_the_references_noise_is_estimated(ct):
+    assert "reference noise 9." in simulate(ct, "ct", strength=0.5).provenance.steps[-1]
+
+
+def test_pet_keeps_its_mean_and_stays_positive(pet, body):
+    low = simulate(pet, "pet", strength=4.0, reference_noise=0.1)
+    assert low.array[body].mean() == pytest.approx(pet.array[body].mean(), rel=0.02)
+    assert low.array.min() >= 0
+    inner = np.hypot(*(np.mgrid[:72, :80] - np.array([36, 40])[:, None, None])) < 22
+    assert (low.array - pet.array)[:, inner].std() == pytest.approx(np.sqrt(3) * 0.1, rel=0.25)
+
+
+def test_mri_is_truncated_in_the_slice_plane():
+    array = np.random.default_rng(1).uniform(0, 100, (16, 6, 20)).astype(np.float32)
+    scan = volume(array, Units.ARBITRARY, spacing=(1.0, 4.0, 1.0))
+    low = simulate(scan, "mri", strength=2.0)
+    expected = low_resolution(np.moveaxis(array, 1, 0), 2.0)
+    np.testing.assert_array_equal(low.array, np.moveaxis(expected, 0, 1))
+
+
+def test_every_frame_is_simulated_with_its_own_noise(ct):
+    dynamic = volume(np.stack([ct.array, ct.array]), Units.HU)
+    low = simulate(dynamic, "ct", strength=0.25, reference_noise=10.0, kernel="smooth")
+    noise = low.array - dynamic.array
+    assert low.array.shape == (2, *SHAPE)
+    assert np.abs(noise[0] - noise[1]).max() > 10
+    once = simulate(ct, "ct", strength=0.25, reference_noise=10.0, kernel="smooth")
+    np.testing.assert_array_equal(low.array[0], once.array)
+
+
+def test_seeds_reproduce_and_slices_differ(ct):
+    first, again, other = (
+        simulate(ct, "ct", seed=seed, reference_noise=10.0, kernel="smooth").array for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 10
+    noise = first - ct.array
+    assert abs(np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1]) < 0.05
+
+
+def test_a_slice_does_not_depend_on_its_neighbours(ct):
+    """The noise of slice 0 is the same however many slices follow: nothing depends on order or threads."""
+    part = volume(ct.array[:2], Units.HU)
+    options = {"reference_noise": 10.0, "kernel": "smooth", "axis": "axial"}
+    np.testing.assert_array_equal(simulate(ct, "ct", **options).array[:2], simulate(part, "ct", **options).array)
+
+
+@pytest.mark.parametrize(
+    ("task", "strength", "message"),
+    [
+        ("ct", 0.0, "dose fraction from 0.01 to 1, got 0"),
+        ("ct", float("nan"), "dose fraction from 0.01 to 1, got nan"),
+        ("pet", 0.5, "dose reduction factor from 1 to 100, got 0.5"),
+        ("mri", 17.0, "k-space factor from 1 to 16, got 17"),
+    ],
+)
+def test_strength_out_of_range(ct, task, strength, message):
+    with pytest.raises(UsageError, match=message):
+        simulate(ct, task, strength=strength)
+
+
+@pytest.mark.parametrize(
+    ("task", "units"), [("ct", Units.UNKNOWN), ("pet", Units.BQML), ("pet", Units.UNKNOWN), ("mri", Units.HU)]
+)
+def test_wrong_units(ct, task, units):
+    with pytest.raises(UnitsError, match=f"got {units}"):
+        simulate(volume(ct.array, units), task)
+
+
+def test_mri_takes_unknown_units():
+    scan = volume(np.ones((1, 8, 8)), Units.UNKNOWN)
+    np.testing.assert_allclose(simulate(scan, "mri").array, 1.0, rtol=1e-6)
+
+
+def test_options_of_other_tasks_are_refused(pet):
+    with pytest.raises(UsageError, match="only CT has one"):
+        simulate(pet, "pet", kernel="sharp")
+    with pytest.raises(UsageError, match="no reference noise"):
+        simulate(volume(np.ones((1, 8, 8)), Units.ARBITRARY), "mri", reference_noise=1.0)
+    with pytest.raises(UsageError, match="positive reference noise"):
+        simulate(pet, "pet", reference_noise=-1.0)
+    with pytest.raises(UsageError, match="unknown CT kernel"):
+        simulate(pet, "ct", kernel="B30f")
+
+
+@pytest.mark.parametrize(("task", "units"), [("ct", Units.HU), ("pet", Units.SUVBW)])
+def test_a_reference_without_tissue_needs_its_noise(task, units):
+    scan = volume(np.zeros((2, 40, 40)) - (1000 if task == "ct" else 0), units)
+    with pytest.raises(UsageError, match=r"volume: expected .* found none"):
+        simulate(scan, task)

@@ -1,0 +1,112 @@
+"""References and batches: strengths, ranges, masks, and that everything follows from (seed, step)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from tatcli.tasks import TASKS
+from tatcli.training.config import TrainConfig
+from tatcli.training.references import Reference, draw_strength, prepare_references
+from tatcli.training.sampler import Sampler
+
+Make = Callable[..., TrainConfig]
+
+
+def all_references(config: TrainConfig) -> dict[str, list[Reference]]:
+    return {task: prepare_references(TASKS[task], "train", config) for task in config.tasks}
+
+
+def test_every_task_has_its_share(make_config: Make) -> None:
+    config = make_config(batch=(3,))
+    batch = Sampler(all_references(config), config).batch(0)
+    assert sorted(batch.tasks) == sorted(3 * list(TASKS))
+    assert list(batch.tasks) != sorted(batch.tasks)
+    assert batch.lq.shape == batch.hq.shape == batch.mask.shape == (9, 1, 32, 32)
+    assert float(batch.hq.min()) >= 0
+    assert float(batch.lq.max()) <= 1.5
+
+
+def test_same_step_same_batch_whatever_came_before(make_config: Make) -> None:
+    config = make_config()
+    references = all_references(config)
+    first, second = Sampler(references, config), Sampler(references, config)
+    second.batch(0)
+    for a, b in zip(first.batches(3, 6), second.batches(3, 6), strict=True):
+        assert torch.equal(a.lq, b.lq)
+        assert torch.equal(a.hq, b.hq)
+        assert a.scans == b.scans
+    assert not torch.equal(first.batch(3).lq, first.batch(4).lq)
+
+
+def test_padding_is_masked(make_config: Make) -> None:
+    """PET scans are 28 x 30 pixels here, the crop 32."""
+    config = make_config(tasks=("pet",), batch=(4,))
+    batch = Sampler(all_references(config), config).batch(0)
+    assert batch.mask.flatten(1).sum(dim=1).tolist() == [28 * 30] * 4
+    assert bool((batch.hq[batch.mask == 0] == 0).all())
+    assert bool((batch.lq[batch.mask == 0] == 0).all())
+
+
+def test_turned_alike(make_config: Make) -> None:
+    """LQ and HQ of a crop are flipped and turned together: MRI's LQ is a smoothed HQ, so they correlate."""
+    config = make_config(tasks=("mri",), batch=(4,))
+    sampler = Sampler(all_references(config), config)
+    for step in range(4):
+        batch = sampler.batch(step)
+        for lq, hq in zip(batch.lq, batch.hq, strict=True):
+            assert np.corrcoef(lq.flatten(), hq.flatten())[0, 1] > 0.9
+
+
+def test_ct_noise_follows_the_dose(make_config: Make) -> None:
+    config = make_config(tasks=("ct",), strengths=False)
+    reference = all_references(config)["ct-denoise"][0]
+    assert reference.noise is not None
+    added = np.stack([reference.low_quality(1, np.random.default_rng(i)) - reference.hq[1] for i in range(8)])
+    tissue = (reference.hq[1] > -100) & (reference.hq[1] < 200)
+    expected = reference.noise * np.sqrt(1 / 0.25 - 1)
+    assert np.sqrt(np.square(added[:, tissue]).mean()) == pytest.approx(expected, rel=0.25)
+    assert abs(added[:, tissue].mean()) < 0.2 * expected
+
+
+def test_crop_is_part_of_the_slice(make_config: Make) -> None:
+    for task, scans in all_references(make_config()).items():
+        crop = (slice(4, 20), slice(8, 24))
+        whole = scans[0].low_quality(0, np.random.default_rng(5))
+        part = scans[0].low_quality(0, np.random.default_rng(5), crop)
+        np.testing.assert_array_equal(part, whole[crop], err_msg=task)
+
+
+def test_strengths_cover_the_range() -> None:
+    task = TASKS["pet-synthesis"]
+    rng = np.random.default_rng(0)
+    drawn = np.array([draw_strength(task, rng) for _ in range(2000)])
+    assert drawn.min() >= 4
+    assert drawn.max() <= 40
+    assert (drawn == 12).mean() == pytest.approx(0.3, abs=0.04)
+    others = drawn[drawn != 12]
+    assert np.median(others) == pytest.approx(np.sqrt(4 * 40), rel=0.1)
+    assert draw_strength(task, rng, default_only=True) == 12
+
+
+def test_prepared_once(make_config: Make) -> None:
+    config = make_config(tasks=("ct",))
+    prepare_references(TASKS["ct-denoise"], "train", config)
+    assert config.cache is not None
+    times = {path: path.stat().st_mtime_ns for path in config.cache.rglob("*")}
+    again = prepare_references(TASKS["ct-denoise"], "train", config)
+    assert {path: path.stat().st_mtime_ns for path in config.cache.rglob("*")} == times
+    assert [scan.name for scan in again] == ["ct0", "ct1"]
+
+
+def test_validation_takes_the_default_strength_only(make_config: Make) -> None:
+    for reference in prepare_references(TASKS["ct-denoise"], "val", make_config()):
+        assert reference.default_strength
+
+
+def test_max_slices(make_config: Make) -> None:
+    config = make_config(tasks=("mri",), max_slices=2)
+    assert [len(scan.hq) for scan in all_references(config)["mri-sr"]] == [2, 2]
