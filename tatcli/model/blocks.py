@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
@@ -30,7 +29,8 @@ class LayerNorm(nn.LayerNorm):
     def forward(self, x: Map) -> Map:
         """(batch, channels, rows, columns) in and out; nothing is copied where memory is channels-last."""
         normalised: Tensor = super().forward(x.permute(0, 2, 3, 1))
-        return torch.permute(normalised, (0, 3, 1, 2))
+        back: Tensor = normalised.permute(0, 3, 1, 2)
+        return back
 
 
 class TransformerBlock(nn.Module):

@@ -62,12 +62,20 @@ class LossBalancer(nn.Module):
         sigma: Tensor = self.fc_out(hidden).squeeze(1)
         return sigma
 
-    def forward(self, restored: Batch, hq: Batch, lq: Batch, mask: Batch | None = None) -> BalancedLoss:
-        """The balanced loss of a batch (in float32)."""
+    def forward(
+        self,
+        restored: Batch,
+        hq: Batch,
+        lq: Batch,
+        mask: Batch | None = None,
+        weights: Float[Tensor, " batch"] | None = None,
+    ) -> BalancedLoss:
+        """The balanced loss of a batch (in float32); ``weights`` multiply the samples' terms."""
         features, l1 = self.features(restored.float(), hq.float(), lq.float(), mask)
         sigma = self.sigma(features)
         square = sigma.square()
-        loss = (0.5 * l1 / (square + 1e-8) + 0.5 * torch.log1p(square)).mean()
+        terms = 0.5 * l1 / (square + 1e-8) + 0.5 * torch.log1p(square)
+        loss = (terms if weights is None else terms * weights).mean()
         return BalancedLoss(loss, sigma.detach(), l1.detach())
 
 

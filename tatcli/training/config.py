@@ -35,8 +35,9 @@ class TrainConfig:
         clip: largest gradient norm.
         ema: decay of the averaged weights, which are validated and released.
         loss: ``balanced`` (task-adaptive loss balancing) or ``l1``.
+        task_weights: factors of each task's loss, in the order of ``tasks``; empty: all 1.
         augment: random flips and quarter turns.
-        strengths: degrade with random strengths within each task's range; False: the task's default strength.
+        default_share: share of samples at the task's default strength; the others are log-uniform over its range.
         noise_fields: precomputed noise realisations for each reference slice (CT, PET).
         max_slices: evenly spaced slices taken from each scan; 0: all.
         precision: ``fp32`` or ``bf16`` (autocast).
@@ -63,8 +64,9 @@ class TrainConfig:
     clip: float = 1.0
     ema: float = 0.999
     loss: LossName = "balanced"
+    task_weights: tuple[float, ...] = ()
     augment: bool = True
-    strengths: bool = True
+    default_share: float = 0.3
     noise_fields: int = 4
     max_slices: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -92,6 +94,9 @@ class TrainConfig:
             "--ema": 0 <= self.ema < 1,
             "--noise-fields": self.noise_fields >= 1,
             "--tasks": bool(self.tasks),
+            "--task-weights (one for each task, positive)": not self.task_weights
+            or (len(self.task_weights) == len(self.tasks) and min(self.task_weights) > 0),
+            "--default-share (0 to 1)": 0 <= self.default_share <= 1,
         }
         for option, holds in checks.items():
             if not holds:
@@ -102,6 +107,10 @@ class TrainConfig:
         """(patch, samples of each task) at this step."""
         index = sum(step >= at * self.steps for at in self.milestones)
         return self.patch[index], self.batch[index]
+
+    def weight(self, task: str) -> float:
+        """Factor of a task's loss."""
+        return self.task_weights[self.tasks.index(task)] if self.task_weights else 1.0
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""

@@ -146,15 +146,16 @@ class Trainer:
         """One optimiser step: (loss, L1 of each sample, sigma of each sample)."""
         config = self.config
         lq, hq, mask = (part.to(config.device) for part in (batch.lq, batch.hq, batch.mask))
+        weights = torch.tensor([config.weight(task) for task in batch.tasks], device=config.device)
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate(self.step)
         with torch.autocast(lq.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             restored = self.network(lq)
         if config.loss == "balanced":
-            loss, sigma, l1 = self.balancer(restored, hq, lq, mask)
+            loss, sigma, l1 = self.balancer(restored, hq, lq, mask, weights)
         else:
             _, each = LossBalancer.features(restored.float(), hq, lq, mask)
-            loss, sigma, l1 = each.mean(), torch.ones_like(each), each.detach()
+            loss, sigma, l1 = (each * weights).mean(), torch.ones_like(each), each.detach()
         value = float(loss.detach())
         if not math.isfinite(value):
             samples = zip(batch.scans, batch.tasks, l1.tolist(), strict=True)

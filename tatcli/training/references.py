@@ -35,8 +35,6 @@ __all__ = ["Reference", "draw_strength", "prepare_references"]
 
 FORMAT: Final = 4
 """Raised whenever prepared files change, so that old ones are not reused."""
-DEFAULT_STRENGTH_SHARE: Final = 0.3
-"""Share of samples at the published benchmark's strength; the rest is log-uniform over its range."""
 
 Crop = tuple[slice, slice]
 WHOLE: Final = (slice(None), slice(None))
@@ -54,7 +52,7 @@ class Reference:
         fields: (slices, fields, rows, columns) float16: noise of unit level (CT), low-count slices (PET), the LQ partner
             of a fixed pair; None for MRI.
         noise: reference noise in HU (CT), by which the fields are scaled; None where they are whole slices.
-        default_strength: True: only the task's default strength is drawn.
+        default_share: share of draws at the task's default strength.
     """
 
     name: str
@@ -63,25 +61,25 @@ class Reference:
     hq: NDArray[np.float32]
     fields: NDArray[np.float16] | None
     noise: float | None
-    default_strength: bool
+    default_share: float
 
     def low_quality(self, index: int, rng: np.random.Generator, crop: Crop = WHOLE) -> NDArray[np.float32]:
         """A degraded version of slice ``index``, or of a crop of it: (rows, columns), physical units."""
         if self.fields is None:
-            strength = draw_strength(self.task, rng, default_only=self.default_strength)
+            strength = draw_strength(self.task, rng, default_share=self.default_share)
             return low_resolution(self.hq[index], strength)[crop]
         field: NDArray[np.float32] = self.fields[index, rng.integers(self.fields.shape[1])][crop].astype(np.float32)
         if self.noise is None:
             return field
-        dose = draw_strength(self.task, rng, default_only=self.default_strength)
+        dose = draw_strength(self.task, rng, default_share=self.default_share)
         field *= np.float32(self.noise * np.sqrt(1.0 / dose - 1.0))
         field += self.hq[index][crop]
         return field
 
 
-def draw_strength(task: Task, rng: np.random.Generator, *, default_only: bool = False) -> float:
-    """A degradation strength for one training sample."""
-    if default_only or rng.random() < DEFAULT_STRENGTH_SHARE:
+def draw_strength(task: Task, rng: np.random.Generator, *, default_share: float) -> float:
+    """A degradation strength for one training sample: the task's default, or log-uniform over its range."""
+    if rng.random() < default_share:
         return task.default_strength
     low, high = np.log(task.training_strengths)
     return float(np.exp(rng.uniform(low, high)))
@@ -103,7 +101,7 @@ def prepare_references(
     """
     cache = config.cache or config.output / "cache"
     if split != "train":
-        config = replace(config, strengths=False)
+        config = replace(config, default_share=1.0)
     references = []
     for pair in find_scans(config.data, task, split):
         on_scan(pair.name)
@@ -125,7 +123,12 @@ def _cached(pair: ScanPair, task: Task, config: TrainConfig, cache: Path) -> Ref
         "files": [
             [str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in (pair.reference, pair.lq) if path
         ],
-        "options": [config.noise_fields, config.max_slices, config.seed, config.strengths],
+        "options": [
+            config.noise_fields,
+            config.max_slices,
+            config.seed,
+            config.default_share if task.modality == "PT" else None,
+        ],
     }
     digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
     folder = cache / f"{pair.name}-{digest}"
@@ -146,7 +149,7 @@ def _cached(pair: ScanPair, task: Task, config: TrainConfig, cache: Path) -> Ref
         hq=np.load(folder / "hq.npy", mmap_mode="r"),
         fields=np.load(fields, mmap_mode="r") if fields.exists() else None,
         noise=facts["noise"],
-        default_strength=not config.strengths,
+        default_share=config.default_share,
     )
 
 
@@ -222,7 +225,7 @@ def _pet_fields(
     seeds: np.random.SeedSequence,
     config: TrainConfig,
 ) -> NDArray[np.float16] | None:
-    """Low-count slices: each realisation has one reconstruction, as a scanner has, and many strengths. None without uniform tissue."""
+    """Low-count slices, None without uniform tissue; each realisation has one reconstruction, and many strengths."""
     realisations = []
     for realisation in seeds.spawn(config.noise_fields):
         rng = np.random.default_rng(realisation)
@@ -234,7 +237,7 @@ def _pet_fields(
             low_count_slices(
                 stack[index],
                 spacing_mm=pixel,
-                drf=[draw_strength(task, rng, default_only=not config.strengths)],
+                drf=[draw_strength(task, rng, default_share=config.default_share)],
                 counts=counts,
                 seed=seed,
                 reconstruction=reconstruction,

@@ -19,7 +19,6 @@ from tatcli.volumes.formats import extension_of
 if TYPE_CHECKING:
     from tatcli.inference.restorer import Restorer
     from tatcli.reporting.run_report import ChangeStatistics, FileRecord, IntensityStatistics, ScanRecord
-    from tatcli.volumes.volume import Volume
 
 __all__ = ["RestoreConfig", "RestoreReport", "default_output", "restore", "task_of"]
 
@@ -110,7 +109,7 @@ def restore(
     config: RestoreConfig,
     *,
     restorer: Restorer | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> RestoreReport:
     """Restore one scan.
 
@@ -121,7 +120,7 @@ def restore(
 
     Raises:
         UsageError, OutputError: options that don't fit, outputs that can't be written; before anything is read.
-        VolumeReadError, GeometryError, UnitsError, TaskMismatchError: the input can't be restored; before torch is loaded.
+        VolumeReadError, GeometryError, UnitsError, TaskMismatchError: the input can't be restored; before torch loads.
         WeightsError, DeviceError: before the work, or (out of memory) within it.
     """
     from tatcli.inference.guards import check_scan
@@ -136,8 +135,8 @@ def restore(
         volume = read_volume(config.input, series=config.series, units=config.units)
         task = asked or task_of(volume.provenance.modality, config.input.name)
         options = config.options
-        checks = {"trust_values": config.units is not None or not options.check_values}
-        check_scan(volume, task, **checks, ignore_modality=options.ignore_modality)
+        trusted = config.units is not None or not options.check_values
+        check_scan(volume, task, trust_values=trusted, ignore_modality=options.ignore_modality)
     with clock.stage("load"):
         restorer = restorer or _load(config)
     from tatcli.inference.runtime import peak_memory
@@ -157,7 +156,7 @@ def restore(
             device=restorer.runtime.device_name,
             precision=restorer.runtime.precision,
             threads=restorer.runtime.threads,
-            options=asdict(config.options) | {"check_values": not checks["trust_values"]},
+            options=asdict(config.options) | {"check_values": not trusted},
             input=run_report.input_record(volume),
             output=run_report.file_record(output),
             scan=run_report.describe_scan(volume),
@@ -227,13 +226,11 @@ def _checked_output(config: RestoreConfig) -> Path:
 
 
 def _load(config: RestoreConfig) -> Restorer:
-    from tatcli.inference.restorer import DEFAULT_WEIGHTS, Restorer
+    from tatcli.inference.restorer import Restorer
+    from tatcli.model.weights import DEFAULT_WEIGHTS
 
     return Restorer(
-        config.weights or DEFAULT_WEIGHTS,
-        device=config.device,
-        precision=config.precision,
-        threads=config.threads,
+        config.weights or DEFAULT_WEIGHTS, device=config.device, precision=config.precision, threads=config.threads
     )
 
 

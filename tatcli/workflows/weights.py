@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tatcli.errors import OutputError, UsageError, WeightsError
-from tatcli.intensity import FixedRange, RobustRange, Window
+from tatcli.errors import UsageError, WeightsError
+from tatcli.intensity import FixedRange, IntensityRule, RobustRange, Window
 from tatcli.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _CONTAINERS: Final = ("params_ema", "params", "state_dict", "model", "network", 
 """Where training frameworks put the parameters within a checkpoint, the averaged ones first."""
 _PREFIX: Final = "module."
 """Added to every name by data-parallel training."""
-_MRI_RANGES: Final = {"paper": FixedRange(Window(0.0, 4095.0)), "robust": RobustRange(99.5)}
+_MRI_RANGES: Final[dict[str, IntensityRule]] = {"paper": FixedRange(Window(0.0, 4095.0)), "robust": RobustRange(99.5)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +192,7 @@ def _read(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        msg = f"{path}: expected tensors and nothing else, got a file that is damaged or needs code to load; save its state_dict"
+        msg = f"{path}: expected tensors alone, got a file that is damaged or needs code to load; save its state_dict"
         raise WeightsError(msg) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

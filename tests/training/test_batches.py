@@ -62,7 +62,7 @@ def test_turned_alike(make_config: Make) -> None:
 
 
 def test_ct_noise_follows_the_dose(make_config: Make) -> None:
-    config = make_config(tasks=("ct",), strengths=False)
+    config = make_config(tasks=("ct",), default_share=1.0)
     reference = all_references(config)["ct-denoise"][0]
     assert reference.noise is not None
     added = np.stack([reference.low_quality(1, np.random.default_rng(i)) - reference.hq[1] for i in range(8)])
@@ -83,13 +83,13 @@ def test_crop_is_part_of_the_slice(make_config: Make) -> None:
 def test_strengths_cover_the_range() -> None:
     task = TASKS["pet-synthesis"]
     rng = np.random.default_rng(0)
-    drawn = np.array([draw_strength(task, rng) for _ in range(2000)])
+    drawn = np.array([draw_strength(task, rng, default_share=0.3) for _ in range(2000)])
     assert drawn.min() >= 4
     assert drawn.max() <= 40
     assert (drawn == 12).mean() == pytest.approx(0.3, abs=0.04)
     others = drawn[drawn != 12]
     assert np.median(others) == pytest.approx(np.sqrt(4 * 40), rel=0.1)
-    assert draw_strength(task, rng, default_only=True) == 12
+    assert draw_strength(task, rng, default_share=1.0) == 12
 
 
 def test_prepared_once(make_config: Make) -> None:
@@ -104,7 +104,7 @@ def test_prepared_once(make_config: Make) -> None:
 
 def test_validation_takes_the_default_strength_only(make_config: Make) -> None:
     for reference in prepare_references(TASKS["ct-denoise"], "val", make_config()):
-        assert reference.default_strength
+        assert reference.default_share == 1.0
 
 
 def test_max_slices(make_config: Make) -> None:

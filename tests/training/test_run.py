@@ -51,14 +51,14 @@ def test_resumed_run_equals_the_straight_one(make_config: Make) -> None:
 def test_it_learns(make_config: Make) -> None:
     """Sixty steps on low-resolution MRI bring the validation scan closer to its reference."""
     config = make_config(
-        tasks=("mri",), steps=60, batch=(4,), learning_rate=3e-3, ema=0.9, strengths=False, validate_every=60
+        tasks=("mri",), steps=60, batch=(4,), learning_rate=3e-3, ema=0.9, default_share=1.0, validate_every=60
     )
     score = train(config).validation["mri-sr"]
     assert score.slices == 1
     assert score.gain > 0.3
 
 
-@pytest.mark.parametrize("options", [{"loss": "l1"}, {"precision": "bf16"}])
+@pytest.mark.parametrize("options", [{"loss": "l1"}, {"precision": "bf16"}, {"task_weights": (2.0,)}])
 def test_other_settings_run(make_config: Make, options: dict[str, object]) -> None:
     report = train(make_config(steps=1, tasks=("ct",), **options))
     assert np.isfinite(report.validation["ct-denoise"].psnr_restored)
@@ -107,7 +107,7 @@ def test_starts_from_weights(make_config: Make) -> None:
 
 def test_other_options_are_not_resumed(make_config: Make) -> None:
     train(make_config(steps=1))
-    with pytest.raises(UsageError, match="learning_rate was 0.0002, now 0.001"):
+    with pytest.raises(UsageError, match=r"learning_rate was 0\.0002, now 0\.001"):
         train(make_config(steps=1, learning_rate=1e-3))
 
 
@@ -122,6 +122,16 @@ def test_damaged_checkpoint(make_config: Make) -> None:
 def test_divergence_names_the_sample(make_config: Make) -> None:
     with pytest.raises(TrainingDiverged, match=r"in ct\d \(ct-denoise\)"):
         train(make_config(tasks=("ct",), steps=40, learning_rate=0.99, weight_decay=0.0, clip=1e30, loss="l1"))
+
+
+def test_task_weights_scale_the_loss(make_config: Make) -> None:
+    losses = []
+    for weights in ((1.0,), (3.0,)):
+        train(
+            make_config(f"w{weights[0]}", steps=1, tasks=("ct",), task_weights=weights),
+            on_step=lambda progress: losses.append(progress.loss),
+        )
+    assert losses[1] == pytest.approx(3 * losses[0], rel=1e-6)
 
 
 def test_bad_card_fields(make_config: Make, tmp_path: Path) -> None:

@@ -1,0 +1,111 @@
+"""The command ``tat``: its subcommands, and how every run ends."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+import tatcli
+from tatcli.cli import console
+from tatcli.cli.evaluate import evaluate
+from tatcli.cli.info import info
+from tatcli.cli.restore import restore
+from tatcli.cli.simulate import simulate
+from tatcli.cli.train import train
+from tatcli.cli.weights import weights
+from tatcli.errors import TatError
+
+__all__ = ["app", "main"]
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT, as in a shell."""
+
+
+class TatGroup(TyperGroup):
+    """Ends every run with its exit code: one line for a mistake of the user's, a traceback for one of ours."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Parse, run, and exit (or, not standalone, return the exit code)."""
+        try:
+            code = super().main(
+                args,
+                prog_name or "tat",
+                complete_var,
+                standalone_mode=False,
+                windows_expand_args=windows_expand_args,
+                **extra,
+            )
+        except (KeyboardInterrupt, typer.Abort):
+            code = INTERRUPTED
+        except TatError as error:
+            console.error(str(error))
+            code = error.exit_code
+        except Exception as error:
+            # Typer's own mistakes of usage; their common base is not public.
+            if not hasattr(error, "format_message"):
+                raise
+            console.error(f"{error.format_message().rstrip('.')}; see tat --help")
+            code = getattr(error, "exit_code", 2)
+        code = code if isinstance(code, int) else 0
+        if code == INTERRUPTED:
+            console.error("interrupted")
+        if standalone_mode:
+            raise SystemExit(code)
+        return code
+
+
+app = typer.Typer(
+    name="tat",
+    cls=TatGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(restore)
+app.command()(simulate)
+app.command()(evaluate)
+app.command()(train)
+app.command()(info)
+app.add_typer(weights)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        console.result(f"tat {tatcli.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Restore medical scans: low-dose CT, low-count PET, low-resolution MRI. Not for diagnosis."""
+    if context.invoked_subcommand is None and not version:
+        console.result(context.get_help())
+        raise typer.Exit(2)
+
+
+def _terminated(number: int, frame: object) -> NoReturn:  # noqa: ARG001 - the signature of a signal handler
+    """End as by Ctrl-C, so that what is half-written is deleted; 128 + SIGTERM is what a shell reports."""
+    raise SystemExit(128 + number)
+
+
+def main() -> None:
+    """The entry point of the installed command."""
+    signal.signal(signal.SIGTERM, _terminated)
+    app()

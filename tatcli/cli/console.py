@@ -1,0 +1,111 @@
+"""What the terminal shows: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+__all__ = ["error", "note", "progress_bar", "result", "table", "warn"]
+
+_UNLIMITED: Final = 10_000
+"""Columns of a table that goes to a file."""
+
+
+def result(text: str) -> None:
+    """What was asked for."""
+    sys.stdout.write(f"{text}\n")
+
+
+def note(message: str) -> None:
+    """What is good to know."""
+    _say(message)
+
+
+def warn(message: str) -> None:
+    """What was odd, in one line."""
+    _say(message, label="warning", style="yellow")
+
+
+def error(message: str) -> None:
+    """What went wrong, in one line."""
+    _say(message, label="error", style="bold red")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> None:
+    """A table, on stdout."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD, show_header=any(columns))
+    for row in rows:
+        grid.add_row(*row)
+    # Piped or logged, nothing may be cut off or wrapped.
+    console = Console(width=None if sys.stdout.isatty() else _UNLIMITED, markup=False, highlight=False)
+    console.print(grid)
+
+
+def command_line() -> str:
+    """The command as it was typed, for records."""
+    return shlex.join(["tat", *sys.argv[1:]])
+
+
+@contextmanager
+def progress_bar(
+    description: str, *, unit: str, quiet: bool = False, resumes: bool = False
+) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on stderr while the block runs, fed with (done, total); None where stderr isn't a terminal.
+
+    Args:
+        description: at its left end.
+        unit: of what is counted.
+        quiet: no bar at all.
+        resumes: what was done before the first report doesn't count for speed and ETA.
+    """
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(desc=description, unit=unit, leave=False, dynamic_ncols=True) as bar:
+
+        def advance(done: int, total: int) -> None:
+            if resumes and bar.total is None:
+                bar.initial = bar.n = bar.last_print_n = done - 1
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield advance
+
+
+@contextmanager
+def stage_bar(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar that is fed with (what is being done, done, total)."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(unit="step", leave=False, dynamic_ncols=True) as bar:
+
+        def report(stage: str, done: int, total: int) -> None:
+            bar.set_description_str(stage, refresh=False)
+            bar.total, bar.n = total, done
+            bar.refresh()
+
+        yield report
+
+
+def _say(message: str, *, label: str = "", style: str = "") -> None:
+    line = " ".join(message.split())
+    if not sys.stderr.isatty():  # rich takes longer to import than to be of use here
+        sys.stderr.write(f"{label}: {line}\n" if label else f"{line}\n")
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    start = Text(f"{label}: ", style) if label else Text()
+    Console(stderr=True).print(start + Text(line), soft_wrap=True, highlight=False)

@@ -1,0 +1,123 @@
+"""Options that several commands share, and what completes them in a shell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from tatcli.errors import UsageError
+from tatcli.intensity import Units
+from tatcli.tasks import TASKS
+
+__all__ = [
+    "AxisOption",
+    "DeviceOption",
+    "InputArgument",
+    "OverwriteOption",
+    "PrecisionOption",
+    "QuietOption",
+    "SeriesOption",
+    "TaskOption",
+    "ThreadsOption",
+    "UnitsOption",
+    "VerboseOption",
+    "completes",
+    "parse_list",
+    "parse_units",
+]
+
+Item = TypeVar("Item")
+
+
+def completes(*words: str) -> Callable[[str], list[str]]:
+    """A shell completion from a fixed list."""
+    return lambda incomplete: [word for word in words if word.startswith(incomplete)]
+
+
+def parse_list(option: str, text: str, kind: Callable[[str], Item]) -> tuple[Item, ...]:
+    """The parts of a comma-separated list.
+
+    Raises:
+        UsageError: a part isn't of that kind.
+    """
+    try:
+        return tuple(kind(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError:
+        msg = f"{option} {text!r}: expected numbers separated by commas"
+        raise UsageError(msg) from None
+
+
+def parse_units(word: str | None) -> Units | None:
+    """The units of this name, in any case.
+
+    Raises:
+        UsageError: no such units; the message lists the known ones.
+    """
+    if word is None:
+        return None
+    for units in _UNITS:
+        if word.strip().lower() == units.value.lower():
+            return units
+    msg = f"--units {word!r}: expected one of {', '.join(_UNITS)}"
+    raise UsageError(msg)
+
+
+_UNITS = tuple(units for units in Units if units is not Units.UNKNOWN)
+
+TaskOption = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join([*TASKS, "auto"]),
+        autocompletion=completes(*TASKS, "auto"),
+        help="What to do. auto: by the modality that the file names (DICOM does, NIfTI doesn't).",
+    ),
+]
+SeriesOption = Annotated[
+    str | None,
+    typer.Option(metavar="UID|NUMBER", help="Which series of a DICOM folder that holds several."),
+]
+UnitsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="|".join(_UNITS),
+        autocompletion=completes(*_UNITS),
+        help="Your word on the units of the values, where the file doesn't say; they are then not checked.",
+    ),
+]
+AxisOption = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|axial|coronal|sagittal",
+        autocompletion=completes("auto", "axial", "coronal", "sagittal"),
+        help="Which slices to take. auto: across the coarsest spacing, else axial.",
+    ),
+]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|cpu|cuda|cuda:N|mps",
+        autocompletion=completes("auto", "cpu", "cuda", "cuda:0", "mps"),
+        help="Where to compute. auto: a GPU if there is one. One that is asked for and absent is an error.",
+    ),
+]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|fp32|bf16|fp16",
+        autocompletion=completes("auto", "fp32", "bf16", "fp16"),
+        help="What the network computes in. auto: bf16 on GPUs that have it, else fp32.",
+    ),
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option(metavar="N", help="Threads of the CPU.", show_default="one per core")
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="More about what was done.")]
+
+InputArgument = Annotated[
+    Path, typer.Argument(metavar="SCAN", show_default=False, help="A file, or a folder with DICOM.")
+]

@@ -1,0 +1,224 @@
+"""Scans that a task must not take: another modality, other units, values that can't be in its units.
+
+The checks refuse what is impossible, not what is unusual: a crop of soft tissue has no air, a late PET has low uptake.
+Each can be overridden by the caller's word.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tatcli.errors import TaskMismatchError, UnitsError, VolumeReadError
+from tatcli.intensity import Units
+from tatcli.tasks import Task, task_for_modality
+from tatcli.volumes.volume import Volume
+
+__all__ = ["ValueSummary", "check_modality", "check_scan", "check_units", "check_values", "name_of", "summarise"]
+
+_SAMPLE: Final = 2**20
+"""Fractions and percentiles are taken of about this many evenly spaced voxels."""
+_PADDING_FRACTION: Final = 1e-3
+
+_SMALLEST_HU_RANGE: Final = 2.0
+_WATER_WITH_OFFSET: Final = (850.0, 1250.0)
+"""Soft tissue as scanners store it: HU + 1000 or HU + 1024."""
+_LARGEST_HU: Final = 3100.0
+"""12-bit HU end at 3071; single voxels of metal may exceed it, half of a scan can't."""
+_LARGEST_SUV: Final = 300.0
+"""Its mean over a body is below 1 by definition; a bladder reaches 100."""
+_LOWEST_SUV: Final = -100.0
+_LARGEST_NEGATIVE_FRACTION: Final = 0.25
+"""MR magnitudes are positive; filters ring a little below zero, phase and real images are negative by halves."""
+
+
+@dataclass(frozen=True, eq=False)
+class ValueSummary:
+    """What the checks need to know of a scan's values.
+
+    Attributes:
+        lower, upper: least and greatest finite value; NaN where nothing is finite.
+        nonfinite: number of NaN and infinite voxels.
+        sample: finite values of evenly spaced voxels, float32.
+        eight_bit: stored as 8-bit integers (or booleans) without rescale.
+    """
+
+    lower: float
+    upper: float
+    nonfinite: int
+    sample: NDArray[np.float32]
+    eight_bit: bool
+
+    @property
+    def padding(self) -> float | None:
+        """The least value where it comes so often that it marks what wasn't measured (or was cut off), else None."""
+        often = self.sample.size and np.mean(self.sample == np.float32(self.lower)) > _PADDING_FRACTION
+        return self.lower if often else None
+
+
+def check_scan(
+    volume: Volume,
+    task: Task,
+    *,
+    trust_values: bool = False,
+    ignore_modality: bool = False,
+    summary: ValueSummary | None = None,
+) -> ValueSummary:
+    """Refuse a scan that the task can't take.
+
+    Args:
+        volume: the scan.
+        task: what is to be done with it.
+        trust_values: skip the check of the values' plausibility.
+        ignore_modality: take a scan whose header names another modality.
+        summary: of its values, where it was made already.
+
+    Returns:
+        The summary of its values.
+
+    Raises:
+        TaskMismatchError: the modality is not the task's.
+        UnitsError: the units are known and not the task's, or the values can't be in them.
+        VolumeReadError: there is nothing to restore: no finite voxel, or a constant image.
+    """
+    name = name_of(volume)
+    if not ignore_modality:
+        check_modality(volume.provenance.modality, task, name)
+    check_units(volume.units, task, name)
+    summary = summary or summarise(volume)
+    check_content(summary, name)
+    if not trust_values:
+        check_values(summary, task, name)
+    return summary
+
+
+def name_of(volume: Volume) -> str:
+    """What messages call a scan."""
+    path = volume.provenance.path
+    return "volume" if path is None else path.name or str(path)
+
+
+def check_modality(modality: str | None, task: Task, name: str) -> None:
+    """Compare a scan's modality, where it is known, with the task's.
+
+    Raises:
+        TaskMismatchError: they differ.
+    """
+    if modality is None or modality == task.modality:
+        return
+    fitting = task_for_modality(modality)
+    advice = (
+        f"choose --task {fitting.name}" if fitting else "no task takes it; if the header is wrong, --ignore-modality"
+    )
+    msg = f"{name}: expected {task.modality} for {task.name}, got {modality}; {advice}"
+    raise TaskMismatchError(msg)
+
+
+def check_units(units: Units, task: Task, name: str) -> None:
+    """Compare a scan's units, where they are known, with the task's.
+
+    Raises:
+        UnitsError: they differ.
+    """
+    if units in (task.units, Units.UNKNOWN):
+        return
+    msg = f"{name}: expected {task.units} for {task.name}, got {units}; convert it first"
+    raise UnitsError(msg)
+
+
+def check_content(summary: ValueSummary, name: str) -> None:
+    """Refuse scans with nothing to restore.
+
+    Raises:
+        VolumeReadError: no voxel is finite, or all finite ones have the same value.
+    """
+    if not np.isfinite(summary.lower):
+        msg = f"{name}: expected an image, got {summary.nonfinite} voxels that are all NaN or infinite; export it again"
+        raise VolumeReadError(msg)
+    if summary.lower == summary.upper:
+        msg = f"{name}: expected an image, got a constant of {summary.lower:g}; there is nothing to restore"
+        raise VolumeReadError(msg)
+
+
+def check_values(summary: ValueSummary, task: Task, name: str) -> None:
+    """Refuse values that can't be in the task's units.
+
+    Raises:
+        UnitsError: with what they look like.
+    """
+    problem = _PROBLEMS[task.units](summary)
+    if problem:
+        msg = (
+            f"{name}: expected {task.units} for {task.name}, got values from {summary.lower:g} to {summary.upper:g}, "
+            f"{problem}; convert it, or vouch for it with --units {task.units}"
+        )
+        raise UnitsError(msg)
+
+
+def summarise(volume: Volume) -> ValueSummary:
+    """Summarise a scan's values, slice by slice so that nothing of its size is allocated."""
+    lower, upper, nonfinite = np.inf, -np.inf, 0
+    for plane in volume.array.reshape(-1, *volume.array.shape[-2:]):
+        finite = np.isfinite(plane)
+        values = plane if finite.all() else plane[finite]
+        nonfinite += plane.size - values.size
+        if values.size:
+            lower, upper = min(lower, float(values.min())), max(upper, float(values.max()))
+    flat = volume.array.reshape(-1)
+    sample = flat[:: max(1, flat.size // _SAMPLE)]
+    origin = volume.provenance
+    return ValueSummary(
+        lower=lower if lower <= upper else np.nan,
+        upper=upper if lower <= upper else np.nan,
+        nonfinite=nonfinite,
+        sample=sample[np.isfinite(sample)],
+        eight_bit=_is_eight_bit(origin.dtype) and (origin.slope, origin.intercept) == (1.0, 0.0),
+    )
+
+
+def _is_eight_bit(dtype: np.dtype[Any] | None) -> bool:
+    return dtype is not None and dtype.kind in "iub" and dtype.itemsize == 1
+
+
+def _hu_problem(summary: ValueSummary) -> str:
+    if summary.upper - summary.lower <= _SMALLEST_HU_RANGE:
+        return "which look normalised"
+    if summary.eight_bit:
+        return "stored as 8-bit grey values"
+    if not summary.sample.size:
+        return ""
+    if np.median(summary.sample) > _LARGEST_HU:
+        return "most of them beyond any tissue"
+    lowest, highest = _WATER_WITH_OFFSET
+    tissue = float(np.mean((summary.sample >= lowest) & (summary.sample <= highest)))
+    # As HU these would be dense bone, which never comes without marrow, fat or noise below zero.
+    if summary.lower >= 0 and tissue > 0.15:
+        return "which look like stored numbers with an offset of 1000 or 1024"
+    return ""
+
+
+def _suv_problem(summary: ValueSummary) -> str:
+    if (summary.lower, summary.upper) == (0.0, 1.0):
+        return "which look normalised"
+    if summary.eight_bit:
+        return "stored as 8-bit grey values"
+    if summary.lower < _LOWEST_SUV:
+        return "which are too far below zero"
+    positive = summary.sample[summary.sample > 0]
+    if positive.size and np.percentile(positive, 99) > _LARGEST_SUV:
+        return "which look like Bq/ml or counts"
+    return ""
+
+
+def _magnitude_problem(summary: ValueSummary) -> str:
+    if summary.upper <= 0:
+        return "none of them positive"
+    if summary.sample.size and np.mean(summary.sample < 0) > _LARGEST_NEGATIVE_FRACTION:
+        return "too many below zero for MR magnitudes"
+    return ""
+
+
+_PROBLEMS: Final = {Units.HU: _hu_problem, Units.SUVBW: _suv_problem, Units.ARBITRARY: _magnitude_problem}

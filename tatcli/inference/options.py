@@ -1,0 +1,74 @@
+"""How a scan is put through the network. Free of torch, so that the command line can check it first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from tatcli.errors import UsageError
+
+__all__ = ["DEFAULT_TILE", "MODES", "PRECISIONS", "RestoreOptions"]
+
+MODES: Final = ("slice", "patch")
+"""``slice``: whole slices; ``patch``: overlapping tiles of them, blended."""
+PRECISIONS: Final = ("auto", "fp32", "bf16", "fp16")
+"""What the network computes in."""
+
+DEFAULT_TILE: Final = 256
+SMALLEST_TILE: Final = 32
+"""Below this a tile's border is most of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreOptions:
+    """Options of one restoration; those of the machine (device, precision, threads) belong to the restorer.
+
+    Attributes:
+        mode: ``slice`` or ``patch``.
+        tile: side of the tiles in patch mode, pixels; None: 256.
+        overlap: of neighbouring tiles, pixels; None: a quarter of the tile.
+        batch: slices (or tiles of the same place) per pass; None: 1 on a CPU, as many as fill a GPU.
+        axis: ``auto``, ``axial``, ``coronal`` or ``sagittal``: the plane that is restored.
+        scale: mri-sr only: zero-fill k-space to this many times the in-plane matrix first.
+        check_values: refuse values that can't be in the task's units.
+        ignore_modality: take scans whose header names another modality than the task's.
+    """
+
+    mode: str = "slice"
+    tile: int | None = None
+    overlap: int | None = None
+    batch: int | None = None
+    axis: str = "auto"
+    scale: int = 1
+    check_values: bool = True
+    ignore_modality: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            msg = f"--mode {self.mode!r}: expected one of {', '.join(MODES)}"
+            raise UsageError(msg)
+        if self.mode == "slice" and (self.tile is not None or self.overlap is not None):
+            msg = "--tile and --overlap: expected with --mode patch only, got --mode slice; add --mode patch"
+            raise UsageError(msg)
+        if self.tile is not None and self.tile < SMALLEST_TILE:
+            msg = f"--tile: expected at least {SMALLEST_TILE} pixels, got {self.tile}"
+            raise UsageError(msg)
+        if not 0 <= self.tile_overlap < self.tile_side:
+            msg = f"--overlap: expected 0 to {self.tile_side - 1} (less than the tile), got {self.overlap}"
+            raise UsageError(msg)
+        if self.batch is not None and self.batch < 1:
+            msg = f"--batch: expected at least 1, got {self.batch}"
+            raise UsageError(msg)
+        if self.scale < 1:
+            msg = f"--scale: expected a whole number of at least 1, got {self.scale}"
+            raise UsageError(msg)
+
+    @property
+    def tile_side(self) -> int:
+        """The tile that patch mode uses."""
+        return DEFAULT_TILE if self.tile is None else self.tile
+
+    @property
+    def tile_overlap(self) -> int:
+        """The overlap that patch mode uses."""
+        return self.tile_side // 4 if self.overlap is None else self.overlap

@@ -1,0 +1,173 @@
+"""The restorer: a network loaded once, applied to any number of scans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from tatcli.inference.coarse_grid import refined
+from tatcli.inference.guards import check_scan
+from tatcli.inference.holes import filled
+from tatcli.inference.options import RestoreOptions
+from tatcli.inference.passes import Passes, first_pass
+from tatcli.inference.runtime import Runtime, prepare_runtime
+from tatcli.intensity import Window
+from tatcli.model.weights import DEFAULT_WEIGHTS, WeightsCard, load_weights
+from tatcli.tasks import Task, find_task
+from tatcli.volumes.slices import slices_along, through_plane_axis
+from tatcli.volumes.volume import Volume
+
+__all__ = ["Restorer"]
+
+
+class Restorer:
+    """Restores scans with one set of weights on one device.
+
+    The network works on the scan clipped to its range, and what it changes there is added to the scan itself:
+    out = in + (net(clip(in)) - clip(in)), in physical units. So voxels outside the range (metal, a bladder) survive,
+    and a voxel that the network leaves alone keeps its exact value, as does padding.
+
+    Args:
+        weights: an installed name or a ``.safetensors`` file with its card beside it.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        threads: of the CPU, for the whole process; None: as PyTorch has it.
+
+    Raises:
+        WeightsError: missing, damaged, a pickle, or of another architecture.
+        DeviceError: the device is unknown or absent, or doesn't compute in this precision.
+    """
+
+    def __init__(
+        self,
+        weights: str | Path = DEFAULT_WEIGHTS,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+    ) -> None:
+        runtime = prepare_runtime(device=device, precision=precision, threads=threads)
+        network, card = load_weights(weights)
+        self._hold(network, card, runtime)
+
+    @classmethod
+    def from_network(
+        cls,
+        network: nn.Module,
+        card: WeightsCard,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+    ) -> Self:
+        """A restorer around a network in memory, (batch, 1, rows, columns) -> the same shape, any size.
+
+        Raises:
+            DeviceError: as for the constructor.
+        """
+        self = cls.__new__(cls)
+        self._hold(network, card, prepare_runtime(device=device, precision=precision, threads=threads))
+        return self
+
+    def _hold(self, network: nn.Module, card: WeightsCard, runtime: Runtime) -> None:
+        self.card = card
+        self.runtime = runtime
+        self.network = network.to(runtime.device).eval()
+
+    def __call__(
+        self,
+        volume: Volume,
+        task: Task | str,
+        *,
+        options: RestoreOptions | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Volume:
+        """Restore a scan; each frame of a dynamic one by itself.
+
+        Args:
+            volume: in the task's units, or in unknown ones that the values fit.
+            task: a task, its name or an alias.
+            options: how; default: whole slices along the coarsest axis.
+            progress: is called with (slices done, slices in all).
+
+        Returns:
+            The same grid (a finer one with ``scale``) and units. NaN and infinite voxels are where they were. What was
+            odd is added to ``provenance.warnings``.
+
+        Raises:
+            TaskMismatchError, UnitsError, VolumeReadError: the task can't take this scan.
+            WeightsError: the weights are not trained for the task.
+            DeviceError: out of memory even with the smallest tiles.
+        """
+        task = find_task(task) if isinstance(task, str) else task
+        options = options or RestoreOptions()
+        rule = self.card.intensity_rule(task)
+        summary = check_scan(
+            volume, task, trust_values=not options.check_values, ignore_modality=options.ignore_modality
+        )
+        axis = through_plane_axis(volume.geometry, options.axis)
+        volume = refined(volume, task, scale=options.scale, axis=axis)
+
+        warnings: list[str] = []
+        if summary.nonfinite:
+            warnings.append(f"{summary.nonfinite} NaN or infinite voxels: restored around them, kept as they were")
+        count = volume.geometry.shape[axis]
+        rows, columns = (length for other, length in enumerate(volume.geometry.shape) if other != axis)
+        settings = first_pass(options, rows, columns, device=self.runtime.device)
+        passes = Passes(self.network, self.runtime, settings, warnings.append)
+        result = np.empty(volume.array.shape, dtype=np.float32)
+        for index, (frame, target) in enumerate(
+            zip(volume.iter_frames(), result.reshape(-1, *volume.geometry.shape), strict=True)
+        ):
+            source, destination = slices_along(frame, axis), slices_along(target, axis)
+            window = rule.window_for(frame)
+            start = 0
+            while start < count:
+                stop = min(start + passes.settings.batch, count)
+                destination[start:stop] = _restored(source[start:stop], window, passes, padding=summary.padding)
+                if progress is not None:
+                    progress(index * count + stop, volume.frames * count)
+                start = stop
+        return _finished(volume, result, step=self._step(task), warnings=warnings)
+
+    def _step(self, task: Task) -> str:
+        weights = f"{self.card.name} {self.card.sha256[:12]}".rstrip()
+        return f"restored: {task.name}, weights {weights}, {self.runtime.precision} on {self.runtime.device}"
+
+
+def _restored(
+    slices: NDArray[np.float32], window: Window, passes: Passes, *, padding: float | None
+) -> NDArray[np.float32]:
+    """(n, rows, columns) -> the same, restored; physical units.
+
+    Args:
+        slices: of one scan.
+        window: the network's range.
+        passes: the network.
+        padding: the scan's padding value; below the range it marks what wasn't measured, and is kept.
+    """
+    whole = np.stack([filled(slice_, fallback=window.lower) for slice_ in slices])
+    flat = whole.min(axis=(1, 2)) == whole.max(axis=(1, 2))
+    out = slices.copy()
+    if flat.all():  # padding: nothing to restore, and nothing to invent
+        return out
+    clipped = window.normalise(window.clip(whole[~flat]))
+    correction = passes.corrections(clipped) * np.float32(window.width)
+    correction[~np.isfinite(out[~flat])] = 0.0
+    if padding is not None and padding < window.lower:
+        correction[out[~flat] == padding] = 0.0
+    # Where nothing changes, not even the sign of a zero does.
+    out[~flat] = np.where(correction == 0.0, out[~flat], out[~flat] + correction)
+    return out
+
+
+def _finished(volume: Volume, array: NDArray[np.float32], *, step: str, warnings: list[str]) -> Volume:
+    restored = volume.with_array(array, step=step)
+    provenance = restored.provenance
+    return replace(restored, provenance=replace(provenance, warnings=(*provenance.warnings, *warnings)))

@@ -1,0 +1,137 @@
+"""The machine: device, precision, threads, and what memory was used."""
+
+from __future__ import annotations
+
+import re
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+
+from tatcli.errors import DeviceError, UsageError
+from tatcli.inference.options import PRECISIONS
+
+__all__ = ["Runtime", "choose_device", "choose_precision", "is_out_of_memory", "peak_memory", "prepare_runtime"]
+
+_DTYPES: Final = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_OUT_OF_MEMORY: Final = ("can't allocate memory", "not enough memory", "out of memory")
+"""What PyTorch's CPU (Linux, Windows) and MPS allocators say in a plain RuntimeError."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and how the network runs.
+
+    Attributes:
+        device: a device that exists.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+        threads: of the CPU.
+    """
+
+    device: torch.device
+    precision: str
+    threads: int
+
+    def computing(self) -> AbstractContextManager[object]:
+        """The context in which the network runs: autocast, unless the precision is fp32."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, _DTYPES[self.precision])
+
+    @property
+    def device_name(self) -> str:
+        """The device in words."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+
+    def release_memory(self) -> None:
+        """Give cached device memory back before a smaller attempt."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        elif self.device.type == "mps":
+            torch.mps.empty_cache()
+
+
+def prepare_runtime(*, device: str = "auto", precision: str = "auto", threads: int | None = None) -> Runtime:
+    """Check and settle the machine's part of a restoration; sets PyTorch's thread number where one is given.
+
+    Raises:
+        DeviceError: the device is unknown or absent, or doesn't compute in this precision.
+        UsageError: an unknown precision, fewer than one thread.
+    """
+    if threads is not None and threads < 1:
+        msg = f"--threads: expected at least 1, got {threads}"
+        raise UsageError(msg)
+    chosen = choose_device(device)
+    number = choose_precision(chosen, precision)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return Runtime(chosen, number, torch.get_num_threads())
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device of this name; ``auto``: CUDA where there is one, else MPS, else the CPU.
+
+    Raises:
+        DeviceError: unknown, or absent: a device that was asked for is never replaced by another.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    match = re.fullmatch(r"cpu|mps|cuda(?::(\d{1,3}))?", name)
+    if match is None:
+        msg = f"--device {name!r}: expected auto, cpu, cuda, cuda:N or mps"
+        raise DeviceError(msg)
+    if name.startswith("cuda"):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(match[1] or 0) >= count:
+            msg = f"--device {name}: expected a CUDA device, found {count}; use --device cpu or auto"
+            raise DeviceError(msg)
+    if name == "mps" and not torch.backends.mps.is_available():
+        msg = "--device mps: expected an Apple GPU, found none; use --device cpu or auto"
+        raise DeviceError(msg)
+    return torch.device(name)
+
+
+def choose_precision(device: torch.device, requested: str = "auto") -> str:
+    """What the network computes in on this device.
+
+    ``auto`` is bf16 on CUDA devices that have it natively, and fp32 everywhere else. Sums that need it are fp32 in any
+    precision, and so are the input and the correction that is added to it.
+
+    Raises:
+        DeviceError: the device doesn't compute in the precision asked for.
+        UsageError: an unknown precision.
+    """
+    if requested not in PRECISIONS:
+        msg = f"--precision {requested!r}: expected one of {', '.join(PRECISIONS)}"
+        raise UsageError(msg)
+    if requested == "auto":
+        native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16" if native else "fp32"
+    if requested == "fp16" and device.type == "cpu":
+        msg = "--precision fp16: expected a GPU, got the CPU; use fp32 or bf16"
+        raise DeviceError(msg)
+    return requested
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on any device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
+
+
+def peak_memory(device: torch.device | None = None) -> tuple[int | None, int | None]:
+    """(peak resident memory of this process, peak of its tensors on a CUDA device), in bytes; None where unknown."""
+    on_device = None
+    if device is not None and device.type == "cuda":
+        on_device = torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None, on_device
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, on_device

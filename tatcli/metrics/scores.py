@@ -1,0 +1,188 @@
+"""Scores of a restored volume: slice by slice, and their mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+
+from tatcli.metrics.image_quality import mae, psnr_from_mse, rmse, ssim
+from tatcli.metrics.protocols import FIXED_RANGES, Protocol
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tatcli.intensity import Window
+    from tatcli.tasks import Task
+
+__all__ = ["QUANTITIES", "Score", "SliceScore", "VolumeScores", "mean_score", "score_volume"]
+
+QUANTITIES: Final = ("psnr", "ssim", "rmse", "mae")
+"""What is scored, in the order of tables."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One image's or volume's scores, or a mean of such.
+
+    Attributes:
+        psnr: dB; infinite for identical images.
+        ssim: -1 to 1.
+        rmse: in the task's units.
+        mae: in the task's units.
+    """
+
+    psnr: float
+    ssim: float
+    rmse: float
+    mae: float
+
+    def to_dict(self) -> dict[str, float]:
+        """The four numbers by name."""
+        return {name: getattr(self, name) for name in QUANTITIES}
+
+
+@dataclass(frozen=True)
+class SliceScore(Score):
+    """A slice's scores.
+
+    Attributes:
+        index: its position along the slice axis.
+        data_range: what PSNR and SSIM refer to, in the task's units.
+    """
+
+    index: int
+    data_range: float
+
+    def to_dict(self) -> dict[str, float]:
+        """All fields by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True)
+class VolumeScores:
+    """A volume's scores.
+
+    Attributes:
+        protocol: its name.
+        mean: of the slices; by the protocol ``volume``, PSNR, RMSE and MAE of the whole volume and the mean SSIM of its
+            slices. None where no slice could be scored.
+        slices: those scored, in order.
+        skipped: number of slices left out because their HQ slice is constant inside the window.
+    """
+
+    protocol: str
+    mean: Score | None
+    slices: tuple[SliceScore, ...]
+    skipped: int
+
+    def numbered(self, indices: Iterable[int]) -> Self:
+        """The same scores with the slices' positions in the volume that the scored slices were taken from."""
+        from dataclasses import replace
+
+        positions = list(indices)
+        return replace(self, slices=tuple(replace(score, index=positions[score.index]) for score in self.slices))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {
+            "mean": self.mean.to_dict() if self.mean else None,
+            "slices": [score.to_dict() for score in self.slices],
+            "skipped": self.skipped,
+        }
+
+
+def score_volume(
+    restored: NDArray[np.floating[Any]],
+    reference: NDArray[np.floating[Any]],
+    *,
+    task: Task,
+    window: Window,
+    protocol: Protocol,
+) -> VolumeScores:
+    """Score a restored volume against its reference.
+
+    Both are clipped to the window, so that infinite voxels take its bounds. A voxel that is NaN in the reference has no
+    true value and takes the lower bound in both. A slice that is constant in the clipped reference has nothing to
+    restore and, in the paper's protocol, no data range: the slice-wise protocols skip and count it.
+
+    Args:
+        restored: (slices, rows, columns), the task's units.
+        reference: the same shape.
+        task: decides the data range of the protocol ``fixed`` and whether ``volume`` takes the window's width.
+        window: the evaluation window, from :func:`~tatcli.metrics.protocols.evaluation_window`.
+        protocol: one of :data:`~tatcli.metrics.protocols.PROTOCOLS`.
+
+    Raises:
+        ValueError: the shapes differ, the arrays are not 3-D, or the restored one is NaN where the reference isn't.
+    """
+    if restored.ndim != 3 or restored.shape != reference.shape:
+        msg = f"expected two volumes of equal (slices, rows, columns), got {restored.shape} and {reference.shape}"
+        raise ValueError(msg)
+    whole = _volume_range(reference, task=task, window=window) if protocol.per == "volume" else None
+    scores: list[SliceScore] = []
+    skipped = 0
+    for index, (ours, truth) in enumerate(zip(restored, reference, strict=True)):
+        x, y = _clipped_pair(ours, truth, window)
+        own = float(y.max() - y.min())
+        if whole is None and own == 0.0:
+            skipped += 1
+            continue
+        data_range = whole or (FIXED_RANGES[task.name] if protocol.name == "fixed" else own)
+        scores.append(_score_slice(x, y, index=index, data_range=data_range))
+    if not scores:
+        return VolumeScores(protocol.name, None, (), skipped)
+    mean = mean_score(scores)
+    if whole is not None:  # slices are equally large: the volume's square error is the mean of theirs
+        square = float(np.mean([score.rmse**2 for score in scores]))
+        mean = Score(psnr_from_mse(square, data_range=whole), mean.ssim, float(np.sqrt(square)), mean.mae)
+    return VolumeScores(protocol.name, mean, tuple(scores), skipped)
+
+
+def mean_score(scores: Iterable[Score]) -> Score:
+    """The arithmetic mean of each quantity (PSNR in dB; one infinite PSNR makes the mean infinite).
+
+    Raises:
+        ValueError: no scores.
+    """
+    table = np.array([[getattr(score, name) for name in QUANTITIES] for score in scores], dtype=np.float64)
+    if not table.size:
+        msg = "mean_score: expected at least one score, got none"
+        raise ValueError(msg)
+    return Score(*(float(value) for value in table.mean(axis=0)))
+
+
+def _score_slice(x: NDArray[np.float64], y: NDArray[np.float64], *, index: int, data_range: float) -> SliceScore:
+    error = rmse(x, y)
+    return SliceScore(
+        psnr=psnr_from_mse(error**2, data_range=data_range),
+        ssim=ssim(x, y, data_range=data_range),
+        rmse=error,
+        mae=mae(x, y),
+        index=index,
+        data_range=data_range,
+    )
+
+
+def _clipped_pair(
+    restored: NDArray[np.floating[Any]], reference: NDArray[np.floating[Any]], window: Window
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    x, y = (window.clip(np.asarray(values, dtype=np.float64)) for values in (restored, reference))
+    unknown = np.isnan(y)
+    if unknown.any():
+        x, y = (np.where(unknown, window.lower, values) for values in (x, y))
+    if np.isnan(x).any():
+        msg = "expected restored values wherever the reference has some, got NaN"
+        raise ValueError(msg)
+    return x, y
+
+
+def _volume_range(reference: NDArray[np.floating[Any]], *, task: Task, window: Window) -> float:
+    """The data range of the protocol ``volume``; a constant MRI has none of its own and takes the window's width."""
+    if task.evaluation_window is not None:
+        return window.width
+    known = reference[~np.isnan(reference)]
+    spread = float(window.clip(known.max()) - window.clip(known.min())) if known.size else 0.0
+    return spread if spread > 0.0 else window.width

@@ -1,0 +1,157 @@
+"""Before/after figures: slices the right way up, in a modality's customary window, side by side in one PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from tatcli.intensity import Window
+from tatcli.tasks import Task
+from tatcli.volumes.geometry import Geometry
+from tatcli.volumes.replacing import checked_output, replaced
+
+__all__ = ["Display", "Panel", "before_after", "display_for", "upright", "write_png"]
+
+SUV_WINDOW: Final = Window(0.0, 5.0)
+"""The customary window of whole-body FDG PET, shown on an inverted grey scale."""
+
+MR_PERCENTILE: Final = 99.5
+GAP: Final = 8
+BACKGROUND: Final = 255
+INK: Final = 0
+
+
+@dataclass(frozen=True)
+class Display:
+    """How values become greys: the window's lower end is black, its upper end white; ``inverted`` swaps them."""
+
+    window: Window
+    inverted: bool = False
+
+    def to_grey(self, image: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+        """Physical values -> 0..255. NaN is shown as the lower end."""
+        finite = np.nan_to_num(image, nan=self.window.lower, posinf=self.window.upper, neginf=self.window.lower)
+        share = self.window.normalise(self.window.clip(np.asarray(finite, dtype=np.float64)))
+        return np.rint(255.0 * (1.0 - share if self.inverted else share)).astype(np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One picture of a figure.
+
+    Attributes:
+        title: text above it; a line feed starts a second line.
+        image: (rows, columns), physical units, already upright (see :func:`upright`).
+        spacing: (row, column) pixel size in mm; unequal sizes are resampled to square pixels.
+    """
+
+    title: str
+    image: NDArray[np.floating[Any]]
+    spacing: tuple[float, float] = (1.0, 1.0)
+
+
+def display_for(task: Task, values: NDArray[np.floating[Any]]) -> Display:
+    """The customary display of a task's scans.
+
+    CT: its evaluation window (soft tissue, [-160, 240] HU). PET: SUV 0 to 5, inverted. MR has no
+    units, so the scan's own 99.5th percentile of positive voxels becomes white.
+
+    Args:
+        task: the scan's task.
+        values: the reference's (or input's) voxels; only MR looks at them.
+    """
+    if task.modality == "PT":
+        return Display(SUV_WINDOW, inverted=True)
+    if task.evaluation_window is not None:
+        return Display(task.evaluation_window)
+    positive = values[np.isfinite(values) & (values > 0)]
+    return Display(Window(0.0, float(np.percentile(positive, MR_PERCENTILE)) if positive.size else 1.0))
+
+
+def upright(
+    frame: NDArray[np.floating[Any]], geometry: Geometry, *, axis: int, index: int
+) -> tuple[NDArray[np.floating[Any]], tuple[float, float]]:
+    """One slice as radiologists look at it, whatever the scan's orientation.
+
+    Axial: anterior above, the patient's left at the viewer's right. Coronal: superior above, left at
+    the right. Sagittal: superior above, anterior at the left. Oblique grids: the closest of the three.
+
+    Args:
+        frame: (slices, rows, columns) of one frame.
+        geometry: its grid.
+        axis: array axis that is stacked through the wanted plane (see ``tatcli.volumes.slices``).
+        index: which slice along it.
+
+    Returns:
+        The (rows, columns) image, a view, and its (row, column) spacing in mm.
+    """
+    array_axis = geometry.anatomical_axes  # for LPS x, y, z: the array axis along it
+    through = array_axis.index(axis)
+    down, right = {2: (1, 0), 1: (2, 0), 0: (2, 1)}[through]  # LPS axes of the picture's rows and columns
+    plane = np.moveaxis(frame, [axis, array_axis[down], array_axis[right]], [0, 1, 2])[index]
+    direction = geometry.direction  # columns: index axes (column, row, slice), that is array axes 2, 1, 0
+    ascending = [bool(direction[lps, 2 - array_axis[lps]] > 0) for lps in (down, right)]
+    if down == 2:
+        ascending[0] = not ascending[0]  # superior is up, and rows run downwards
+    rows, columns = (slice(None) if forward else slice(None, None, -1) for forward in ascending)
+    return plane[rows, columns], (geometry.spacing[array_axis[down]], geometry.spacing[array_axis[right]])
+
+
+def before_after(panels: Sequence[Panel], display: Display, *, height: int = 512) -> Image.Image:
+    """Panels side by side under their titles, all with the same grey scale.
+
+    Args:
+        panels: at least one.
+        display: window and polarity, shared, so that the panels can be compared.
+        height: of each picture in pixels; the width follows from the panel's spacing.
+
+    Raises:
+        ValueError: no panels, or an image that is not 2-D.
+    """
+    if not panels:
+        msg = "figure: expected at least one panel, got none"
+        raise ValueError(msg)
+    pictures = [_picture(panel, display, height) for panel in panels]
+    font_size = max(12, height // 24)
+    font = ImageFont.load_default(size=font_size)
+    lines = max(panel.title.count("\n") + 1 for panel in panels)
+    top = GAP + lines * (font_size * 5 // 4) + GAP
+    width = GAP + sum(picture.width + GAP for picture in pictures)
+    sheet = Image.new("L", (width, top + height + GAP), BACKGROUND)
+    pen = ImageDraw.Draw(sheet)
+    left = GAP
+    for panel, picture in zip(panels, pictures, strict=True):
+        pen.multiline_text((left, GAP), panel.title, fill=INK, font=font)
+        sheet.paste(picture, (left, top))
+        left += picture.width + GAP
+    return sheet
+
+
+def write_png(image: Image.Image, path: Path | str, *, overwrite: bool = False) -> Path:
+    """Write a figure as PNG; the file appears under its name only when it is complete.
+
+    Raises:
+        OutputError: the file exists and ``overwrite`` is off, or its folder can't be written.
+    """
+    path = Path(path)
+    checked_output(path, source=None, overwrite=overwrite)
+    with replaced(path, extension=".png") as temporary:
+        image.save(temporary, format="PNG", optimize=True)
+    return path
+
+
+def _picture(panel: Panel, display: Display, height: int) -> Image.Image:
+    """The panel's greys at the wanted height, with square pixels."""
+    if panel.image.ndim != 2:
+        msg = f"figure: expected a 2-D image for panel {panel.title!r}, got shape {panel.image.shape}"
+        raise ValueError(msg)
+    rows, columns = panel.image.shape
+    width = max(1, round(height * columns * panel.spacing[1] / (rows * panel.spacing[0])))
+    grey = Image.fromarray(display.to_grey(panel.image))
+    return grey if grey.size == (width, height) else grey.resize((width, height), Image.Resampling.BICUBIC)

@@ -1,0 +1,216 @@
+"""Read DICOM: a folder with a series, or a single file, into a volume in physical units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tatcli.errors import UnitsError, UsageError, VolumeReadError
+from tatcli.intensity import Units
+from tatcli.volumes.dicom_files import read_dataset, tolerant
+from tatcli.volumes.dicom_images import DicomImage, has_pixels, images_of
+from tatcli.volumes.dicom_pixels import read_stored
+from tatcli.volumes.dicom_series import DicomSeries, SeriesInfo, choose_series, read_folder
+from tatcli.volumes.dicom_stack import DicomStack, stack_images
+from tatcli.volumes.encoding import decode
+from tatcli.volumes.suv import suv_factor
+from tatcli.volumes.volume import Provenance, Volume
+
+__all__ = ["DicomHeader", "DicomScan", "find_scan", "read_dicom", "scan_of", "stored_type"]
+
+
+@dataclass(frozen=True)
+class DicomHeader:
+    """Where each slice came from: what a DICOM writer needs.
+
+    Attributes:
+        series: the series.
+        frames: for every frame the images in the array's order.
+        factor: physical value = (stored * slope + intercept) * factor; 1 but for SUV.
+    """
+
+    series: SeriesInfo
+    frames: tuple[tuple[DicomImage, ...], ...]
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class DicomScan:
+    """A series that was found, chosen and stacked, before its pixels are read.
+
+    Attributes:
+        path: folder or file.
+        series: the series.
+        stack: its images in order, and the grid.
+        units: what the values are once they are multiplied by ``factor``.
+        factor: 1 but for SUV.
+        warnings: everything odd so far.
+    """
+
+    path: Path
+    series: SeriesInfo
+    stack: DicomStack
+    units: Units
+    factor: float
+    warnings: tuple[str, ...]
+
+
+def read_dicom(path: Path, *, series: str | None = None, units: Units | None = None) -> Volume:
+    """Read a series from a folder, or one file alone.
+
+    Args:
+        path: folder or file.
+        series: which series of the folder, by UID, number or description.
+        units: the caller's word on the units; ``BQML`` leaves PET as activity.
+
+    Raises:
+        VolumeReadError, GeometryError, UnitsError, UsageError: see :func:`find_scan`; damaged pixel data.
+    """
+    scan = find_scan(path, series=series, units=units)
+    images = [image for frame in scan.stack.frames for image in frame]
+    one_frame = scan.stack.geometry.shape
+    shape = one_frame if len(scan.stack.frames) == 1 else (len(scan.stack.frames), *one_frame)
+    rescales = {(image.slope, image.intercept) for image in images}
+    provenance = Provenance(
+        path=path,
+        format="dicom",
+        modality=scan.series.modality or None,
+        header=DicomHeader(scan.series, scan.stack.frames, scan.factor),
+        warnings=scan.warnings,
+    )
+    if len(rescales) == 1 and scan.factor == 1.0:
+        return _with_one_rescale(scan, images, shape, provenance)
+    array = np.empty((len(images), *scan.stack.geometry.shape[1:]), dtype=np.float32)
+    for index, pixels in _pixels(images):
+        image = images[index]
+        array[index] = decode(pixels, slope=image.slope * scan.factor, intercept=image.intercept * scan.factor)
+    provenance = replace(provenance, dtype=np.dtype(np.float32))
+    return Volume(array.reshape(shape), scan.stack.geometry, scan.units, provenance)
+
+
+def find_scan(path: Path, *, series: str | None = None, units: Units | None = None) -> DicomScan:
+    """Everything about a DICOM scan but its pixels.
+
+    Raises:
+        VolumeReadError: no images, a kind of image that isn't supported, a damaged file.
+        GeometryError: the images don't form a regular stack.
+        UnitsError: PET that can't be brought to SUVbw; units that contradict the caller's.
+        UsageError: the series isn't chosen or doesn't exist.
+    """
+    if path.is_dir():
+        folder = read_folder(path)
+        return scan_of(choose_series(folder, series), path, units=units, warnings=folder.warnings)
+    return scan_of(_single_file(path, series), path, units=units)
+
+
+def scan_of(
+    series: DicomSeries, path: Path, *, units: Units | None = None, warnings: tuple[str, ...] = ()
+) -> DicomScan:
+    """Stack a series that was chosen, and settle its units.
+
+    Raises:
+        VolumeReadError: the series holds a file that can't be used.
+        GeometryError: the images don't form a regular stack.
+        UnitsError: PET that can't be brought to SUVbw; units that contradict the caller's.
+    """
+    if series.problem is not None:
+        raise series.problem
+    stack = stack_images(series.images, path.name)
+    found, factor, doubts = _units(series.images, units, path.name)
+    return DicomScan(path, series.info, stack, found, factor, (*warnings, *series.warnings, *stack.warnings, *doubts))
+
+
+def _single_file(path: Path, series: str | None) -> DicomSeries:
+    dataset = read_dataset(path)
+    with tolerant(path):
+        is_image = has_pixels(dataset)
+        got = getattr(dataset.get("SOPClassUID"), "name", None) or "an object without pixels"
+    if not is_image:
+        msg = f"{path.name}: expected a DICOM image, got {got}; choose an image of the series"
+        raise VolumeReadError(msg)
+    images = tuple(images_of(dataset, path))
+    first = images[0]
+    info = SeriesInfo(
+        first.series, first.number, first.description, first.modality, len(images), localizer=first.is_localizer
+    )
+    if series is not None and series not in (info.uid, info.number, info.description):
+        msg = f"{path.name}: expected a file of series {series!r}, got one of {info}; choose another file"
+        raise UsageError(msg)
+    return DicomSeries(info, images)
+
+
+def stored_type(image: DicomImage) -> np.dtype[Any]:
+    """The type of an image's stored numbers, from its header alone."""
+    dataset = read_dataset(image.path)
+    with tolerant(image.path):
+        return np.dtype(f"{'i' if dataset.get('PixelRepresentation') else 'u'}{int(dataset.BitsAllocated) // 8}")
+
+
+def _with_one_rescale(
+    scan: DicomScan, images: Sequence[DicomImage], shape: tuple[int, ...], provenance: Provenance
+) -> Volume:
+    """The ordinary case: one slope and intercept for all slices, so that the stored numbers can be kept as they are."""
+    slope, intercept = images[0].slope, images[0].intercept
+    stored: NDArray[Any] | None = None
+    for index, pixels in _pixels(images):
+        if stored is None:
+            stored = np.empty((len(images), *pixels.shape), dtype=pixels.dtype)
+        if pixels.dtype != stored.dtype:  # signed and unsigned files in one series
+            stored = stored.astype(np.promote_types(pixels.dtype, stored.dtype))
+        stored[index] = pixels
+    assert stored is not None  # noqa: S101  a stack has at least one image
+    stored = stored.reshape(shape)
+    array = decode(stored, slope=slope, intercept=intercept)
+    identity = slope == 1.0 and intercept == 0.0
+    provenance = replace(
+        provenance,
+        stored=None if identity and stored.dtype.itemsize <= 2 else stored,
+        dtype=stored.dtype,
+        slope=slope,
+        intercept=intercept,
+    )
+    return Volume(array, scan.stack.geometry, scan.units, provenance)
+
+
+def _pixels(images: Sequence[DicomImage]) -> Iterable[tuple[int, NDArray[Any]]]:
+    """(index, rows x columns) of every image; each file is opened once, whatever order its frames are needed in."""
+    by_file: dict[Path, list[int]] = {}
+    for index, image in enumerate(images):
+        by_file.setdefault(image.path, []).append(index)
+    for path, indices in by_file.items():
+        frames = read_stored(path)
+        for index in indices:
+            yield index, frames[images[index].frame]
+
+
+def _units(images: Sequence[DicomImage], wanted: Units | None, name: str) -> tuple[Units, float, tuple[str, ...]]:
+    """Units of the volume, the factor that leads to them, and doubts."""
+    modality = images[0].modality
+    if modality == "PT":
+        headers = [image.pet for image in images if image.pet is not None]
+        if wanted is Units.BQML and headers[0].units == "BQML":
+            return Units.BQML, 1.0, ()
+        factor = suv_factor(headers, name)
+        doubt = () if headers[0].corrections is not None else ("CorrectedImage is absent: PET is taken as corrected",)
+        return _agreed(Units.SUVBW, wanted, name), factor, doubt
+    if modality == "MR":
+        return _agreed(Units.ARBITRARY, wanted, name), 1.0, ()
+    if modality == "CT":
+        types = {image.rescale_type for image in images}
+        if types <= {"", "HU"}:
+            return _agreed(Units.HU, wanted, name), 1.0, ()
+        got = "no rescale" if None in types else f"RescaleType {', '.join(sorted(str(kind) for kind in types))}"
+        return wanted or Units.UNKNOWN, 1.0, (f"the CT has {got}: its values need not be HU",)
+    return wanted or Units.UNKNOWN, 1.0, ()
+
+
+def _agreed(found: Units, wanted: Units | None, name: str) -> Units:
+    if wanted is not None and wanted is not found:
+        msg = f"{name}: expected units {wanted}, got {found} from its header; leave the units to the header"
+        raise UnitsError(msg)
+    return found

@@ -1,0 +1,153 @@
+"""Find and open DICOM files: in a folder any file may be one, whatever its name, and any may be something else."""
+
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final
+
+from tatcli.errors import TatError, VolumeReadError
+
+if TYPE_CHECKING:
+    from pydicom.dataset import FileDataset
+
+__all__ = [
+    "PARSING_FAILURES",
+    "FolderScan",
+    "is_dicom",
+    "is_media_directory",
+    "read_dataset",
+    "scan_folder",
+    "tolerant",
+]
+
+_PREAMBLE: Final = 128
+PARSING_FAILURES: Final = (
+    OSError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError, OverflowError, NotImplementedError,
+    struct.error, zlib.error,
+)  # fmt: skip
+"""What pydicom raises on damaged files."""
+_MEDIA_DIRECTORY: Final = "1.2.840.10008.1.3.10"
+
+
+@dataclass(frozen=True)
+class FolderScan:
+    """What lies in a folder and below it.
+
+    Attributes:
+        files: DICOM files, in the order of their paths.
+        skipped: how many other files there are.
+    """
+
+    files: tuple[Path, ...]
+    skipped: int
+
+
+def scan_folder(folder: Path) -> FolderScan:
+    """Every DICOM file in a folder and its subfolders; hidden files and DICOMDIR are left out without being counted.
+
+    Raises:
+        VolumeReadError: the folder can't be listed.
+    """
+    found: list[Path] = []
+    skipped = 0
+    try:
+        for root, folders, names in os.walk(folder, onerror=_raise):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(names):
+                if name.startswith(".") or name.upper() == "DICOMDIR":
+                    continue
+                path = Path(root, name)
+                if path.is_file() and is_dicom(path):
+                    found.append(path)
+                else:
+                    skipped += 1
+    except OSError as error:
+        msg = f"{folder}: expected a readable folder, got {error.strerror or error}; check its permissions"
+        raise VolumeReadError(msg) from error
+    return FolderScan(tuple(found), skipped)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether the file begins like DICOM: a preamble with its prefix, or (old files) the first groups without one."""
+    try:
+        with path.open("rb") as stream:
+            return _begins_like_dicom(stream)
+    except OSError:
+        return False
+
+
+def read_dataset(path: Path, *, with_pixels: bool = False) -> FileDataset:
+    """A file's attributes, and its pixel data where asked for; values that break their rules are let pass.
+
+    Raises:
+        VolumeReadError: not DICOM, truncated, or unreadable.
+    """
+    import pydicom
+
+    if not path.is_file() or not is_dicom(path):
+        msg = f"{path.name}: expected a DICOM file, got something else; is the file named by its true format?"
+        raise VolumeReadError(msg)
+    with tolerant(path):
+        dataset = pydicom.dcmread(path, force=True, stop_before_pixels=not with_pixels)
+        _name_transfer_syntax(dataset)
+    return dataset
+
+
+@contextmanager
+def tolerant(path: Path) -> Iterator[None]:
+    """Work on a dataset without complaints about values that break their rules; what can't be parsed is an error.
+
+    pydicom converts values when they are first asked for, so reading attributes needs this as much as reading files.
+
+    Raises:
+        VolumeReadError: the file or one of its values doesn't parse.
+    """
+    from pydicom.config import disable_value_validation
+
+    try:
+        with warnings.catch_warnings(), disable_value_validation():
+            warnings.simplefilter("ignore")
+            yield
+    except TatError:
+        raise
+    except PARSING_FAILURES as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        msg = f"{path.name}: expected a complete DICOM file, got one that doesn't parse ({reason}); get it again"
+        raise VolumeReadError(msg) from error
+
+
+def is_media_directory(dataset: FileDataset) -> bool:
+    """Whether this is a DICOMDIR under another name."""
+    return str(dataset.file_meta.get("MediaStorageSOPClassUID", "")) == _MEDIA_DIRECTORY
+
+
+def _begins_like_dicom(stream: IO[bytes]) -> bool:
+    start = stream.read(_PREAMBLE + 4)
+    if start[_PREAMBLE:] == b"DICM":
+        return True
+    # Without a preamble: group 0002 or 0008, a low element, then an explicit VR or a small implicit length.
+    if len(start) < 16 or start[:2] not in (b"\x02\x00", b"\x08\x00") or start[3] != 0:
+        return False
+    return start[4:6] in (b"UL", b"UI", b"CS", b"OB") or int.from_bytes(start[4:8], "little") < 256
+
+
+def _name_transfer_syntax(dataset: FileDataset) -> None:
+    """Files without file meta information are uncompressed, in the encoding that pydicom found."""
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    if "TransferSyntaxUID" in dataset.file_meta:
+        return
+    implicit, little_endian = dataset.original_encoding
+    explicit = ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+
+
+def _raise(error: OSError) -> None:
+    raise error

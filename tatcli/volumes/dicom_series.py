@@ -1,0 +1,222 @@
+"""DICOM series: which ones a folder holds, and which one is meant."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tatcli.errors import UsageError, VolumeReadError
+from tatcli.volumes.dicom_files import is_media_directory, read_dataset, scan_folder, tolerant
+from tatcli.volumes.dicom_images import DicomImage, has_pixels, images_of
+
+__all__ = ["DicomFolder", "DicomSeries", "SeriesInfo", "choose_series", "list_series", "read_folder"]
+
+
+@dataclass(frozen=True)
+class SeriesInfo:
+    """A series as a user sees it.
+
+    Attributes:
+        uid: SeriesInstanceUID.
+        number: SeriesNumber.
+        description: SeriesDescription.
+        modality: CT, MR, PT ...
+        images: how many images it has.
+        localizer: whether it is a scout and nothing else.
+        problem: why it can't be read, '' where nothing is known against it.
+    """
+
+    uid: str
+    number: str
+    description: str
+    modality: str
+    images: int
+    localizer: bool = False
+    problem: str = ""
+
+    def __str__(self) -> str:
+        scout = ", localizer" if self.localizer else ""
+        number, images = self.number or "-", f"{self.images} image{'' if self.images == 1 else 's'}"
+        return f"number {number} {self.description!r} ({self.modality or '?'}, {images}{scout}), UID {self.uid}"
+
+
+@dataclass(frozen=True)
+class DicomSeries:
+    """The images of one series in a folder, unsorted, without its scouts and without copies.
+
+    Attributes:
+        info: what names it.
+        images: at least one, or none where ``problem`` says why.
+        problem: the error that reading one of its files gave.
+        warnings: what was left out.
+    """
+
+    info: SeriesInfo
+    images: tuple[DicomImage, ...]
+    problem: VolumeReadError | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DicomFolder:
+    """All series of a folder.
+
+    Attributes:
+        path: the folder.
+        series: in the order of their numbers.
+        warnings: what was skipped.
+    """
+
+    path: Path
+    series: tuple[DicomSeries, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def list_series(path: Path) -> tuple[SeriesInfo, ...]:
+    """The series in a folder and its subfolders, by number.
+
+    Raises:
+        VolumeReadError: the folder can't be read, or holds no DICOM images.
+    """
+    return tuple(series.info for series in read_folder(path).series)
+
+
+def read_folder(path: Path) -> DicomFolder:
+    """Read every header in a folder and sort the images into series.
+
+    A file that can't be used (a mosaic, colour, a damaged header) spoils its own series only.
+
+    Raises:
+        VolumeReadError: the folder can't be read, or holds no DICOM images.
+    """
+    scan = scan_folder(path)
+    found = _Findings()
+    for file in scan.files:
+        found.add(file)
+    series = found.series()
+    if not series and found.damaged:
+        raise found.damaged[0]
+    if not series:
+        msg = f"{path}: expected a DICOM series, got no images among {len(scan.files) + scan.skipped} files; check it"
+        raise VolumeReadError(msg)
+    warnings = []
+    if scan.skipped:
+        warnings.append(f"skipped {scan.skipped} files that are not DICOM")
+    if found.without_pixels:
+        warnings.append(f"skipped {found.without_pixels} DICOM objects without pixels")
+    if found.damaged:
+        warnings.append(f"skipped {len(found.damaged)} damaged DICOM files, the first: {found.damaged[0]}")
+    return DicomFolder(path, tuple(sorted(series, key=_by_number)), tuple(warnings))
+
+
+@dataclass
+class _Findings:
+    """What the files of a folder turned out to be, while they are read one after the other."""
+
+    images: dict[str, list[DicomImage]] = field(default_factory=dict)
+    problems: dict[str, tuple[SeriesInfo, VolumeReadError]] = field(default_factory=dict)
+    damaged: list[VolumeReadError] = field(default_factory=list)
+    without_pixels: int = 0
+
+    def add(self, file: Path) -> None:
+        try:
+            dataset = read_dataset(file)
+            with tolerant(file):
+                is_image = not is_media_directory(dataset) and has_pixels(dataset)
+                info = _info_of_header(dataset)
+        except VolumeReadError as error:
+            self.damaged.append(error)
+            return
+        if not is_image:
+            self.without_pixels += 1
+            return
+        try:
+            for image in images_of(dataset, file):
+                self.images.setdefault(image.series, []).append(image)
+        except VolumeReadError as error:
+            self.problems.setdefault(info.uid, (info, error))
+
+    def series(self) -> list[DicomSeries]:
+        found = [_series(uid, members, self.problems.get(uid)) for uid, members in self.images.items()]
+        unusable = [(info, error) for uid, (info, error) in self.problems.items() if uid not in self.images]
+        return found + [DicomSeries(info, (), error) for info, error in unusable]
+
+
+def choose_series(folder: DicomFolder, wanted: str | None = None) -> DicomSeries:
+    """The series that is meant.
+
+    Args:
+        folder: what was found.
+        wanted: a SeriesInstanceUID, a series number or a description; None where the folder holds only one series,
+            scouts not counted.
+
+    Raises:
+        UsageError: no such series, several such, or several and none chosen; the message lists them.
+        VolumeReadError: the series can't be read.
+    """
+    if wanted is None:
+        candidates = [series for series in folder.series if not series.info.localizer] or list(folder.series)
+        complaint = f"expected one series, got {len(candidates)}"
+    else:
+        candidates = [series for series in folder.series if wanted == series.info.uid]
+        candidates = candidates or [series for series in folder.series if _is_named(series.info, wanted)]
+        complaint = f"expected one series {wanted!r}, got {len(candidates)}"
+    if len(candidates) != 1:
+        listed = "; ".join(str(series.info) for series in folder.series)
+        msg = f"{folder.path}: {complaint}; choose with --series UID or NUMBER from: {listed}"
+        raise UsageError(msg)
+    chosen = candidates[0]
+    if chosen.problem is not None:
+        raise chosen.problem
+    return chosen
+
+
+def _is_named(info: SeriesInfo, wanted: str) -> bool:
+    return wanted == info.number or wanted.casefold() == info.description.casefold() != ""
+
+
+def _series(uid: str, members: list[DicomImage], problem: tuple[SeriesInfo, VolumeReadError] | None) -> DicomSeries:
+    """A series from all its images: scouts and second copies of the same instance are left out."""
+    warnings = []
+    kept = [image for image in members if not image.is_localizer]
+    localizer = not kept
+    if kept and len(kept) < len(members):
+        warnings.append(f"left out {len(members) - len(kept)} localizer images")
+    kept = kept or members
+    copies = sum(count - 1 for name, count in Counter(image.instance for image in kept).items() if name)
+    if copies:
+        seen: dict[str, DicomImage] = {}
+        for index, image in enumerate(kept):
+            seen.setdefault(image.instance or str(index), image)
+        kept = list(seen.values())
+        warnings.append(f"left out {copies} further copies of the same SOP instances")
+    first = kept[0]
+    error = None if problem is None else problem[1]
+    info = SeriesInfo(
+        uid=uid,
+        number=first.number,
+        description=first.description,
+        modality=first.modality,
+        images=len(kept),
+        localizer=localizer,
+        problem="" if error is None else str(error),
+    )
+    return DicomSeries(info, tuple(kept), error, tuple(warnings))
+
+
+def _info_of_header(dataset: object) -> SeriesInfo:
+    """The names in a header whose images can't be used."""
+
+    def text(keyword: str) -> str:
+        value = getattr(dataset, keyword, None)
+        return "" if value is None else str(value).strip()
+
+    number, description = text("SeriesNumber"), text("SeriesDescription")
+    uid = text("SeriesInstanceUID") or f"without UID, number {number!r}, {description!r}"
+    return SeriesInfo(uid, number, description, text("Modality"), images=1)
+
+
+def _by_number(series: DicomSeries) -> tuple[int, str]:
+    number = series.info.number
+    return (int(number) if number.isdigit() else 10**9, series.info.uid)

@@ -1,0 +1,137 @@
+"""Stored numbers and physical values: value = stored * slope + intercept, and back, sparing what didn't change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tatcli.errors import OutputError
+from tatcli.volumes.volume import Volume
+
+__all__ = ["EXACT_INTEGERS", "cross_format_type", "decode", "encoded_slices", "fits_float32"]
+
+EXACT_INTEGERS: Final = 2**24
+"""float32 holds every integer up to this magnitude."""
+
+
+def decode(stored: NDArray[Any], *, slope: float = 1.0, intercept: float = 0.0) -> NDArray[np.float32]:
+    """Physical values of stored numbers, computed in float64 plane by plane so that no float64 copy of a scan exists.
+
+    Args:
+        stored: (..., rows, columns), any real dtype.
+        slope: multiplies the stored numbers.
+        intercept: is added afterwards.
+
+    Returns:
+        float32 array of the same shape; the input itself where it is float32 and there is nothing to do.
+    """
+    if slope == 1.0 and intercept == 0.0:
+        with np.errstate(over="ignore"):  # a float64 beyond float32's range becomes inf; the stored array keeps it
+            return np.ascontiguousarray(stored, dtype=np.float32)
+    values = np.empty(stored.shape, dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for plane, out in zip(_planes(stored), _planes(values), strict=True):
+            out[...] = plane.astype(np.float64) * slope + intercept
+    return values
+
+
+def fits_float32(stored: NDArray[Any]) -> bool:
+    """Whether float32 holds every stored number exactly, so that the native array needn't be kept."""
+    if stored.dtype in (np.float32, np.float16):
+        return True
+    if stored.dtype.kind not in "iub":
+        return False
+    if stored.dtype.itemsize <= 2:
+        return True
+    return -EXACT_INTEGERS <= int(stored.min()) and int(stored.max()) <= EXACT_INTEGERS
+
+
+def _integer_type_for(lower: float, upper: float) -> np.dtype[Any]:
+    """int16 where [lower, upper] fits, else int32: what readers everywhere understand."""
+    info = np.iinfo(np.int16)
+    return np.dtype(np.int16 if info.min <= lower and upper <= info.max else np.int32)
+
+
+def encoded_slices(
+    volume: Volume, dtype: np.dtype[Any], *, slope: float = 1.0, intercept: float = 0.0
+) -> Iterator[NDArray[Any]]:
+    """The volume's planes (rows, columns) as numbers to store, one at a time, in the array's order.
+
+    A voxel whose value is still what its stored number decodes to gets that number back bit for bit. A changed
+    voxel gets round((value - intercept) / slope), limited to the dtype's range.
+
+    Raises:
+        OutputError: a NaN would have to be stored as an integer.
+    """
+    provenance = volume.provenance
+    stored = provenance.stored
+    same_code = (
+        stored is not None
+        and stored.shape == volume.array.shape
+        and stored.dtype == dtype
+        and (provenance.slope, provenance.intercept) == (slope, intercept)
+    )
+    originals = _planes(stored) if stored is not None and same_code else None
+    for index, values in enumerate(_planes(volume.array)):
+        original = None if originals is None else originals[index]
+        yield _encode(values, original, dtype=dtype, slope=slope, intercept=intercept)
+
+
+def _encode(
+    values: NDArray[np.float32],
+    original: NDArray[Any] | None,
+    *,
+    dtype: np.dtype[Any],
+    slope: float,
+    intercept: float,
+) -> NDArray[Any]:
+    if dtype == np.float32 and slope == 1.0 and intercept == 0.0:
+        return values
+    if original is not None:
+        before = decode(original, slope=slope, intercept=intercept)
+        unchanged = (values == before) | (np.isnan(values) & np.isnan(before))
+        if unchanged.all():
+            return original
+        return np.where(unchanged, original, _encode(values, None, dtype=dtype, slope=slope, intercept=intercept))
+    numbers = (values.astype(np.float64) - intercept) / slope
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return numbers.astype(dtype)
+    if np.isnan(numbers).any():
+        msg = f"output: {int(np.isnan(numbers).sum())} NaN voxels in a plane can't be stored as {dtype}; replace them"
+        raise OutputError(msg)
+    info = np.iinfo(dtype)
+    lower, upper = float(info.min), float(info.max)
+    codes = np.rint(numbers).clip(lower, upper)
+    if dtype.itemsize < 8:
+        return codes.astype(dtype)
+    # float64 rounds the largest 64-bit integer up to a power of two, which would wrap around: saturate it by hand.
+    too_large = codes >= upper
+    return np.where(too_large, dtype.type(info.max), np.where(too_large, 0.0, codes).astype(dtype))
+
+
+def _planes(array: NDArray[Any]) -> NDArray[Any]:
+    """A view (planes, rows, columns) of a C-contiguous array; a copy where strides don't allow a view."""
+    return array.reshape(-1, *array.shape[-2:])
+
+
+def cross_format_type(volume: Volume) -> np.dtype[Any]:
+    """The voxel type for a volume that is written to another format than its own, without rescale.
+
+    The source's own type where the source had no rescale; int16 (int32 if it doesn't fit) where stored integers were
+    rescaled to integers, as CT is; float32 for everything else.
+    """
+    provenance = volume.provenance
+    dtype, slope, intercept = provenance.dtype, provenance.slope, provenance.intercept
+    if dtype is None or dtype == np.float16:
+        return np.dtype(np.float32)
+    if dtype.kind == "b":
+        return np.dtype(np.uint8)
+    if slope == 1.0 and intercept == 0.0:
+        return dtype.newbyteorder("=")
+    if dtype.kind == "f" or not (slope.is_integer() and intercept.is_integer()):
+        return np.dtype(np.float32)
+    return _integer_type_for(float(volume.array.min()), float(volume.array.max()))

@@ -1,0 +1,82 @@
+"""Read any scan that tat reads."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tatcli.errors import UsageError, VolumeReadError
+from tatcli.intensity import Units
+from tatcli.volumes.dicom_files import is_dicom
+from tatcli.volumes.formats import EXTENSIONS, format_of
+from tatcli.volumes.volume import Volume
+
+__all__ = ["kind_of", "read_volume"]
+
+
+def read_volume(path: str | os.PathLike[str], *, series: str | None = None, units: Units | None = None) -> Volume:
+    """Read a scan: NIfTI, NRRD, MetaImage, a DICOM folder or file, or a .npy array (training data).
+
+    DICOM says what its units are; NIfTI, NRRD, MetaImage and .npy don't, so theirs are unknown unless given here.
+
+    Args:
+        path: a file, or a folder with DICOM files in it or below.
+        series: which series of a DICOM folder: its UID, number or description.
+        units: the caller's word on the units.
+
+    Returns:
+        The scan in physical values: rescale applied, PET in Bq/ml turned into SUVbw.
+
+    Raises:
+        VolumeReadError: the input is missing, damaged, or not an image that tat restores.
+        GeometryError: its grid is unusable.
+        UnitsError: its values can't be brought to the units asked for.
+        UsageError: ``series`` is missing or unknown where a folder holds several.
+    """
+    source = Path(path)
+    kind = kind_of(source, series=series)
+    if kind == "nifti":
+        from tatcli.volumes.nifti import read_nifti
+
+        return read_nifti(source, units=units)
+    if kind in ("nrrd", "metaimage"):
+        from tatcli.volumes.itk import read_itk
+
+        return read_itk(source, kind=kind, units=units)
+    if kind == "npy":
+        from tatcli.volumes.npy import read_npy
+
+        return read_npy(source, units=units)
+    from tatcli.volumes.dicom import read_dicom
+
+    return read_dicom(source, series=series, units=units)
+
+
+def kind_of(source: Path, *, series: str | None = None) -> str:
+    """The format of an input: by its extension, and for names that say nothing by whether it begins like DICOM.
+
+    Raises:
+        VolumeReadError: there is nothing, it can't be read, or it is none of the formats.
+        UsageError: ``series`` was given for something that has none.
+    """
+    if not source.exists():
+        msg = f"{source}: expected an image file or a DICOM folder, got nothing there; check the path"
+        raise VolumeReadError(msg)
+    if source.is_dir():
+        return "dicom"
+    if not source.is_file() or not os.access(source, os.R_OK):
+        msg = f"{source}: expected a readable file, got one that can't be read; check its permissions"
+        raise VolumeReadError(msg)
+    if source.stat().st_size == 0:
+        msg = f"{source.name}: expected an image, got an empty file; get it again"
+        raise VolumeReadError(msg)
+    kind = format_of(source)
+    if kind is None and is_dicom(source):
+        kind = "dicom"
+    if kind is None:
+        msg = f"{source.name}: expected {', '.join(EXTENSIONS)} or a DICOM file, got neither; convert it first"
+        raise VolumeReadError(msg)
+    if series is not None and kind != "dicom":
+        msg = f"{source.name}: expected DICOM together with a series, got a single image file; leave --series out"
+        raise UsageError(msg)
+    return kind

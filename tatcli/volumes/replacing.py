@@ -1,0 +1,88 @@
+"""Outputs that appear whole or not at all: written under a hidden temporary name, flushed to disk, then renamed."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tatcli.errors import OutputError
+
+__all__ = ["checked_output", "replaced", "sync"]
+
+
+def checked_output(path: Path, *, source: Path | None, overwrite: bool) -> None:
+    """Refuse an output path before any work is done for it.
+
+    Raises:
+        OutputError: it exists (unless ``overwrite``), is a folder, is the input itself, or its folder can't be
+            written to.
+    """
+    if source is not None and _same_file(path, source):
+        msg = f"{path}: expected an output different from the input, got the input itself; choose another name"
+        raise OutputError(msg)
+    if path.is_dir():
+        msg = f"{path}: expected a file name as output, got a folder; add a file name"
+        raise OutputError(msg)
+    if not path.parent.is_dir():
+        msg = f"{path}: expected an existing folder {path.parent}, got none; create it first"
+        raise OutputError(msg)
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        msg = f"{path}: expected a writable folder {path.parent}, got a read-only one; write elsewhere"
+        raise OutputError(msg)
+    if path.exists() and not overwrite:
+        msg = f"{path}: expected a new file, got one that exists; choose another name or allow overwriting"
+        raise OutputError(msg)
+
+
+@contextmanager
+def replaced(path: Path, *, extension: str) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place when the block succeeds and is deleted when it doesn't.
+
+    Args:
+        path: the final name.
+        extension: kept by the temporary name, since libraries choose the format by it.
+
+    Raises:
+        OutputError: the system refuses to write (disk full, folder gone).
+    """
+    temporary = path.with_name(f".tat-{secrets.token_hex(8)}{extension}")
+    try:
+        yield temporary
+        sync(temporary)
+        temporary.replace(path)
+        sync(path.parent)
+    except OSError as error:
+        msg = f"{path}: expected to write the output, got {error.strerror or error}; check space and permissions"
+        raise OutputError(msg) from error
+    finally:
+        # Ctrl-C included: after success there is nothing left to delete.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on disk; a folder that can't be synchronised (some network drives) is let be."""
+    is_folder = path.is_dir()
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        if is_folder:
+            return
+        raise
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if not is_folder:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _same_file(path: Path, source: Path) -> bool:
+    try:
+        return path.samefile(source)
+    except OSError:  # one of them doesn't exist
+        return path.resolve() == source.resolve()

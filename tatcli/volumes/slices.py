@@ -1,0 +1,59 @@
+"""Which way to slice a volume: the axis that 2-D restoration iterates over."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tatcli.errors import UsageError
+from tatcli.volumes.geometry import Geometry
+
+__all__ = ["PLANES", "slices_along", "through_plane_axis"]
+
+PLANES: Final = ("auto", "axial", "coronal", "sagittal")
+"""The values of ``axis`` that :func:`through_plane_axis` takes."""
+
+_COARSER: Final = 1.2
+"""An axis is the acquisition's slice axis for certain once its spacing exceeds the others' by this factor."""
+
+
+def through_plane_axis(geometry: Geometry, axis: str = "auto") -> int:
+    """The array axis (0, 1 or 2 of slices, rows, columns) to iterate over.
+
+    Args:
+        geometry: grid of one frame.
+        axis: ``axial``, ``coronal`` or ``sagittal`` for that anatomical plane (the closest one in oblique scans);
+            ``auto`` for the axis whose spacing is clearly the coarsest (more than 1.2 times the others'), which is
+            how multi-slice scans are acquired, else axial. A single-slice image is taken along its one-voxel axis.
+
+    Raises:
+        UsageError: an unknown plane.
+    """
+    if axis not in PLANES:
+        msg = f"axis {axis!r}: expected one of {', '.join(PLANES)}"
+        raise UsageError(msg)
+    sagittal, coronal, axial = geometry.anatomical_axes
+    if axis == "auto":
+        thin = [index for index, length in enumerate(geometry.shape) if length == 1]
+        if len(thin) == 1:
+            return thin[0]
+        coarsest, second = sorted(range(3), key=lambda index: -geometry.spacing[index])[:2]
+        clear = geometry.spacing[coarsest] > _COARSER * geometry.spacing[second]
+        return coarsest if clear else axial
+    return {"sagittal": sagittal, "coronal": coronal, "axial": axial}[axis]
+
+
+def slices_along(array: NDArray[Any], axis: int) -> NDArray[Any]:
+    """A view (n, rows, columns) of one frame's 3-D array with ``axis`` first; the other axes keep their order.
+
+    Writing to the view writes to ``array``.
+
+    Raises:
+        ValueError: the array is not 3-D.
+    """
+    if array.ndim != 3:
+        msg = f"slices_along: expected one frame's 3-D array, got {array.ndim} axes"
+        raise ValueError(msg)
+    return np.moveaxis(array, axis, 0)

@@ -1,0 +1,240 @@
+"""PET activity -> SUVbw, after QIBA's vendor-neutral pseudo-code.
+
+Source: RSNA QIBA, "Standardized Uptake Value (SUV): computing SUV from DICOM" (vendor-neutral pseudo-code, "happy
+path" and "robust" variants). SUVbw = activity (Bq/ml) * weight (g) / decayed dose (Bq): the dose that would be left at
+the time to which the image was decay-corrected.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from tatcli.errors import UnitsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydicom.dataset import Dataset
+
+__all__ = ["PetHeader", "pet_header", "suv_factor"]
+
+_PHILIPS: Final = "Philips PET Private Group"
+_GE: Final = "GEMS_PETD_01"
+_PLAUSIBLE_DOSE: Final = (1e5, 1e11)
+"""Bq: from a mouse's 0.1 MBq to 100 GBq. Some systems write MBq where the standard says Bq."""
+_LONGEST_WAIT: Final = 10.0
+"""Half-lives between injection and scan: after as many, nothing is left to be imaged."""
+_SAME_DAY: Final = 6 * 3600.0
+"""s: a tracer with a shorter half-life is scanned within a day of its injection, so that times of day suffice."""
+_NO_DATE: Final = "00010101"
+
+
+@dataclass(frozen=True)
+class PetHeader:
+    """What a PET image's header says about its units.
+
+    Attributes:
+        units: (0054,1001) BQML, CNTS, GML ...
+        suv_type: (0054,1006), '' where absent.
+        corrections: (0028,0051), None where absent.
+        decay_correction: (0054,1102) START, ADMIN or NONE.
+        weight: kg.
+        dose: injected, Bq.
+        half_life: s.
+        injected: date and time of the injection; here and below the year 1 stands where only the time of day is known.
+        series_time, acquired: start of the series and of this image.
+        frame_reference, frame_duration: s.
+        philips_suv, philips_activity: (7053,xx00) SUV and (7053,xx09) Bq/ml per count.
+        ge_scan_time: (0009,xx0d).
+    """
+
+    units: str = ""
+    suv_type: str = ""
+    corrections: tuple[str, ...] | None = None
+    decay_correction: str = ""
+    weight: float | None = None
+    dose: float | None = None
+    half_life: float | None = None
+    injected: datetime | None = None
+    series_time: datetime | None = None
+    acquired: datetime | None = None
+    frame_reference: float | None = None
+    frame_duration: float | None = None
+    philips_suv: float | None = None
+    philips_activity: float | None = None
+    ge_scan_time: datetime | None = None
+
+
+def pet_header(dataset: Dataset) -> PetHeader:
+    """Collect what SUV needs from a PET image's header; nothing is judged here."""
+    from pydicom.dataset import Dataset as NewDataset
+
+    drugs = dataset.get("RadiopharmaceuticalInformationSequence")
+    drug = drugs[0] if drugs else NewDataset()
+    corrections = dataset.get("CorrectedImage")
+    words = [corrections] if isinstance(corrections, str) else list(corrections or [])
+    injected = _moment(drug.get("RadiopharmaceuticalStartDateTime")) or _moment(
+        drug.get("RadiopharmaceuticalStartTime"), date=_NO_DATE
+    )
+    reference, duration = _positive(dataset.get("FrameReferenceTime")), _positive(dataset.get("ActualFrameDuration"))
+    return PetHeader(
+        units=str(dataset.get("Units") or "").strip().upper(),
+        suv_type=str(dataset.get("SUVType") or "").strip().upper(),
+        corrections=tuple(str(word).strip().upper() for word in words) or None,
+        decay_correction=str(dataset.get("DecayCorrection") or "").strip().upper(),
+        weight=_positive(dataset.get("PatientWeight")),
+        dose=_positive(drug.get("RadionuclideTotalDose")),
+        half_life=_positive(drug.get("RadionuclideHalfLife")),
+        injected=injected,
+        series_time=_moment(dataset.get("SeriesTime"), date=dataset.get("SeriesDate") or _NO_DATE),
+        acquired=_moment(dataset.get("AcquisitionTime"), date=dataset.get("AcquisitionDate") or _NO_DATE),
+        frame_reference=None if reference is None else reference / 1000.0,
+        frame_duration=None if duration is None else duration / 1000.0,
+        philips_suv=_positive(_private(dataset, 0x7053, _PHILIPS, 0x00)),
+        philips_activity=_positive(_private(dataset, 0x7053, _PHILIPS, 0x09)),
+        ge_scan_time=_moment(_private(dataset, 0x0009, _GE, 0x0D)),
+    )
+
+
+def suv_factor(headers: Sequence[PetHeader], name: str) -> float:
+    """The factor from rescaled values to SUVbw, the same for all images of the series.
+
+    Args:
+        headers: of every image of the series.
+        name: the file or series, for messages.
+
+    Raises:
+        UnitsError: units that don't lead to SUVbw, a missing or implausible tag (named), no decay correction.
+    """
+    first = headers[0]
+    if len({(header.units, header.decay_correction) for header in headers}) > 1:
+        msg = f"{name}: expected one unit throughout the PET series, got several; split the series"
+        raise UnitsError(msg)
+    if first.units == "GML":
+        if first.suv_type not in ("", "BW"):
+            msg = f"{name}: expected SUV by body weight, got SUVType {first.suv_type}; export the series in Bq/ml"
+            raise UnitsError(msg)
+        return 1.0
+    if first.units == "CNTS":
+        return _counts_factor(headers, name)
+    if first.units != "BQML":
+        got = repr(first.units) if first.units else "no Units (0054,1001)"
+        msg = f"{name}: expected PET in BQML, GML or CNTS, got {got}; export the series in Bq/ml"
+        raise UnitsError(msg)
+    return _activity_factor(headers, name)
+
+
+def _counts_factor(headers: Sequence[PetHeader], name: str) -> float:
+    factors = {header.philips_suv for header in headers}
+    if len(factors) == 1 and headers[0].philips_suv is not None:
+        return headers[0].philips_suv
+    activities = {header.philips_activity for header in headers}
+    if len(activities) == 1 and headers[0].philips_activity is not None:
+        return headers[0].philips_activity * _activity_factor(headers, name)
+    msg = f"{name}: expected Philips' SUV factor (7053,1000) for PET in counts, got none; export the series in Bq/ml"
+    raise UnitsError(msg)
+
+
+def _activity_factor(headers: Sequence[PetHeader], name: str) -> float:
+    """Bq/ml -> SUVbw: g per Bq of decayed dose."""
+    first = headers[0]
+    _check_tags(first, name)
+    weight, dose, half_life = first.weight or 0.0, first.dose or 0.0, first.half_life or 0.0
+    if first.decay_correction == "ADMIN":  # corrected to the injection itself: nothing has decayed yet
+        return weight * 1000.0 / dose
+    wait = _seconds_to_scan(headers, name)
+    if not 0 <= wait <= _LONGEST_WAIT * half_life:
+        msg = f"{name}: expected a scan after the injection, got one {wait:.0f} s after it; repair the times"
+        raise UnitsError(msg)
+    return weight * 1000.0 / (dose * math.exp2(-wait / half_life))
+
+
+def _check_tags(header: PetHeader, name: str) -> None:
+    needed: dict[str, object] = {
+        "PatientWeight (0010,1030)": header.weight,
+        "RadionuclideTotalDose (0018,1074)": header.dose,
+        "RadionuclideHalfLife (0018,1075)": header.half_life,
+        "DecayCorrection (0054,1102)": header.decay_correction or None,
+    }
+    if header.decay_correction != "ADMIN":
+        needed["RadiopharmaceuticalStartTime (0018,1072)"] = header.injected
+        needed["SeriesTime (0008,0031) or AcquisitionTime (0008,0032)"] = header.series_time or header.acquired
+    if missing := [tag for tag, value in needed.items() if value is None]:
+        msg = f"{name}: expected the tags that SUVbw needs, got no {', '.join(missing)}; add them or convert it first"
+        raise UnitsError(msg)
+    if header.decay_correction not in ("START", "ADMIN"):
+        msg = f"{name}: expected DecayCorrection START or ADMIN, got {header.decay_correction}; SUVbw can't be computed"
+        raise UnitsError(msg)
+    absent = [word for word in ("ATTN", "DECY") if header.corrections is not None and word not in header.corrections]
+    if absent:
+        msg = f"{name}: expected PET corrected for attenuation and decay, got none of {absent}; choose that series"
+        raise UnitsError(msg)
+    if not _PLAUSIBLE_DOSE[0] <= (header.dose or 0.0) <= _PLAUSIBLE_DOSE[1]:
+        msg = f"{name}: expected RadionuclideTotalDose in Bq, got {header.dose:g}, which is none; repair the tag"
+        raise UnitsError(msg)
+
+
+def _seconds_to_scan(headers: Sequence[PetHeader], name: str) -> float:
+    scan = _scan_time(headers)
+    injected = headers[0].injected
+    if scan is None or injected is None:
+        msg = f"{name}: expected the times of injection and scan, got none; add the tags or convert to SUV first"
+        raise UnitsError(msg)
+    half_life = headers[0].half_life or 0.0
+    if injected.year > 1:
+        seconds = (scan - injected).total_seconds()
+        if 0 <= seconds <= _LONGEST_WAIT * half_life or half_life > _SAME_DAY:
+            return seconds
+        # Anonymisation shifts one date and forgets the other; the times of day still hold.
+    seconds = (scan - injected.replace(year=scan.year, month=scan.month, day=scan.day)).total_seconds()
+    return seconds if seconds >= 0 else seconds + timedelta(days=1).total_seconds()
+
+
+def _scan_time(headers: Sequence[PetHeader]) -> datetime | None:
+    """The moment to which a START-corrected series is decay-corrected: the robust variant of the pseudo-code."""
+    series = headers[0].series_time
+    acquired = [header.acquired for header in headers if header.acquired is not None]
+    if series is not None and (not acquired or series <= min(acquired)):
+        return series
+    # The series' time is later than its images': it is that of a post-processing, not of the scan.
+    if headers[0].ge_scan_time is not None:
+        return headers[0].ge_scan_time
+    header = headers[0]
+    if header.acquired is not None and header.frame_reference and header.frame_duration and header.half_life:
+        decay = math.log(2.0) / header.half_life
+        within = decay * header.frame_duration
+        average = math.log(within / -math.expm1(-within)) / decay  # when the frame has its mean count rate, s
+        return header.acquired - timedelta(seconds=header.frame_reference - average)
+    return min(acquired, default=None)
+
+
+def _private(dataset: Dataset, group: int, creator: str, element: int) -> Any:
+    try:
+        return dataset.private_block(group, creator)[element].value
+    except KeyError:
+        return None
+
+
+def _positive(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) and number > 0 else None
+
+
+def _moment(value: Any, *, date: Any = None) -> datetime | None:
+    """DICOM's DT (YYYYMMDDHHMMSS.F&ZZXX), or TM with a DA; time zones are dropped, all being the scanner's own."""
+    text = ("" if date is None else str(date).strip()) + ("" if value is None else str(value).strip())
+    text = text.replace(":", "").split("+")[0].split("-")[0]
+    whole, _, fraction = text.partition(".")
+    if not whole.isdigit() or len(whole) < 12:
+        return None
+    try:
+        moment = datetime.strptime(whole[:14].ljust(14, "0"), "%Y%m%d%H%M%S")  # noqa: DTZ007
+    except ValueError:
+        return None
+    return moment + timedelta(seconds=float(f"0.{fraction}") if fraction.isdigit() else 0.0)

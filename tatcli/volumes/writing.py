@@ -1,0 +1,88 @@
+"""Write any volume to any format that tat writes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tatcli.volumes.formats import extension_of, format_to_write
+from tatcli.volumes.replacing import checked_output, replaced
+from tatcli.volumes.volume import Volume
+
+__all__ = ["check_output", "write_volume"]
+
+
+def check_output(path: str | os.PathLike[str], *, source: Path | None = None, overwrite: bool = False) -> None:
+    """Everything that can be wrong with an output name, checked before hours of work rather than after.
+
+    Raises:
+        OutputError: it exists, is the input, or can't be written to.
+        UsageError: a format that tat doesn't write.
+    """
+    target = Path(path)
+    format_to_write(target)
+    checked_output(target, source=source, overwrite=overwrite)
+
+
+def write_volume(volume: Volume, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Write a volume; the file appears under its name only when it is complete.
+
+    The format follows the extension: .nii, .nii.gz, .nrrd, .mha, .mhd (with .raw). Written to its source's own
+    format, a volume keeps its voxel type, rescale and header fields, and voxels whose value didn't change get their
+    stored number back bit for bit. In another format it keeps its grid exactly and gets the smallest type that fits:
+    the source's own, int16 or int32 for integer-valued rescales (CT), else float32. PET read
+    from DICOM is written in the volume's units, SUVbw.
+
+    Args:
+        volume: what to write.
+        path: where to.
+        overwrite: whether an existing file may be replaced. The input never is.
+
+    Returns:
+        The path written.
+
+    Raises:
+        OutputError: the output exists, is the input, or can't be written to.
+        UsageError: a format that tat doesn't write.
+        GeometryError: the format can't hold the grid.
+    """
+    target = Path(path)
+    check_output(target, source=volume.provenance.path, overwrite=overwrite)
+    kind = format_to_write(target)
+    extension = extension_of(target) or ""
+    with replaced(target, extension=extension) as temporary:
+        if kind == "nifti":
+            from tatcli.volumes.nifti import write_nifti
+
+            write_nifti(volume, temporary)
+        elif kind == "npy":
+            from tatcli.volumes.npy import write_npy
+
+            write_npy(volume, temporary)
+        elif extension == ".mhd":
+            _write_pair(volume, temporary, target, overwrite=overwrite)
+        else:
+            from tatcli.volumes.itk import write_itk
+
+            write_itk(volume, temporary, kind=kind)
+    return target
+
+
+def _write_pair(volume: Volume, temporary: Path, target: Path, *, overwrite: bool) -> None:
+    """A .mhd header and its .raw: the voxels get their final name first, the header, written here, last."""
+    from tatcli.volumes.itk import data_file_of, write_itk
+
+    voxels = target.with_suffix(".raw")
+    source = volume.provenance.path
+    source_voxels = data_file_of(source) if source is not None and source.suffix.lower() == ".mhd" else None
+    checked_output(voxels, source=source_voxels, overwrite=overwrite)
+    written = temporary.with_suffix(".raw")
+    try:
+        write_itk(volume, temporary, kind="metaimage")
+        text = temporary.read_text(encoding="latin-1")
+        named = text.replace(f"ElementDataFile = {written.name}", f"ElementDataFile = {voxels.name}")
+        temporary.write_text(named, encoding="latin-1")
+        with replaced(voxels, extension=".raw") as temporary_voxels:
+            written.replace(temporary_voxels)
+    finally:
+        written.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""The parts of :mod:`tatcli.workflows.evaluate`: the report, the network, files and datasets."""

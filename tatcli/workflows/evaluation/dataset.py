@@ -1,0 +1,199 @@
+"""Evaluate a network and tuned classical baselines on a split of a dataset."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import tatcli
+from tatcli.baselines import SliceContext
+from tatcli.errors import PartialFailure, UsageError, VolumeReadError
+from tatcli.metrics import find_protocol, score_volume
+from tatcli.tasks import TASKS, Task
+from tatcli.training.pairs import find_scans
+from tatcli.volumes.slices import slices_along
+from tatcli.workflows.evaluation.degraded import degrade, evenly_spaced
+from tatcli.workflows.evaluation.network import EvaluatedNetwork, load_network
+from tatcli.workflows.evaluation.report import INPUT, EvaluateReport, ScanScores, TaskReport, summarise
+from tatcli.workflows.evaluation.tuned import TuningData, chosen_baselines, tuned_baselines
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tatcli.baselines import TunedBaseline
+    from tatcli.intensity import IntensityRule
+    from tatcli.workflows.evaluate import EvaluateConfig
+    from tatcli.workflows.evaluation.degraded import DegradedScan
+    from tatcli.workflows.evaluation.report import Kind
+
+__all__ = ["NO_WEIGHTS", "evaluate_dataset"]
+
+NO_WEIGHTS = "none"
+
+Progress = Callable[[str, int, int], None]
+
+
+def evaluate_dataset(
+    config: EvaluateConfig,
+    *,
+    network: EvaluatedNetwork | None = None,
+    progress: Progress = lambda *_: None,
+) -> EvaluateReport:
+    """Score LQ scans, baselines and network on the config's split.
+
+    Scans that can't be read or degraded are reported, not fatal.
+
+    Raises:
+        UsageError: no dataset, no scans of a task, options that don't fit.
+        WeightsError, DeviceError: the network can't be used.
+        PartialFailure: no scan of a task could be evaluated.
+    """
+    start = time.perf_counter()
+    root, tasks = _dataset(config)
+    if network is None and config.weights != NO_WEIGHTS:
+        network = load_network(config.weights, device=config.device, precision=config.precision, threads=config.threads)
+    evaluations = [_TaskEvaluation(config, root, task, network, progress) for task in tasks]
+    protocol = find_protocol(config.protocol)
+    return EvaluateReport(
+        version=tatcli.__version__,
+        protocol=protocol.name,
+        protocol_summary=protocol.summary,
+        averaging=f"per {protocol.per}, then mean over scans",
+        settings=_settings(config),
+        weights=dict(network.identity) if network else {},
+        tasks=tuple(evaluation.run() for evaluation in evaluations),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _dataset(config: EvaluateConfig) -> tuple[Path, list[Task]]:
+    """The dataset's root and the tasks asked for, or all that it has the split of."""
+    if config.data is None:
+        msg = "evaluate: expected a dataset (--data)"
+        raise UsageError(msg)
+    if config.tasks:
+        return config.data, [TASKS[name] for name in config.tasks]
+    found = []
+    for task in TASKS.values():
+        try:
+            find_scans(config.data, task, config.split)
+        except UsageError:
+            continue
+        found.append(task)
+    if not found:
+        find_scans(config.data, next(iter(TASKS.values())), config.split)  # says what is missing
+    return config.data, found
+
+
+def _settings(config: EvaluateConfig) -> dict[str, Any]:
+    return {
+        "data": str(config.data),
+        "split": config.split,
+        "seed": config.seed,
+        "max_slices": config.max_slices,
+        "tune_split": config.tune_split,
+        "tune_slices": config.tune_slices,
+    }
+
+
+class _TaskEvaluation:
+    """One task: everything that can be refused is refused on construction, before the work."""
+
+    def __init__(
+        self,
+        config: EvaluateConfig,
+        root: Path,
+        task: Task,
+        network: EvaluatedNetwork | None,
+        progress: Progress,
+    ) -> None:
+        self._config, self._task, self._network, self._progress = config, task, network, progress
+        self._root = root
+        self._rule: IntensityRule = network.rule(task) if network else task.intensity
+        self._strength = task.default_strength if config.strength is None else config.strength
+        self._pairs = find_scans(root, task, config.split)
+        self._simulated = all(pair.lq is None for pair in self._pairs)
+        self._baselines = chosen_baselines(config, task, strength_known=self._simulated)
+        if self._baselines:
+            find_scans(root, task, config.tune_split)
+
+    def run(self) -> TaskReport:
+        task = self._task
+        data = TuningData(
+            self._root, self._config.tune_split, self._config.tune_slices, self._strength, self._config.seed
+        )
+        tuned = tuned_baselines(
+            self._baselines,
+            data,
+            task=task,
+            rule=self._rule,
+            protocol=self._config.protocol,
+            progress=self._progress,
+        )
+        scans, constant, failures = [], [], {}
+        for index, pair in enumerate(self._pairs):
+            self._progress(f"{task.name}: {pair.name}", index, len(self._pairs))
+            try:
+                scan = degrade(pair, task, rule=self._rule, strength=self._strength, seed=self._config.seed)
+                if scan is None:
+                    constant.append(pair.name)
+                    continue
+                scans.append(self._scores(scan, tuned))
+            except (UsageError, VolumeReadError) as error:
+                failures[pair.name] = str(error)
+        kinds: dict[str, Kind] = {INPUT: "input"}
+        kinds |= {found.baseline.name: "classical" for found in tuned}
+        kinds |= {self._network.name: "network"} if self._network else {}
+        rows = summarise(
+            scans,
+            kinds,
+            parameters={found.baseline.name: f"{found.parameter:g} {found.baseline.unit}" for found in tuned},
+        )
+        if not rows:
+            reason = next(iter(failures.values()), "all are constant inside the evaluation window")
+            msg = f"{self._root}: expected {task.name} scans that can be evaluated, got none ({reason})"
+            raise PartialFailure(msg)
+        return TaskReport(
+            task=task.name,
+            units=task.units.value,
+            strength=self._strength if any(pair.lq is None for pair in self._pairs) else None,
+            strength_name=task.strength_name,
+            methods=rows,
+            scans=tuple(scans),
+            tuning={found.baseline.name: found.to_dict() for found in tuned},
+            constant=tuple(constant),
+            failures=failures,
+        )
+
+    def _scores(self, scan: DegradedScan, tuned: list[TunedBaseline]) -> ScanScores:
+        chosen = evenly_spaced(scan.count, self._config.max_slices)
+        lq, hq = scan.slices(chosen)
+        known = None if scan.seed is None else self._strength
+        contexts = [SliceContext.of(slice_, window=scan.window, strength=known) for slice_ in lq]
+        results: dict[str, NDArray[np.float32]] = {INPUT: lq}
+        for found in tuned:
+            filtered = [
+                found.baseline(slice_, found.parameter, context=context)
+                for slice_, context in zip(lq, contexts, strict=True)
+            ]
+            results[found.baseline.name] = np.stack(filtered)
+        if self._network is not None:
+            results[self._network.name] = self._restored(scan, chosen)
+        protocol = find_protocol(self._config.protocol)
+        scores = {
+            method: score_volume(restored, hq, task=self._task, window=scan.window, protocol=protocol).numbered(chosen)
+            for method, restored in results.items()
+        }
+        window = (scan.window.lower, scan.window.upper)
+        return ScanScores(scan.name, window, chosen, scores, scan.seed, scan.simulation)
+
+    def _restored(self, scan: DegradedScan, chosen: tuple[int, ...]) -> NDArray[np.float32]:
+        if self._network is None:  # pragma: no cover - callers ask first
+            raise AssertionError
+        part = scan.part(chosen)
+        restored = self._network.restore(part, self._task, scan.network_range)
+        return slices_along(restored.array, scan.axis)

@@ -1,0 +1,199 @@
+"""LQ/HQ pairs of a dataset: read, simulated where no LQ scan is there, and cut to chosen slices.
+
+Simulation and intensity ranges see the whole scan: the reference's noise and kernel, the PET's counts and the MRI's
+robust range are properties of the scan, not of the slices chosen. Evaluated scans are simulated whole, as ``tat
+simulate`` with the same seed does it: that is much faster than restoring them.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tatcli.degradation import simulate
+from tatcli.degradation.reference_noise import estimate_noise, match_kernel
+from tatcli.errors import GeometryError
+from tatcli.inference.guards import check_scan
+from tatcli.metrics import evaluation_window
+from tatcli.volumes.geometry import Geometry
+from tatcli.volumes.reading import read_volume
+from tatcli.volumes.slices import slices_along, through_plane_axis
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from tatcli.intensity import IntensityRule, Window
+    from tatcli.tasks import Task
+    from tatcli.training.pairs import ScanPair
+    from tatcli.volumes.volume import Volume
+
+__all__ = [
+    "DegradedScan",
+    "degrade",
+    "evenly_spaced",
+    "is_constant",
+    "read_scan",
+    "scan_seed",
+    "simulate_slices",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class DegradedScan:
+    """A reference and its LQ partner.
+
+    Attributes:
+        name: of the scan.
+        hq, lq: whole volumes of one frame, in the task's units.
+        axis: array axis that is sliced through.
+        window: the evaluation window.
+        network_range: the whole LQ scan's range by the network's intensity rule.
+        seed: of the simulated noise; None where the LQ scan came from a file.
+        simulation: what the simulator did, in its words.
+    """
+
+    name: str
+    hq: Volume
+    lq: Volume
+    axis: int
+    window: Window
+    network_range: Window
+    seed: int | None = None
+    simulation: str | None = None
+
+    @property
+    def count(self) -> int:
+        """Number of slices."""
+        return int(self.hq.array.shape[self.axis])
+
+    def slices(self, indices: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The LQ and HQ slices at these positions, (n, rows, columns) each."""
+        lq, hq = (slices_along(volume.array, self.axis)[list(indices)] for volume in (self.lq, self.hq))
+        return lq, hq
+
+    def part(self, indices: Sequence[int]) -> Volume:
+        """The LQ volume of these slices alone."""
+        return _part(self.lq, self.axis, indices)
+
+
+def degrade(pair: ScanPair, task: Task, *, rule: IntensityRule, strength: float, seed: int) -> DegradedScan | None:
+    """Read a reference and its LQ partner, or simulate that.
+
+    Args:
+        pair: of the dataset.
+        task: what the LQ scan is to be restored from.
+        rule: the network's intensity rule.
+        strength: of the simulation.
+        seed: of the evaluation; the scan's own is :func:`scan_seed`'s.
+
+    Returns:
+        None where the reference is constant inside the evaluation window: there is nothing to restore or to score.
+
+    Raises:
+        VolumeReadError: a scan can't be read, or isn't one of the task.
+        GeometryError: the scan is dynamic, or the partner has another shape.
+        UsageError: the reference can't be degraded (its noise can't be estimated, say).
+    """
+    hq = read_scan(pair.reference, task)
+    window = evaluation_window(task, hq.array, rule=rule)
+    if is_constant(hq.array, window):
+        return None
+    check_scan(hq, task)
+    own: int | None = None
+    if pair.lq is not None:
+        lq = read_scan(pair.lq, task)
+        check_scan(lq, task)
+        if lq.array.shape != hq.array.shape:
+            msg = f"{pair.lq.name}: expected the reference's shape {hq.array.shape}, got {lq.array.shape}"
+            raise GeometryError(msg)
+    else:
+        own = scan_seed(seed, task, pair.name)
+        lq = simulate(hq, task, strength=strength, seed=own)
+    return DegradedScan(
+        name=pair.name,
+        hq=hq,
+        lq=lq,
+        axis=through_plane_axis(hq.geometry),
+        window=window,
+        network_range=rule.window_for(lq.array),
+        seed=own,
+        simulation=None if own is None else lq.provenance.steps[-1],
+    )
+
+
+def scan_seed(seed: int, task: Task, name: str) -> int:
+    """The seed of one scan's noise: different for every scan, whatever its place in the dataset."""
+    return zlib.crc32(f"{seed}/{task.name}/{name}".encode())
+
+
+def is_constant(values: NDArray[np.floating[Any]], window: Window) -> bool:
+    """Whether the known values are all the same inside the window."""
+    known = values[~np.isnan(values)]
+    return not known.size or bool(window.clip(known.min()) == window.clip(known.max()))
+
+
+def evenly_spaced(count: int, most: int | None) -> tuple[int, ...]:
+    """Positions of at most this many of ``count`` slices: the middles of equally long stretches; None: all."""
+    if most is None or most >= count:
+        return tuple(range(count))
+    return tuple(int((index + 0.5) * count / most) for index in range(most))
+
+
+def simulate_slices(
+    hq: Volume, task: Task, indices: Sequence[int], *, strength: float, seed: int
+) -> NDArray[np.float32]:
+    """LQ versions of some slices, (n, rows, columns), for which most of a CT need not be simulated.
+
+    Args:
+        hq: the whole reference; its noise and kernel are measured all over it.
+        task: what to simulate.
+        indices: of the slices.
+        strength: of the simulation.
+        seed: of the noise.
+
+    Raises:
+        UsageError: the reference can't be degraded.
+    """
+    axis = through_plane_axis(hq.geometry)
+    if task.modality != "CT":
+        lq = simulate(hq, task, strength=strength, seed=seed)
+        return slices_along(lq.array, axis)[list(indices)]
+    rows, columns = (step for other, step in enumerate(hq.geometry.spacing) if other != axis)
+    stack = slices_along(hq.array, axis)
+    noise = estimate_noise(stack, (rows, columns))
+    kernel = match_kernel(stack, (rows, columns)) or "auto"
+    part = _part(hq, axis, indices)
+    known = noise if noise > 0 else None
+    lq = simulate(part, task, strength=strength, seed=seed, reference_noise=known, kernel=kernel)
+    return slices_along(lq.array, axis)
+
+
+def _part(volume: Volume, axis: int, indices: Sequence[int]) -> Volume:
+    """Some slices of a volume. The affine stays the whole scan's: it still says which axis is sliced."""
+    array = np.take(volume.array, list(indices), axis=axis)
+    slices, rows, columns = array.shape
+    geometry = Geometry(volume.geometry.affine, (slices, rows, columns))
+    return replace(volume, array=array, geometry=geometry, provenance=replace(volume.provenance, stored=None))
+
+
+def read_scan(path: Path, task: Task) -> Volume:
+    """A scan of one frame in the task's units.
+
+    Raises:
+        VolumeReadError: it can't be read.
+        UnitsError: its units are others.
+        GeometryError: it is dynamic.
+    """
+    volume = read_volume(path, units=task.units)
+    if volume.frames > 1:
+        msg = f"{path.name}: expected a scan of one frame, got {volume.frames}; split it"
+        raise GeometryError(msg)
+    if volume.array.ndim == 4:
+        volume = replace(volume, array=volume.array[0])
+    return volume

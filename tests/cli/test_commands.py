@@ -1,0 +1,385 @@
+"""What the commands do when all is well."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+import tatcli
+from tatcli.cli.train import train
+from tatcli.model import to_official
+from tatcli.model.tat import Tat
+from tatcli.model.weights import load_weights
+from tatcli.tasks import TASKS
+from tatcli.training.config import TrainConfig
+from tatcli.volumes import read_volume
+
+CT = ("--task", "ct-denoise")
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def tiny(tiny_weights):
+    """The config of the tiny network."""
+    return load_weights(tiny_weights / "tat-small.safetensors")[1].config
+
+
+# --- restore ---------------------------------------------------------------------------------------------------------
+
+
+def test_restore_writes_beside_the_input_and_says_so_on_stderr(tat, ct):
+    result = tat("restore", ct, *CT)
+    assert result.exit_code == 0
+    output = ct.with_name("ct_restored.nii.gz")
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"{output}: ct-denoise with tat-small in ")
+    before, after = nib.load(ct), nib.load(output)
+    assert after.get_data_dtype() == np.int16
+    np.testing.assert_array_equal(after.affine, before.affine)
+    assert not np.array_equal(after.dataobj, before.dataobj)
+
+
+def test_restore_gives_what_the_python_api_gives(tat, ct):
+    tat("restore", ct, "--task", "ct", "-o", ct.with_name("out.mha"), "-q")
+    volume = read_volume(ct)
+    expected = tatcli.Restorer("tat-small")(volume, "ct").array
+    np.testing.assert_array_equal(read_volume(ct.with_name("out.mha")).array, np.rint(expected))
+
+
+def test_the_report_tells_what_was_done(tat, ct, tiny_weights):
+    report = ct.with_name("run.json")
+    words = ("--mode", "patch", "--tile", "32", "--overlap", "4", "--threads", "1", "--device", "cpu")
+    threads = torch.get_num_threads()
+    assert tat("restore", ct, *CT, "--report", report, *words).exit_code == 0
+    torch.set_num_threads(threads)
+    told = json.loads(report.read_text(encoding="utf-8"))
+    output = ct.with_name("ct_restored.nii.gz")
+    assert told["input"] == {"path": str(ct), "sha256": sha256(ct), "bytes": ct.stat().st_size, "files": 1}
+    assert told["output"]["sha256"] == sha256(output)
+    assert told["weights"] == {"name": "tat-small", "sha256": sha256(tiny_weights / "tat-small.safetensors")}
+    assert told["versions"]["tat"] == tatcli.__version__
+    assert told["versions"]["torch"] == torch.__version__
+    assert told["task"] == "ct-denoise"
+    assert (told["device"], told["precision"], told["threads"]) == ("cpu", "fp32", 1)
+    assert told["options"] == {
+        "mode": "patch", "tile": 32, "overlap": 4, "batch": None, "axis": "auto", "scale": 1, "check_values": True,
+        "ignore_modality": False,
+    }  # fmt: skip
+    assert told["scan"]["shape"] == [3, 32, 40]
+    assert told["scan"]["dtype"] == "int16"
+    assert set(told["seconds"]) == {"read", "load", "restore", "write", "report", "total"}
+    assert told["seconds"]["total"] >= told["seconds"]["restore"]
+    assert told["peak_rss_bytes"] > 2**20
+    array = np.asarray(nib.load(ct).dataobj, dtype=np.float64)
+    assert told["before"]["minimum"] == array.min()
+    assert told["before"]["maximum"] == array.max()
+    assert told["before"]["mean"] == pytest.approx(array.mean(), rel=1e-6)
+    assert told["before"]["deviation"] == pytest.approx(array.std(), rel=1e-6)
+    assert told["before"]["nonfinite"] == 0
+    assert 0 < told["change"]["rms"] <= told["change"]["largest"]
+    assert told["change"]["mean"] == pytest.approx(told["after"]["mean"] - told["before"]["mean"], abs=1e-3)
+
+
+def test_a_dicom_folder_names_its_task_and_series(tat, dicom, tmp_path):
+    dicom(number=4)
+    folder = dicom(number=7)
+    out, report = tmp_path / "out.nii.gz", tmp_path / "run.json"
+    result = tat("restore", folder, "--series", "made 7", "-o", out, "--report", report)
+    assert result.exit_code == 0, result.output
+    told = json.loads(report.read_text(encoding="utf-8"))
+    digests = sorted(hashlib.sha256(path.read_bytes()).digest() for path in folder.glob("7-*.dcm"))
+    assert told["input"]["sha256"] == hashlib.sha256(b"".join(digests)).hexdigest()
+    assert told["input"]["files"] == 3
+    assert told["task"] == "ct-denoise"
+    assert read_volume(out).array.shape == (3, 32, 40)
+
+
+def test_nan_is_warned_about(tat, nifti, ct_array):
+    array = ct_array.astype(np.float32)
+    array[3, 4, 1] = np.nan
+    path = nifti(array)
+    result = tat("restore", path, *CT)
+    assert "warning: scan.nii.gz: 1 NaN or infinite voxels: restored around them" in result.stderr
+    restored = nib.load(path.with_name("scan_restored.nii.gz")).get_fdata()
+    np.testing.assert_array_equal(np.isnan(restored), np.isnan(array))
+
+
+def test_quiet_says_nothing_and_verbose_more(tat, ct):
+    result = tat("restore", ct, *CT, "--quiet")
+    assert (result.exit_code, result.output) == (0, "")
+    result = tat("restore", ct, *CT, "--overwrite", "--verbose")
+    assert "cpu, fp32" in result.stderr
+    assert "peak memory" in result.stderr
+    assert "change " in result.stderr
+
+
+def test_scale_refines_the_grid(tat, nifti):
+    path = nifti(np.random.default_rng(0).gamma(2.0, 100, (20, 16, 2)).astype(np.float32))
+    report = path.with_name("run.json")
+    assert tat("restore", path, "--task", "mri", "--scale", "2", "--report", report).exit_code == 0
+    assert read_volume(path.with_name("scan_restored.nii.gz")).array.shape == (2, 32, 40)
+    assert json.loads(report.read_text(encoding="utf-8"))["change"] is None
+
+
+# --- simulate and info -----------------------------------------------------------------------------------------------
+
+
+def test_simulate_is_seeded(tat, nifti, tmp_path):
+    path = nifti(np.random.default_rng(0).gamma(2.0, 100, (20, 16, 2)).astype(np.float32))
+    for name, seed in (("a", 1), ("b", 1)):
+        words = ("--task", "mri", "--strength", "2", "--seed", seed, "-o", tmp_path / f"{name}.nii.gz")
+        result = tat("simulate", path, *words)
+        assert result.exit_code == 0, result.output
+        assert result.stdout == ""
+        assert "k-space factor 2" in result.stderr
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+    expected = tatcli.simulate(read_volume(path), "mri-sr", strength=2, seed=1).array
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.nii.gz").array, expected)
+
+
+def test_simulate_takes_the_units_from_the_task(refused, tat, ct):
+    out = ct.with_name("low.nii.gz")
+    words = ("simulate", ct, *CT, "--reference-noise", "10", "--kernel", "standard", "-o", out)
+    assert tat(*words).exit_code == 0
+    assert np.std(read_volume(out).array - read_volume(ct).array) > 5
+    refused(*words, code=2, match="got one that exists")
+
+
+def test_info_tells_the_facts_and_which_task_fits(tat, ct):
+    result = tat("info", ct)
+    assert result.exit_code == 0
+    array = np.asarray(nib.load(ct).dataobj)
+    for fact in (
+        "nifti",
+        "40 columns x 32 rows x 3 slices",
+        "0.7 x 0.7 x 3 mm",
+        "int16",
+        f"{array.min()} to {array.max()}",
+    ):
+        assert fact in result.stdout
+    told = json.loads(tat("info", ct, "--json").stdout)
+    assert told["shape"] == [3, 32, 40]
+    assert told["value_range"] == [array.min(), array.max()]
+    fits = {fit["task"]: fit for fit in told["tasks"]}
+    assert [fits[task]["fits"] for task in TASKS] == [None, False, False]
+    assert fits["pet-synthesis"]["reason"].startswith("expected SUVbw for pet-synthesis, got values from -10")
+    assert json.loads(tat("info", ct, "--json", "--header-only").stdout)["value_range"] is None
+
+
+def test_info_says_why_a_series_fits_or_does_not(tat, dicom):
+    fits = {fit["task"]: fit for fit in json.loads(tat("info", dicom(), "--json").stdout)["tasks"]}
+    assert [fits[task]["fits"] for task in TASKS] == [True, False, False]
+    assert fits["mri-sr"]["reason"] == "takes MR, the scan is CT"
+
+
+def test_info_lists_the_series_to_choose_from(tat, dicom):
+    dicom(number=4)
+    result = tat("info", dicom(number=7))
+    assert result.exit_code == 0
+    assert "choose with --series" in result.stdout
+    assert "made 4" in result.stdout
+    assert "made 7" in result.stdout
+
+
+def test_info_of_nothing(refused, tmp_path):
+    refused("info", tmp_path / "none.nii", code=3, match="got nothing there")
+
+
+# --- weights ---------------------------------------------------------------------------------------------------------
+
+
+def test_weights_list_show_verify(tat, tiny_weights):
+    assert "ct-denoise, pet-synthesis, mri-sr" in tat("weights", "list").stdout
+    listed = {card["name"]: card for card in json.loads(tat("weights", "list", "--json").stdout)}
+    assert listed["tat-small"]["path"] == str(tiny_weights / "tat-small.safetensors")
+    shown = json.loads(tat("weights", "show", "tat-small").stdout)
+    assert shown["sha256"] == sha256(tiny_weights / "tat-small.safetensors")
+    assert tat("weights", "verify", "tat-small").stdout == "tat-small: ok\n"
+
+
+def test_weights_verify_finds_damage(tat, tiny_weights, tmp_path):
+    for path in tiny_weights.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "tat-small.safetensors").write_bytes(b"x")
+    result = tat("weights", "verify", tmp_path / "tat-small.safetensors")
+    assert result.exit_code == 4
+    assert "damaged or not the card's" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda state: state, lambda state: {"params": {f"module.{k}": v for k, v in state.items()}}]
+)
+def test_weights_import_an_official_checkpoint(tat, ct, tiny, tmp_path, wrap):
+    torch.manual_seed(1)
+    network = Tat(tiny)
+    torch.save(wrap(to_official(network)), tmp_path / "net.pth")
+    result = tat("weights", "import", tmp_path / "net.pth", "-o", tmp_path / "mine.safetensors")
+    assert result.exit_code == 0, result.output
+    card = json.loads((tmp_path / "mine.json").read_text(encoding="utf-8"))
+    assert card["name"] == "mine"
+    assert card["tasks"]["mri-sr"]["intensity"] == {"kind": "fixed", "lower": 0.0, "upper": 4095.0}
+    assert tat("restore", ct, *CT, "--weights", tmp_path / "mine.safetensors").exit_code == 0
+    again = tat("weights", "import", tmp_path / "net.pth", "-o", tmp_path / "mine.safetensors")
+    assert again.exit_code == 2
+
+
+class Runs:
+    """A pickle that would run code."""
+
+    def __reduce__(self):
+        return (os.system, ("touch pwned",))
+
+
+def test_weights_import_refuses_what_is_no_checkpoint(refused, tiny, tmp_path):
+    torch.save({"state": Runs()}, tmp_path / "evil.pth")
+    refused("weights", "import", tmp_path / "evil.pth", code=4, match="needs code to load")
+    torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
+    refused("weights", "import", tmp_path / "other.pth", code=4, match="is it a TAT?")
+    torch.save([1, 2], tmp_path / "list.pth")
+    refused("weights", "import", tmp_path / "list.pth", code=4, match="expected a checkpoint of named tensors")
+    (tmp_path / "text.pth").write_text("hello", encoding="utf-8")
+    refused("weights", "import", tmp_path / "text.pth", code=4, match="text.pth: expected")
+    refused("weights", "import", tmp_path / "none.pth", code=4, match="found none")
+    refused(
+        "weights", "import", tmp_path / "other.pth", "--mri-range", "x", code=2, match="expected one of paper, robust"
+    )
+    official = to_official(Tat(tiny))
+    official.pop("output.weight")
+    torch.save(official, tmp_path / "short.pth")
+    refused("weights", "import", tmp_path / "short.pth", code=4, match="missing output.weight")
+
+
+# --- evaluate and train ----------------------------------------------------------------------------------------------
+
+
+def test_evaluate_scores_files(tat, ct):
+    noisy = ct.with_name("noisy.nii.gz")
+    image = nib.load(ct)
+    noise = np.random.default_rng(1).normal(0, 30, image.shape)
+    nib.Nifti1Image((np.asarray(image.dataobj) + noise).round().astype(np.int16), image.affine).to_filename(noisy)
+    table = tat("evaluate", noisy, ct, *CT)
+    assert table.exit_code == 0, table.output
+    assert "protocol paper" in table.stdout
+    report = ct.with_name("scores.json")
+    told = json.loads(tat("evaluate", noisy, "--reference", ct, *CT, "--json", "--report", report).stdout)
+    assert json.loads(report.read_text(encoding="utf-8")).keys() == told.keys()
+    (row,) = [row for row in told["tasks"][0]["methods"] if row["kind"] == "network"]
+    assert f"{row['psnr']:.2f}" in table.stdout
+    assert 15 < row["rmse"] < 31  # the noise, less what the window [-160, 240] cuts
+
+
+def test_evaluate_wants_one_reference(refused, ct):
+    refused("evaluate", ct, *CT, code=2, match="expected a restored scan with its --reference, or a dataset")
+    refused("evaluate", ct, ct, "--reference", ct, *CT, code=2, match="expected one reference, got two")
+
+
+def test_train_and_restore_with_the_result(tat, tmp_path):
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        folder = tmp_path / "data" / "MRI" / split
+        folder.mkdir(parents=True)
+        np.save(folder / "scan.npy", rng.gamma(2.0, 100, (2, 48, 48)).astype(np.float32))
+    words = ("--tasks", "mri", "--steps", "2", "--patch", "32", "--batch", "1", "--threads", "2", "--device", "cpu")
+    run = tmp_path / "run"
+    result = tat("train", "--data", tmp_path / "data", "-o", run, *words, "--validation-slices", "1")
+    assert result.exit_code == 0, result.output
+    assert "mri-sr" in result.stdout
+    card = json.loads((run / "tat-small.json").read_text(encoding="utf-8"))
+    assert list(card["tasks"]) == ["mri-sr"]
+    assert card["training"]["steps"] == 2
+    assert tat("weights", "verify", run / "tat-small.safetensors").exit_code == 0
+
+
+def test_every_option_of_a_training_run_has_a_flag():
+    flags = set(inspect.signature(train).parameters) - {"card", "quiet"}
+    assert flags == {field.name for field in dataclasses.fields(TrainConfig)}
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (["--patch", "a,b"], "--patch 'a,b': expected numbers separated by commas"),
+        (["--patch", "20"], "--patch (multiples of 8)"),
+        (["--loss", "l2"], "expected one of balanced, l1"),
+        (["--tasks", "ct,xray"], "unknown task 'xray'"),
+        (["--preset", "huge"], "unknown preset 'huge'"),
+    ],
+)
+def test_train_options_that_do_not_fit(refused, tmp_path, words, match):
+    refused("train", "--data", tmp_path, "-o", tmp_path / "run", *words, code=2, match=match)
+
+
+# --- the command itself ----------------------------------------------------------------------------------------------
+
+
+def test_version_and_help(tat):
+    assert tat("--version").stdout == f"tat {tatcli.__version__}\n"
+    assert tat("--help").exit_code == 0
+    bare = tat()
+    assert bare.exit_code == 2
+    for command in ("restore", "simulate", "evaluate", "train", "info", "weights"):
+        assert command in bare.stdout
+        assert tat(command, "--help").exit_code == 0
+
+
+def test_the_default_weights_are_what_the_help_says(tat):
+    from tatcli.model.weights import DEFAULT_WEIGHTS
+
+    for command in ("restore", "evaluate"):
+        assert f"({DEFAULT_WEIGHTS})" in tat(command, "--help").stdout
+
+
+def test_the_shell_completes_tasks(tat):
+    environment = os.environ | {
+        "_TAT_COMPLETE": "complete_bash",
+        "COMP_WORDS": "tat restore --task ",
+        "COMP_CWORD": "3",
+    }
+    code = "from tatcli.cli.app import main; main()"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert set(done.stdout.split()) == {*TASKS, "auto"}
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_the_installed_command_without_traces(nifti, tmp_path, number, code):
+    """With a write that takes for ever, so that the signal comes while the temporary file is there."""
+    scan = nifti(np.random.default_rng(0).gamma(2.0, 100, (20, 16, 2)).astype(np.float32))
+    program = (
+        "import sys, time\n"
+        "from tatcli.cli.app import main\n"
+        "from tatcli.volumes import nifti\n"
+        "def slow(stream, *_):\n"
+        "    stream.write(b'half')\n"
+        "    print('writing', flush=True)\n"
+        "    time.sleep(60)\n"
+        "nifti._write_body = slow\n"
+        f"sys.argv = ['tat', 'simulate', {str(scan)!r}, '--task', 'mri', '-o', {str(tmp_path / 'out.nii.gz')!r}]\n"
+        "main()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "writing\n"
+    assert len(list(tmp_path.iterdir())) == 2
+    time.sleep(0.05)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == [scan]

@@ -1,0 +1,50 @@
+"""What every test shares: jaxtyping's shapes are checked, threads are few, real scans are optional."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+PACKAGE = Path(__file__).resolve().parents[1] / "tatcli"
+THREADS = 2
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def modules_with_shapes() -> list[str]:
+    """The modules whose annotations give array shapes."""
+    sources = (path for path in PACKAGE.rglob("*.py") if "from jaxtyping import" in path.read_text(encoding="utf-8"))
+    return [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in sources]
+
+
+# Before anything imports them: their annotations are executed under pytest and cost nothing elsewhere.
+install_import_hook(modules_with_shapes(), "beartype.beartype")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_threads() -> None:
+    """The same threads everywhere, so that timings and the order of sums don't depend on the machine."""
+    import torch
+
+    torch.set_num_threads(THREADS)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real scans and parity vectors beside the repository; without it the test is skipped."""
+    if not SHARED.is_dir():
+        pytest.skip(f"needs real scans and parity vectors in {SHARED}")
+    return SHARED
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a CUDA device where there is none, saying so."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))

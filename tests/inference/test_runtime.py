@@ -1,0 +1,95 @@
+"""Device, precision, threads."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tatcli.errors import DeviceError, UsageError
+from tatcli.inference.runtime import Runtime, choose_device, choose_precision, is_out_of_memory, prepare_runtime
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine with so many CUDA devices and maybe MPS."""
+
+    def make(*, cuda=0, mps=False, bf16=False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: bf16)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+    return make
+
+
+def test_auto_takes_the_best_device_there_is(machine):
+    machine()
+    assert choose_device() == CPU
+    machine(mps=True)
+    assert choose_device() == torch.device("mps")
+    machine(cuda=1, mps=True)
+    assert choose_device() == CUDA
+
+
+def test_a_device_that_was_asked_for_is_never_replaced(machine):
+    machine(cuda=2)
+    assert choose_device("cuda:1") == torch.device("cuda", 1)
+    assert choose_device("cpu") == CPU
+    with pytest.raises(DeviceError, match="--device cuda:2: expected a CUDA device, found 2"):
+        choose_device("cuda:2")
+    machine()
+    for name, words in {"cuda": "found 0", "cuda:0": "found 0", "mps": "Apple GPU"}.items():
+        with pytest.raises(DeviceError, match=words):
+            choose_device(name)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "CPU ", "", "xla", "cuda:-1"])
+def test_unknown_devices_are_refused(name):
+    with pytest.raises(DeviceError, match="expected auto, cpu, cuda, cuda:N or mps"):
+        choose_device(name)
+
+
+def test_precision(machine):
+    machine(cuda=1, bf16=True)
+    assert choose_precision(CUDA) == "bf16"
+    assert choose_precision(CUDA, "fp16") == "fp16"
+    assert choose_precision(CPU) == "fp32"
+    assert choose_precision(CPU, "bf16") == "bf16"
+    machine(cuda=1, bf16=False)
+    assert choose_precision(CUDA) == "fp32"
+    with pytest.raises(DeviceError, match="--precision fp16: expected a GPU"):
+        choose_precision(CPU, "fp16")
+    with pytest.raises(UsageError, match="expected one of auto, fp32, bf16, fp16"):
+        choose_precision(CPU, "int8")
+
+
+def test_the_precision_is_what_the_network_computes_in():
+    layer = torch.nn.Conv2d(1, 1, 1)
+    x = torch.ones(1, 1, 2, 2)
+    with Runtime(CPU, "bf16", 1).computing():
+        assert layer(x).dtype == torch.bfloat16
+    with Runtime(CPU, "fp32", 1).computing():
+        assert layer(x).dtype == torch.float32
+
+
+def test_threads():
+    before = torch.get_num_threads()
+    try:
+        assert prepare_runtime(device="cpu", threads=1).threads == 1
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+    assert prepare_runtime(device="cpu").threads == before
+    with pytest.raises(UsageError, match="--threads: expected at least 1, got 0"):
+        prepare_runtime(threads=0)
+
+
+def test_what_out_of_memory_looks_like():
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
+    assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"))
+    assert is_out_of_memory(RuntimeError("MPS backend out of memory"))
+    assert is_out_of_memory(MemoryError())
+    assert not is_out_of_memory(RuntimeError("shape mismatch"))
+    assert not is_out_of_memory(ValueError("out of memory"))

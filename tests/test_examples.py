@@ -1,0 +1,109 @@
+"""The examples: the phantom is a believable CT, and the scripts start."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+def example(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def phantom():
+    module = example("make_phantom")
+    clean = module.paint(1, 0)
+    return module, clean, module.with_full_dose_noise(clean, 0)
+
+
+def region(module, image, x_mm, y_mm, radius_mm):
+    """Voxels of a disc; x to the patient's left, y to the back, from the body's centre."""
+    voxel = module.FIELD_OF_VIEW / module.MATRIX
+    offset = 0.03 * module.BODY_HALF_WIDTH
+    steps = (np.arange(module.MATRIX) + 0.5) * voxel - module.FIELD_OF_VIEW / 2
+    inside = np.hypot(steps[None, :] - x_mm, steps[:, None] + offset - y_mm) < radius_mm
+    return image[0][inside]
+
+
+@pytest.mark.parametrize(
+    ("place", "hu"),
+    [((-40, -17), 8), ((10, 28), 165), ((99, 23), 118), ((56, -60), -960), ((0, -150), -1000)],
+    ids=["gallbladder", "aorta", "spleen", "stomach gas", "air"],
+)
+def test_organs_have_their_hounsfield_units(phantom, place, hu):
+    module, clean, noisy = phantom
+    assert region(module, clean, *place, 4).mean() == pytest.approx(hu, abs=6)
+    assert region(module, noisy, *place, 4).mean() == pytest.approx(hu, abs=12)
+
+
+def test_the_noise_is_a_full_dose_scans(phantom):
+    module, clean, noisy = phantom
+    spleen = region(module, noisy - clean, 99, 23, 15)
+    assert spleen.std() == pytest.approx(module.FULL_DOSE_NOISE, rel=0.35)
+    # correlated, as a scanner's: neighbours share more than a third
+    noise = (noisy - clean)[0, 200:300, 200:300]
+    assert np.corrcoef(noise[:, :-1].ravel(), noise[:, 1:].ravel())[0, 1] > 0.33
+
+
+def test_the_scan_is_axial_whole_hu_and_the_seed_decides(phantom):
+    module, _, noisy = phantom
+    scan = module.as_scan(noisy)
+    assert scan.geometry.orientation == "SPL"
+    np.testing.assert_allclose(scan.geometry.spacing, (5.0, 380 / 512, 380 / 512))
+    np.testing.assert_array_equal(scan.array, np.clip(np.rint(noisy), -1024, 3071))
+    again = module.with_full_dose_noise(module.paint(1, 0), 0)
+    np.testing.assert_array_equal(again, noisy)
+    assert not np.array_equal(module.paint(1, 1), module.paint(1, 0))
+
+
+@pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_python_examples_start(script):
+    done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "usage:" in done.stdout
+
+
+@pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*.sh")), ids=lambda path: path.name)
+def test_shell_examples_parse(script):
+    done = subprocess.run(["bash", "-n", script], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_folder_loop_restores_each_scan_once_and_counts_failures(tmp_path):
+    """With a stand-in for tat that fails on scans called bad."""
+    (tmp_path / "bin").mkdir()
+    stand_in = tmp_path / "bin" / "tat"
+    stand_in.write_text(
+        '#!/bin/sh\ncase "$2" in *bad*) exit 3;; esac\necho "$@" >> "$LOG"; cp "$2" "$6"\n', encoding="utf-8"
+    )
+    stand_in.chmod(0o755)
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for name in ("a.nii.gz", "bad.nii.gz", "c d.mha", "notes.txt"):
+        (scans / name).write_text(name, encoding="utf-8")
+    environment = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "LOG": str(tmp_path / "log")}
+    command = ["bash", EXAMPLES / "restore_folder.sh", scans, tmp_path / "out", "ct-denoise", "--threads", "1"]
+
+    def run():
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+    assert run().returncode == 6
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.nii.gz", "c d.mha"]
+    first = (tmp_path / "log").read_text(encoding="utf-8")
+    assert first.splitlines()[0] == (
+        f"restore {scans / 'a.nii.gz'} --task ct-denoise -o {tmp_path / 'out' / 'a.nii.gz'} --threads 1"
+    )
+    run()
+    assert (tmp_path / "log").read_text(encoding="utf-8") == first  # nothing is restored twice

@@ -1,0 +1,211 @@
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tatcli.errors import GeometryError, VolumeReadError
+from tatcli.volumes import Geometry, Provenance, Volume, read_volume, write_volume
+
+TYPES = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64"]
+EXTENSIONS = [".nrrd", ".mha", ".mhd"]
+
+
+def values(dtype: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    if np.dtype(dtype).kind == "f":
+        array = rng.normal(0, 1000, shape).astype(dtype)
+        array.flat[:2] = [np.nan, np.inf]
+        return array
+    info = np.iinfo(dtype)
+    return rng.integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
+
+
+def image(array: np.ndarray, affine: np.ndarray | None = None) -> SimpleITK.Image:
+    made = SimpleITK.GetImageFromArray(array, isVector=False)
+    if affine is not None:
+        spacing = np.linalg.norm(affine[:3, :3], axis=0)
+        made.SetSpacing(spacing.tolist())
+        made.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
+        made.SetOrigin(affine[:3, 3].tolist())
+    return made
+
+
+def test_all_orientations(orientation: np.ndarray, tmp_path: Path) -> None:
+    affine = np.eye(4)
+    affine[:3, :3] = orientation * [0.7, 1.3, 4.5]
+    affine[:3, 3] = [-91.123456789, 126.3, 1 / 3]
+    stored = values("int16", (3, 4, 5))
+    for extension in EXTENSIONS:
+        SimpleITK.WriteImage(image(stored, affine), tmp_path / f"in{extension}")
+        volume = read_volume(tmp_path / f"in{extension}")
+        np.testing.assert_allclose(volume.geometry.affine, affine, atol=1e-12)
+        write_volume(volume, tmp_path / f"out{extension}")
+        back = SimpleITK.ReadImage(tmp_path / f"out{extension}")
+        np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(back), stored)
+        again = read_volume(tmp_path / f"out{extension}")
+        np.testing.assert_allclose(again.geometry.affine, affine, atol=1e-12)
+        assert again.array.tobytes() == volume.array.tobytes()
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    dtype=st.sampled_from(TYPES),
+    extension=st.sampled_from(EXTENSIONS),
+    shape=st.sampled_from([(3, 4), (5, 4, 3), (1, 4, 3), (2, 3, 4, 5), (4, 1, 2, 3)]),
+    matrix=st.lists(st.floats(-3, 3), min_size=9, max_size=9),
+    seed=st.integers(0, 1000),
+)
+def test_every_type_comes_back_bit_for_bit(
+    dtype: str, extension: str, shape: tuple[int, ...], matrix: list[float], seed: int
+) -> None:
+    stored = values(dtype, shape, seed)
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(matrix).reshape(3, 3) + 10 * np.eye(3)  # oblique, sheared, anisotropic
+    made = image(stored, affine if len(shape) == 3 else None)
+    if len(shape) == 4:
+        made.SetSpacing((0.5, 0.7, 3.0, 1.5))
+        made.SetOrigin((1.0, 2.0, 3.0, 100.0))
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / f"in{extension}", Path(folder) / f"out{extension}"
+        SimpleITK.WriteImage(made, source)
+        volume = read_volume(source)
+        write_volume(volume, target)
+        back = SimpleITK.ReadImage(target)
+    assert SimpleITK.GetArrayFromImage(back).tobytes() == stored.tobytes()
+    assert back.GetPixelID() == made.GetPixelID()
+    np.testing.assert_allclose(back.GetDirection(), made.GetDirection(), atol=1e-12)
+    np.testing.assert_allclose(back.GetSpacing(), made.GetSpacing(), rtol=1e-12)
+    np.testing.assert_allclose(back.GetOrigin(), made.GetOrigin(), atol=1e-12)
+    assert volume.frames == (shape[0] if len(shape) == 4 else 1)
+    np.testing.assert_array_equal(volume.array.ravel(), stored.ravel().astype(np.float32))
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_free_fields_survive(extension: str, tmp_path: Path) -> None:
+    made = image(values("int16", (3, 4, 5)))
+    made.SetMetaData("Protocol", "low dose chest")
+    SimpleITK.WriteImage(made, tmp_path / f"in{extension}")
+    write_volume(read_volume(tmp_path / f"in{extension}"), tmp_path / f"out{extension}")
+    assert SimpleITK.ReadImage(tmp_path / f"out{extension}").GetMetaData("Protocol") == "low dose chest"
+
+
+def test_nrrd_in_ras_is_turned_to_lps(tmp_path: Path) -> None:
+    header = (
+        "NRRD0004\ntype: int16\ndimension: 3\nspace: right-anterior-superior\nsizes: 2 3 4\n"
+        "space directions: (2,0,0) (0,3,0) (0,0,4)\nkinds: domain domain domain\nendian: little\n"
+        "encoding: raw\nspace origin: (10,20,30)\n\n"
+    )
+    stored = values("int16", (4, 3, 2))
+    (tmp_path / "ras.nrrd").write_bytes(header.encode() + stored.tobytes())
+    volume = read_volume(tmp_path / "ras.nrrd")
+    expected = np.diag([-2.0, -3.0, 4.0, 1.0])
+    expected[:3, 3] = [-10, -20, 30]
+    np.testing.assert_allclose(volume.geometry.affine, expected)
+    write_volume(volume, tmp_path / "out.nrrd")
+    np.testing.assert_allclose(read_volume(tmp_path / "out.nrrd").geometry.affine, expected)
+
+
+@pytest.mark.parametrize("source", [".nrrd", ".mha", ".nii.gz"])
+@pytest.mark.parametrize("target", [".nrrd", ".mha", ".mhd", ".nii", ".nii.gz"])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32", "float64"])
+def test_formats_turn_into_each_other(source: str, target: str, dtype: str, tmp_path: Path) -> None:
+    affine = np.array([[0.5, 0, 0.1, -10], [0.02, -0.75, 0, 20], [0, 0.01, 3, 30], [0, 0, 0, 1]])
+    stored = values(dtype, (3, 4, 5))
+    memory = Volume(
+        stored.astype(np.float32), Geometry(affine, (3, 4, 5)), provenance=Provenance(stored=stored, dtype=stored.dtype)
+    )
+    first = read_volume(write_volume(memory, tmp_path / f"first{source}"))
+    second = read_volume(write_volume(first, tmp_path / f"second{target}"))
+    assert second.provenance.dtype == stored.dtype
+    kept = second.provenance.stored
+    assert (second.array if kept is None else kept).tobytes() == (
+        stored.astype(np.float32) if kept is None else stored
+    ).tobytes()
+    np.testing.assert_allclose(second.geometry.affine, affine, atol=1e-6)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
+def test_frames_in_an_nrrd_list(last: bool, dtype: str, tmp_path: Path) -> None:
+    """As 3D Slicer (list first) and dcm2niix (list last) write them."""
+    frames = values(dtype, (2, 4, 3, 5))
+    sizes, steps = ["5", "3", "4"], ["(1,0,0)", "(0,2,0)", "(0,0,3)"]
+    kinds = ["domain"] * 3
+    for axes, word in ((sizes, "2"), (steps, "none"), (kinds, "list")):
+        axes.insert(3 if last else 0, word)
+    header = (
+        f"NRRD0005\ntype: {dtype.replace('float32', 'float')}\ndimension: 4\nspace: left-posterior-superior\n"
+        f"sizes: {' '.join(sizes)}\nspace directions: {' '.join(steps)}\nkinds: {' '.join(kinds)}\nendian: little\n"
+        "encoding: raw\nspace origin: (10,20,30)\nMultiVolume.FrameLabels:=1,2\n\n"
+    )
+    body = frames if last else np.moveaxis(frames, 0, -1)
+    (tmp_path / "in.seq.nrrd").write_bytes(header.encode() + np.ascontiguousarray(body).tobytes())
+    volume = read_volume(tmp_path / "in.seq.nrrd")
+    np.testing.assert_array_equal(volume.array, frames)
+    back = read_volume(write_volume(volume, tmp_path / "out.seq.nrrd"))
+    assert back.array.tobytes() == volume.array.tobytes()
+    np.testing.assert_array_equal(back.geometry.affine, volume.geometry.affine)
+    np.testing.assert_array_equal(np.diag(back.geometry.affine), [1, 2, 3, 1])
+    assert back.provenance.header.metadata["MultiVolume.FrameLabels"] == "1,2"
+    assert back.provenance.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(read_volume(write_volume(volume, tmp_path / "out.nii")).array, frames)
+
+
+def test_a_changed_number_of_frames_is_a_new_grid(tmp_path: Path) -> None:
+    made = image(values("int16", (2, 3, 4, 5)))
+    made.SetSpacing((0.5, 0.7, 3.0, 1.5))
+    SimpleITK.WriteImage(made, tmp_path / "in.nrrd")
+    volume = read_volume(tmp_path / "in.nrrd")
+    one = Volume(volume.array[1], volume.geometry, volume.units, volume.provenance)
+    back = SimpleITK.ReadImage(write_volume(one, tmp_path / "out.nrrd"))
+    assert back.GetSpacing() == (0.5, 0.7, 3.0)
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(back), volume.array[1])
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+@pytest.mark.parametrize("kind", ["rgb", "complex"])
+def test_other_pixels_are_refused_by_name(extension: str, kind: str, tmp_path: Path) -> None:
+    if kind == "rgb":
+        made = SimpleITK.GetImageFromArray(values("uint8", (3, 4, 5, 3)), isVector=True)
+    else:
+        made = SimpleITK.GetImageFromArray(np.ones((3, 4, 5), np.complex64))
+    path = tmp_path / f"in{extension}"
+    SimpleITK.WriteImage(made, path)
+    with pytest.raises(VolumeReadError, match="one real number per voxel") as caught:
+        read_volume(path)
+    assert str(caught.value).startswith(path.name)
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+@pytest.mark.parametrize("compressed", [False, True])
+def test_truncation(extension: str, compressed: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / f"in{extension}"
+    SimpleITK.WriteImage(image(values("int16", (3, 40, 50))), path, useCompression=compressed)
+    body = next((tmp_path / name for name in ("in.raw", "in.zraw") if (tmp_path / name).exists()), path)
+    body.write_bytes(body.read_bytes()[:-500])
+    with pytest.raises(VolumeReadError, match=f"in{extension}: expected a complete image") as caught:
+        read_volume(path)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")  # ITK's own complaints would be a second message
+
+
+def test_missing_raw_and_other_content(tmp_path: Path) -> None:
+    SimpleITK.WriteImage(image(values("int16", (3, 4, 5))), tmp_path / "in.mhd")
+    (tmp_path / "in.raw").unlink()
+    with pytest.raises(VolumeReadError, match=r"in\.mhd"):
+        read_volume(tmp_path / "in.mhd")
+    for name in ("text.nrrd", "text.mha", "text.mhd"):
+        (tmp_path / name).write_text("no image\n" * 50)
+        with pytest.raises(VolumeReadError, match=name):
+            read_volume(tmp_path / name)
+
+
+def test_five_axes(tmp_path: Path) -> None:
+    header = "NRRD0004\ntype: uint8\ndimension: 5\nsizes: 2 2 2 2 2\nencoding: raw\n\n"
+    (tmp_path / "in.nrrd").write_bytes(header.encode() + bytes(32))
+    with pytest.raises((GeometryError, VolumeReadError), match=r"in\.nrrd"):
+        read_volume(tmp_path / "in.nrrd")

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from tatcli.errors import UsageError
+from tatcli.volumes import Geometry, slices_along, through_plane_axis
+
+# Columns to the left, rows to the back, slices up: array axes (axial, coronal, sagittal).
+AXIAL = np.diag([1.0, 1.0, 1.0, 1.0])
+
+
+def geometry(spacing: tuple[float, float, float], shape: tuple[int, int, int] = (8, 8, 8)) -> Geometry:
+    slice_, row, column = spacing
+    return Geometry(AXIAL @ np.diag([column, row, slice_, 1.0]), shape)
+
+
+@pytest.mark.parametrize(("plane", "axis"), [("axial", 0), ("coronal", 1), ("sagittal", 2)])
+def test_named_planes_are_anatomical(plane: str, axis: int) -> None:
+    assert through_plane_axis(geometry((1, 1, 1)), plane) == axis
+
+
+def test_named_planes_follow_the_orientation(orientation: np.ndarray) -> None:
+    affine = np.eye(4)
+    affine[:3, :3] = orientation
+    grid = Geometry(affine, (4, 5, 6))
+    for plane, patient_axis in (("sagittal", 0), ("coronal", 1), ("axial", 2)):
+        column_row_slice = int(np.abs(orientation[patient_axis]).argmax())
+        assert through_plane_axis(grid, plane) == 2 - column_row_slice
+
+
+@pytest.mark.parametrize(
+    ("spacing", "axis"),
+    [
+        ((5.0, 0.7, 0.7), 0),
+        ((0.9, 4.0, 0.9), 1),  # acquired coronally
+        ((0.9, 0.9, 4.0), 2),
+        ((1.0, 1.0, 1.0), 0),  # isotropic: axial
+        ((1.0, 1.19, 1.0), 0),  # not clearly coarser
+        ((1.0, 1.21, 1.0), 1),
+        ((0.8, 2.0, 1.9), 0),  # two coarse axes: none is clear
+    ],
+)
+def test_auto_takes_the_clearly_coarsest_axis(spacing: tuple[float, float, float], axis: int) -> None:
+    assert through_plane_axis(geometry(spacing)) == axis
+
+
+def test_a_single_slice_is_taken_whatever_its_thickness() -> None:
+    assert through_plane_axis(geometry((0.1, 3.0, 1.0), (1, 64, 64))) == 0
+
+
+def test_unknown_plane_lists_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="auto, axial, coronal, sagittal"):
+        through_plane_axis(geometry((1, 1, 1)), "transverse")
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_slices_along_is_a_view_in_order(axis: int) -> None:
+    array = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4)
+    view = slices_along(array, axis)
+    for index in range(array.shape[axis]):
+        np.testing.assert_array_equal(view[index], array.take(index, axis=axis))
+    view[0] = -1
+    assert (array.take(0, axis=axis) == -1).all()
+
+
+def test_slices_along_takes_one_frame() -> None:
+    with pytest.raises(ValueError, match="3-D"):
+        slices_along(np.zeros((2, 2, 2, 2)), 0)

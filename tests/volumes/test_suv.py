@@ -1,0 +1,198 @@
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from tatcli.errors import UnitsError
+from tatcli.intensity import Units
+from tatcli.volumes import read_volume, write_volume
+from tatcli.volumes.suv import PetHeader, pet_header, suv_factor
+
+HALF_LIFE = 6586.2
+NOON = datetime(2020, 5, 17, 12, 0, 0)  # noqa: DTZ001
+HEADER = PetHeader(
+    units="BQML",
+    corrections=("ATTN", "DECY"),
+    decay_correction="START",
+    weight=70.0,
+    dose=350e6,
+    half_life=HALF_LIFE,
+    injected=NOON,
+    series_time=NOON + timedelta(hours=1),
+    acquired=NOON + timedelta(hours=1),
+)
+ONE_HOUR = 70e3 / (350e6 * 0.5 ** (3600 / HALF_LIFE))
+
+
+def test_the_formula() -> None:
+    assert suv_factor([HEADER], "scan") == pytest.approx(ONE_HOUR, rel=1e-12)
+    # A uniform body that holds the whole decayed dose has SUV 1 everywhere: Bq per gram.
+    decayed = 350e6 * 0.5 ** (3600 / HALF_LIFE)
+    assert decayed / 70e3 * suv_factor([HEADER], "scan") == pytest.approx(1.0)
+
+
+def test_later_beds_don_t_matter() -> None:
+    beds = [replace(HEADER, acquired=NOON + timedelta(hours=1, minutes=3 * bed)) for bed in range(5)]
+    assert suv_factor(beds, "scan") == pytest.approx(ONE_HOUR)
+
+
+def test_the_time_of_post_processing_is_not_the_scan() -> None:
+    late = replace(HEADER, series_time=NOON + timedelta(hours=9))
+    beds = [replace(late, acquired=NOON + timedelta(hours=1, minutes=3 * bed)) for bed in range(3)]
+    assert suv_factor(beds, "scan") == pytest.approx(ONE_HOUR)
+    private = [replace(bed, ge_scan_time=NOON + timedelta(minutes=30)) for bed in beds]
+    assert suv_factor(private, "scan") == pytest.approx(70e3 / (350e6 * 0.5 ** (1800 / HALF_LIFE)))
+
+
+def test_back_from_the_frame_reference_time() -> None:
+    """A bed whose mean count rate falls 600 s after the reference: the scan's start follows from it."""
+    duration = 300.0
+    decay = math.log(2) / HALF_LIFE
+    average = math.log(decay * duration / (1 - math.exp(-decay * duration))) / decay
+    assert average == pytest.approx(duration / 2 - decay * duration**2 / 24, rel=1e-6)  # before the middle
+    header = replace(
+        HEADER,
+        series_time=NOON + timedelta(hours=9),
+        acquired=NOON + timedelta(hours=1, seconds=600.0 - average),
+        frame_reference=600.0,
+        frame_duration=duration,
+    )
+    assert suv_factor([header], "scan") == pytest.approx(ONE_HOUR, rel=1e-6)
+
+
+def test_decay_corrected_to_the_injection() -> None:
+    header = replace(HEADER, decay_correction="ADMIN", injected=None, series_time=None, acquired=None)
+    assert suv_factor([header], "scan") == pytest.approx(70e3 / 350e6)
+
+
+@pytest.mark.parametrize(
+    "injected",
+    [
+        datetime(1, 1, 1, 23, 30),  # time of day only, the evening before  # noqa: DTZ001
+        datetime(2020, 5, 16, 23, 30),  # noqa: DTZ001
+        datetime(1998, 1, 1, 23, 30),  # the date was anonymised, the scan's wasn't  # noqa: DTZ001
+    ],
+)
+def test_a_scan_past_midnight(injected: datetime) -> None:
+    scan = datetime(2020, 5, 17, 0, 30)  # noqa: DTZ001
+    header = replace(HEADER, injected=injected, series_time=scan, acquired=scan)
+    assert suv_factor([header], "scan") == pytest.approx(ONE_HOUR)
+
+
+def test_other_units() -> None:
+    assert suv_factor([PetHeader(units="GML")], "scan") == 1.0
+    assert suv_factor([PetHeader(units="GML", suv_type="BW")], "scan") == 1.0
+    assert suv_factor([PetHeader(units="CNTS", philips_suv=0.0123)], "scan") == 0.0123
+    counts = replace(HEADER, units="CNTS", philips_activity=2.5)
+    assert suv_factor([counts], "scan") == pytest.approx(2.5 * ONE_HOUR)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"weight": None}, r"PatientWeight \(0010,1030\)"),
+        ({"dose": None, "half_life": None}, r"RadionuclideTotalDose.*RadionuclideHalfLife"),
+        ({"injected": None}, "RadiopharmaceuticalStartTime"),
+        ({"series_time": None, "acquired": None}, "SeriesTime"),
+        ({"decay_correction": ""}, "DecayCorrection"),
+        ({"decay_correction": "NONE"}, "START or ADMIN, got NONE"),
+        ({"corrections": ("DECY",)}, "ATTN"),
+        ({"corrections": ("ATTN",)}, "DECY"),
+        ({"dose": 350.0}, "in Bq, got 350"),
+        ({"injected": NOON + timedelta(hours=1, minutes=5)}, "after the injection"),
+        ({"units": "CNTS"}, r"\(7053,1000\)"),
+        ({"units": "GML", "suv_type": "LBM"}, "SUVType LBM"),
+        ({"units": "PROPCPS"}, "'PROPCPS'"),
+        ({"units": ""}, r"no Units \(0054,1001\)"),
+    ],
+)
+def test_what_is_missing_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UnitsError, match=message) as caught:
+        suv_factor([replace(HEADER, **changes)], "scan")
+    assert str(caught.value).startswith("scan: expected ")
+
+
+def test_one_unit_throughout() -> None:
+    with pytest.raises(UnitsError, match="one unit throughout"):
+        suv_factor([HEADER, replace(HEADER, units="CNTS")], "scan")
+
+
+def pet_attributes() -> dict[str, Any]:
+    drug = Dataset()
+    drug.RadiopharmaceuticalStartTime = "120000.00"
+    drug.RadionuclideTotalDose, drug.RadionuclideHalfLife = 350e6, HALF_LIFE
+    return {
+        "Units": "BQML",
+        "CorrectedImage": ["DECY", "ATTN"],
+        "DecayCorrection": "START",
+        "PatientWeight": 70,
+        "SeriesDate": "20200517",
+        "SeriesTime": "130000",
+        "AcquisitionDate": "20200517",
+        "AcquisitionTime": "130000.5",
+        "FrameReferenceTime": 606000,
+        "ActualFrameDuration": 300000,
+        "RadiopharmaceuticalInformationSequence": Sequence([drug]),
+    }
+
+
+def test_the_header_is_read() -> None:
+    dataset = Dataset()
+    for keyword, value in pet_attributes().items():
+        setattr(dataset, keyword, value)
+    block = dataset.private_block(0x7053, "Philips PET Private Group", create=True)
+    block.add_new(0x00, "DS", "0.5")
+    block.add_new(0x09, "DS", "2.5")
+    dataset.private_block(0x0009, "GEMS_PETD_01", create=True).add_new(0x0D, "DT", "20200517123000.00")
+    header = pet_header(dataset)
+    assert header == PetHeader(
+        units="BQML",
+        corrections=("DECY", "ATTN"),
+        decay_correction="START",
+        weight=70.0,
+        dose=350e6,
+        half_life=HALF_LIFE,
+        injected=datetime(1, 1, 1, 12),  # noqa: DTZ001
+        series_time=NOON + timedelta(hours=1),
+        acquired=NOON + timedelta(hours=1, seconds=0.5),
+        frame_reference=606.0,
+        frame_duration=300.0,
+        philips_suv=0.5,
+        philips_activity=2.5,
+        ge_scan_time=NOON + timedelta(minutes=30),
+    )
+    assert pet_header(Dataset()) == PetHeader()
+
+
+def test_a_pet_series_is_read_in_suv(series: Callable[..., Any], tmp_path: Any) -> None:
+    maker = series(modality="PT", common=pet_attributes())
+    pixels = np.random.default_rng(0).integers(0, 32767, (4, 6, 8)).astype(np.int16)
+    slopes = [0.7, 0.5, 0.3, 0.9]  # GE: every slice fills the range of its integers
+    for index, plane in enumerate(pixels):
+        maker.add(plane, (0, 0, 3.27 * index), RescaleSlope=slopes[index], RescaleIntercept=0)
+    volume = read_volume(maker.folder)
+    activity = pixels * np.array(slopes)[:, None, None]
+    np.testing.assert_allclose(volume.array, activity * ONE_HOUR, rtol=1e-6)
+    assert volume.units is Units.SUVBW
+    assert read_volume(maker.folder, units=Units.SUVBW).array.tobytes() == volume.array.tobytes()
+    raw = read_volume(maker.folder, units=Units.BQML)
+    np.testing.assert_allclose(raw.array, activity, rtol=1e-6)
+    assert raw.units is Units.BQML
+    back = read_volume(write_volume(volume, tmp_path / "out.nii.gz"))
+    assert back.array.tobytes() == volume.array.tobytes()
+    with pytest.raises(UnitsError, match="expected units HU, got SUVbw"):
+        read_volume(maker.folder, units=Units.HU)
+
+
+def test_a_pet_series_without_weight_can_be_read_as_activity(series: Callable[..., Any]) -> None:
+    maker = series(modality="PT", common={**pet_attributes(), "PatientWeight": 0})
+    maker.add(np.ones((6, 8), np.int16), (0, 0, 0), RescaleSlope=2.0, RescaleIntercept=0)
+    with pytest.raises(UnitsError, match="PatientWeight"):
+        read_volume(maker.folder)
+    assert read_volume(maker.folder, units=Units.BQML).array[0, 0, 0] == 2.0

@@ -1,0 +1,335 @@
+"""Evaluation on a dataset: which slices, which ranges, which noise; what is tuned where; what the report says."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from torch import nn
+
+from tatcli.baselines import BASELINES
+from tatcli.degradation import simulate
+from tatcli.errors import PartialFailure, UsageError, WeightsError
+from tatcli.inference.restorer import Restorer
+from tatcli.intensity import FixedRange, RobustRange, Units, Window
+from tatcli.metrics import PROTOCOLS, score_volume
+from tatcli.model.config import PRESETS
+from tatcli.model.weights import card_for_tasks
+from tatcli.tasks import TASKS
+from tatcli.volumes.reading import read_volume
+from tatcli.workflows.evaluate import EvaluateConfig, evaluate
+from tatcli.workflows.evaluation.degraded import evenly_spaced, scan_seed
+from tatcli.workflows.evaluation.network import EvaluatedNetwork, network_of
+
+MRI = TASKS["mri-sr"]
+SHAPE = (6, 40, 32)
+
+
+def head(seed: int, slices: int = SHAPE[0], level: float = 900.0) -> np.ndarray:
+    """Something like a head, (slices, rows, columns); every slice is different."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[-1 : 1 : SHAPE[1] * 1j, -1 : 1 : SHAPE[2] * 1j]
+    volume = np.zeros((slices, *SHAPE[1:]))
+    for index in range(slices):
+        volume[index][x**2 + y**2 < 0.7] = level
+        for _ in range(6):
+            cx, cy, r = rng.uniform(-0.5, 0.5), rng.uniform(-0.5, 0.5), rng.uniform(0.08, 0.25)
+            volume[index][(x - cx) ** 2 + (y - cy) ** 2 < r**2] = rng.uniform(0.2, 1.3) * level
+    return volume.round()
+
+
+def write(path: Path, array: np.ndarray) -> Path:
+    """(slices, rows, columns) as NIfTI with thick slices."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = nibabel.Nifti1Image(array.T.astype(np.int16), np.diag([-1.0, -1.0, 4.0, 1.0]))
+    nibabel.save(image, path)
+    return path
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    for index in range(2):
+        write(tmp_path / "mri" / "val" / f"head{index}.nii.gz", head(index, level=900.0 * (index + 1)))
+    for index in range(3):
+        write(tmp_path / "mri" / "train" / f"other{index}.nii.gz", head(10 + index))
+    return tmp_path
+
+
+def config(root: Path, **options) -> EvaluateConfig:
+    chosen = {"tasks": ("mri",), "baselines": (), "weights": "none", "tune_slices": 4} | options
+    return EvaluateConfig(data=root, **chosen)
+
+
+IDENTITY = EvaluatedNetwork("identity", lambda volume, task, window: volume)
+
+
+def truths(root: Path) -> list[np.ndarray]:
+    return [read_volume(path).array for path in sorted((root / "mri" / "val").iterdir())]
+
+
+def test_doing_nothing_gains_nothing(root) -> None:
+    report = evaluate(config(root), network=IDENTITY)
+    (task,) = report.tasks
+    assert [row.method for row in task.methods] == ["lq", "identity"]
+    assert task.methods[0].score == task.methods[1].score
+    assert task.methods[1].gain == 0.0
+    assert task.verdict == {"psnr_over_lq": 0.0, "ssim_over_lq": 0.0}
+
+
+def test_lq_scores_are_those_of_tat_simulate(root) -> None:
+    """The scan's seed and strength repeat its LQ scan; a task's mean is over slices, then over scans."""
+    report = evaluate(config(root, strength=3.0))
+    (task,) = report.tasks
+    expected = []
+    for scan, path in zip(task.scans, sorted((root / "mri" / "val").iterdir()), strict=True):
+        hq = read_volume(path)
+        assert scan.seed == scan_seed(0, MRI, scan.name)
+        assert scan.simulation is not None
+        assert "k-space factor 3" in scan.simulation
+        lq = simulate(hq, MRI, strength=3.0, seed=scan.seed)
+        window = Window(0.0, float(np.percentile(hq.array[hq.array > 0], 99.5)))
+        assert scan.window == (0.0, pytest.approx(window.upper))
+        scores = score_volume(lq.array, hq.array, task=MRI, window=window, protocol=PROTOCOLS["paper"])
+        assert scan.methods["lq"] == scores
+        expected.append(scores.mean.psnr)
+    assert task.methods[0].score.psnr == pytest.approx(np.mean(expected))
+    assert task.strength == 3.0
+
+
+def test_evenly_spaced_slices_and_their_references(root) -> None:
+    """A network that knows the chosen references is perfect: slices of LQ, HQ and output belong together."""
+    known = iter(truths(root))
+
+    def restore(volume, task, window):
+        assert volume.geometry.shape == (2, *SHAPE[1:])
+        return volume.with_array(next(known)[[1, 4]], step="cheated")
+
+    report = evaluate(config(root, max_slices=2), network=EvaluatedNetwork("oracle", restore))
+    (task,) = report.tasks
+    assert task.network is not None
+    assert task.network.score.psnr == math.inf
+    assert task.network.gain == math.inf
+    assert [scan.slices for scan in task.scans] == [(1, 4), (1, 4)]
+    assert [score.index for score in task.scans[0].methods["oracle"].slices] == [1, 4]
+    told = json.loads(report.to_json())
+    assert told["tasks"][0]["methods"][1]["psnr"] == "inf"
+    assert told["tasks"][0]["scans"][0]["methods"]["oracle"]["mean"]["rmse"] == 0.0
+    assert told["settings"]["max_slices"] == 2
+
+
+def test_the_networks_range_is_the_whole_lq_scans(root) -> None:
+    rule = RobustRange(90.0)
+    seen = []
+
+    def restore(volume, task, window):
+        seen.append(window)
+        return volume
+
+    report = evaluate(config(root, max_slices=1), network=EvaluatedNetwork("n", restore, lambda task: rule))
+    for window, scan, truth in zip(seen, report.tasks[0].scans, sorted((root / "mri" / "val").iterdir()), strict=True):
+        hq = read_volume(truth)
+        lq = simulate(hq, MRI, strength=4.0, seed=scan.seed or 0)
+        assert window == rule.window_for(lq.array)
+        assert scan.window == (0.0, rule.window_for(hq.array).upper)
+
+
+def test_a_restorer_works_in_the_range_it_is_given() -> None:
+    """out = in + (net(clip(in)) - clip(in)): a network of ones shows the range's upper bound."""
+
+    class Ones(nn.Module):
+        def forward(self, x):
+            return 0.0 * x + 1.0
+
+    restorer = Restorer.from_network(Ones(), card_for_tasks("ones", PRESETS["tat-small"], ("mri-sr",)), device="cpu")
+    network = network_of(restorer)
+    volume = nifti_volume(head(0, slices=2))
+    out = network.restore(volume, MRI, Window(0.0, 2000.0))
+    np.testing.assert_allclose(out.array, 2000.0, rtol=1e-6)
+    assert restorer.card.tasks["mri-sr"].intensity == MRI.intensity
+    assert network.rule(MRI) == MRI.intensity
+    with pytest.raises(WeightsError, match="trained for mri-sr, not for ct-denoise"):
+        network.rule(TASKS["ct-denoise"])
+
+
+def nifti_volume(array: np.ndarray):
+    from tatcli.volumes.geometry import Geometry
+    from tatcli.volumes.volume import Volume
+
+    return Volume(array, Geometry(np.diag([1.0, 1.0, 4.0, 1.0]), array.shape), Units.ARBITRARY)
+
+
+def test_weights_that_dont_know_the_task_are_refused_before_the_work(root) -> None:
+    def rule(task):
+        msg = "not for it"
+        raise WeightsError(msg)
+
+    called = []
+    network = EvaluatedNetwork("n", lambda *args: called.append(args), rule)
+    with pytest.raises(WeightsError):
+        evaluate(config(root), network=network, progress=lambda *args: called.append(args))
+    assert not called
+
+
+def test_the_same_seed_gives_the_same_report_another_doesnt(root) -> None:
+    def run(seed: int) -> dict:
+        told = evaluate(config(root, seed=seed, baselines=("unsharp",))).to_dict()
+        told.pop("seconds")
+        return told
+
+    assert run(0) == run(0)
+    assert run(0)["tasks"][0]["scans"][0]["seed"] != run(1)["tasks"][0]["scans"][0]["seed"]
+
+
+def test_baselines_are_tuned_on_the_training_split_alone(root) -> None:
+    first = evaluate(config(root, baselines=("unsharp", "gaussian"))).tasks[0]
+    for path in (root / "mri" / "val").iterdir():
+        write(path, head(77))
+    second = evaluate(config(root, baselines=("unsharp", "gaussian"))).tasks[0]
+    assert first.tuning == second.tuning
+    assert first.methods != second.methods
+    assert first.tuning["unsharp"]["slices"] == 4
+    write(root / "mri" / "train" / "other0.nii.gz", head(99))
+    write(root / "mri" / "train" / "other1.nii.gz", head(98))
+    assert evaluate(config(root, baselines=("unsharp", "gaussian"))).tasks[0].tuning != first.tuning
+
+
+def test_a_tuned_baselines_row(root) -> None:
+    task = evaluate(config(root, baselines=("tv-kspace",)), network=IDENTITY).tasks[0]
+    assert [(row.method, row.kind) for row in task.methods] == [
+        ("lq", "input"), ("tv-kspace", "classical"), ("identity", "network"),
+    ]  # fmt: skip
+    row = task.best_classical
+    assert row is not None
+    assert row.gain is not None
+    assert row.gain > 0.5  # the phantom is piecewise constant
+    assert row.parameter == f"{task.tuning['tv-kspace']['parameter']:g} window widths"
+    assert task.verdict["best_classical"] == "tv-kspace"
+    assert task.verdict["psnr_over_classical"] == pytest.approx(-row.gain)
+
+
+def test_the_usual_baselines_of_the_task(root) -> None:
+    task = evaluate(config(root, baselines=None, max_slices=1, tune_slices=1)).tasks[0]
+    assert [row.method for row in task.methods] == ["lq", "unsharp", "tv-kspace"]
+
+
+def test_lq_files_are_taken_as_they_are(tmp_path) -> None:
+    for name in ("a", "b"):
+        hq = head(1)
+        write(tmp_path / "MRI" / "val" / "HQ" / f"{name}.nii.gz", hq)
+        write(tmp_path / "MRI" / "val" / "LQ" / f"{name}.nii.gz", hq + 10)
+    task = evaluate(config(tmp_path)).tasks[0]
+    assert task.strength is None
+    assert [scan.seed for scan in task.scans] == [None, None]
+    first = task.scans[0].methods["lq"].slices[0]
+    assert first.rmse == pytest.approx(10.0, rel=0.1)  # clipping at the window's upper bound hides some
+    with pytest.raises(UsageError, match="tv-kspace: expected LQ scans of a known strength"):
+        evaluate(config(tmp_path, baselines=("tv-kspace",)))
+
+
+def test_scans_that_cant_be_used_are_reported_and_the_others_scored(root) -> None:
+    (root / "mri" / "val" / "broken.nii.gz").write_bytes(b"nothing")
+    write(root / "mri" / "val" / "constant.nii.gz", np.full(SHAPE, 7))
+    report = evaluate(config(root))
+    (task,) = report.tasks
+    assert [scan.name for scan in task.scans] == ["head0", "head1"]
+    assert task.constant == ("constant",)
+    assert list(report.failures) == ["mri-sr: broken"]
+    assert report.failures["mri-sr: broken"].startswith("broken.nii.gz: expected")
+    for path in (root / "mri" / "val").glob("head*"):
+        path.unlink()
+    with pytest.raises(PartialFailure, match=r"scans that can be evaluated, got none \(broken.nii.gz: "):
+        evaluate(config(root))
+
+
+def test_constant_slices_are_skipped_and_counted(root) -> None:
+    volume = head(5)
+    volume[2] = 0.0
+    write(root / "mri" / "val" / "head0.nii.gz", volume)
+    scores = evaluate(config(root)).tasks[0].scans[0].methods["lq"]
+    assert scores.skipped == 1
+    assert [score.index for score in scores.slices] == [0, 1, 3, 4, 5]
+
+
+def test_all_tasks_of_the_dataset(root) -> None:
+    report = evaluate(config(root, tasks=()))
+    assert [task.task for task in report.tasks] == ["mri-sr"]
+    with pytest.raises(UsageError, match="expected a folder CT/test"):
+        evaluate(config(root, tasks=(), split="test"))
+    with pytest.raises(UsageError, match=r"mri.*tuning|expected a folder MRI/tune"):
+        evaluate(config(root, tune_split="tune", baselines=None))
+
+
+def test_ct_and_pet(tmp_path) -> None:
+    """Both simulators, the tuning's partial simulation of CT, filters in noise levels."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[-1:1:96j, -1:1:96j]
+    body = x**2 + y**2 < 0.8
+    for split in ("train", "val"):
+        ct = np.where(body, 50.0, -1000.0) + body * rng.normal(0.0, 10.0, (4, 96, 96))
+        pet = np.where(body, 1500.0, 20.0) + body * rng.normal(0.0, 100.0, (4, 96, 96))
+        write(tmp_path / "ct" / split / "body.nii.gz", ct)
+        path = write(tmp_path / "pet" / split / "body.nii.gz", pet)
+        image = nibabel.Nifti1Image((pet.T / 1000.0).astype(np.float32), np.diag([-4.0, -4.0, 5.0, 1.0]))
+        nibabel.save(image, path)
+    report = evaluate(config(tmp_path, tasks=("ct", "pet"), baselines=("nlm",), max_slices=2, tune_slices=2))
+    ct_report, pet_report = report.tasks
+    for task in report.tasks:
+        assert task.best_classical is not None
+        assert task.best_classical.gain is not None
+        assert task.best_classical.gain > 1.0
+        assert not task.failures
+    assert (ct_report.units, ct_report.strength, pet_report.units, pet_report.strength) == ("HU", 0.25, "SUVbw", 12.0)
+    added = ct_report.methods[0].score.rmse  # sqrt(1 / 0.25 - 1) times the reference's 10 HU, in the body alone
+    assert added == pytest.approx(10.0 * math.sqrt(3.0) * math.sqrt(body.mean()), rel=0.25)
+
+
+def test_evenly_spaced() -> None:
+    assert evenly_spaced(5, None) == evenly_spaced(5, 9) == (0, 1, 2, 3, 4)
+    assert evenly_spaced(9, 3) == (1, 4, 7)
+    assert evenly_spaced(10, 1) == (5,)
+    assert evenly_spaced(100, 4) == (12, 37, 62, 87)
+
+
+def test_scan_seeds_differ() -> None:
+    seeds = {scan_seed(seed, task, name) for seed in (0, 1) for task in TASKS.values() for name in ("a", "b")}
+    assert len(seeds) == 12
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "expected a restored scan with its --reference, or a dataset"),
+        ({"data": Path(), "restored": Path(), "reference": Path()}, "and not both"),
+        ({"restored": Path()}, "with its --reference"),
+        ({"data": Path(), "reference": Path()}, "with its --reference"),
+        ({"data": Path(), "input": Path()}, "--input"),
+        ({"data": Path(), "strength": 0.25}, "--strength: expected exactly one task"),
+        ({"data": Path(), "strength": 0.25, "tasks": ("ct", "pet")}, "--strength: expected exactly one task"),
+        ({"restored": Path(), "reference": Path(), "tasks": ("ct", "pet")}, "--tasks: expected one task"),
+        ({"data": Path(), "max_slices": 0}, "--max-slices: expected a positive number"),
+        ({"data": Path(), "seed": -1}, r"--seed: .* got -1"),
+        ({"data": Path(), "protocol": "slow"}, "unknown protocol"),
+        ({"data": Path(), "tasks": ("us",)}, "unknown task"),
+    ],
+)
+def test_options_that_dont_fit(options, message) -> None:
+    with pytest.raises(UsageError, match=message):
+        EvaluateConfig(**options)
+
+
+def test_aliases_are_settled() -> None:
+    settled = EvaluateConfig(data=Path(), tasks=("ct", "ct-denoise", "MRI"), protocol="Paper")
+    assert settled.tasks == ("ct-denoise", "mri-sr")
+    assert settled.protocol == "paper"
+
+
+def test_the_registry_is_not_changed_by_an_evaluation(root) -> None:
+    before = {name: replace(baseline) for name, baseline in BASELINES.items()}
+    evaluate(config(root, max_slices=1, tune_slices=1, baselines=("unsharp",)))
+    assert before == BASELINES
+    assert FixedRange.kind == "fixed"
