@@ -23,6 +23,7 @@ from tatcli.cli.options import (
     completes,
     parse_units,
 )
+from tatcli.tasks import TASKS
 
 __all__ = ["restore"]
 
@@ -121,4 +122,5 @@ def restore(
         if done.peak_rss_bytes is not None:
             console.note(f"peak memory {done.peak_rss_bytes / 2**20:.0f} MiB")
         if done.change is not None:
-            console.note(f"change {done.change.rms:.4g} {done.scan.units} (rms), largest {done.change.largest:.4g}")
+            units = TASKS[done.task].units
+            console.note(f"change {done.change.rms:.4g} {units} (rms), largest {done.change.largest:.4g} {units}")

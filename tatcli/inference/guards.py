@@ -26,6 +26,8 @@ _PADDING_FRACTION: Final = 1e-3
 _SMALLEST_HU_RANGE: Final = 2.0
 _WATER_WITH_OFFSET: Final = (850.0, 1250.0)
 """Soft tissue as scanners store it: HU + 1000 or HU + 1024."""
+_MUCH_TISSUE: Final = 0.15
+_ZERO_BACKGROUND: Final = 0.02
 _LARGEST_HU: Final = 3100.0
 """12-bit HU end at 3071; single voxels of metal may exceed it, half of a scan can't."""
 _LARGEST_SUV: Final = 300.0
@@ -43,14 +45,14 @@ class ValueSummary:
         lower, upper: least and greatest finite value; NaN where nothing is finite.
         nonfinite: number of NaN and infinite voxels.
         sample: finite values of evenly spaced voxels, float32.
-        eight_bit: stored as 8-bit integers (or booleans) without rescale.
+        integer_bits: where the file holds integers without rescale, their width; else None.
     """
 
     lower: float
     upper: float
     nonfinite: int
     sample: NDArray[np.float32]
-    eight_bit: bool
+    integer_bits: int | None
 
     @property
     def padding(self) -> float | None:
@@ -175,36 +177,38 @@ def summarise(volume: Volume) -> ValueSummary:
         upper=upper if lower <= upper else np.nan,
         nonfinite=nonfinite,
         sample=sample[np.isfinite(sample)],
-        eight_bit=_is_eight_bit(origin.dtype) and (origin.slope, origin.intercept) == (1.0, 0.0),
+        integer_bits=_integer_bits(origin.dtype) if (origin.slope, origin.intercept) == (1.0, 0.0) else None,
     )
 
 
-def _is_eight_bit(dtype: np.dtype[Any] | None) -> bool:
-    return dtype is not None and dtype.kind in "iub" and dtype.itemsize == 1
+def _integer_bits(dtype: np.dtype[Any] | None) -> int | None:
+    return 8 * dtype.itemsize if dtype is not None and dtype.kind in "iub" else None
 
 
 def _hu_problem(summary: ValueSummary) -> str:
+    sample = summary.sample
     if summary.upper - summary.lower <= _SMALLEST_HU_RANGE:
         return "which look normalised"
-    if summary.eight_bit:
+    if summary.integer_bits == 8:
         return "stored as 8-bit grey values"
-    if not summary.sample.size:
-        return ""
-    if np.median(summary.sample) > _LARGEST_HU:
+    if sample.size and np.median(sample) > _LARGEST_HU:
         return "most of them beyond any tissue"
+    if not sample.size or summary.lower < 0:
+        return ""
     lowest, highest = _WATER_WITH_OFFSET
-    tissue = float(np.mean((summary.sample >= lowest) & (summary.sample <= highest)))
     # As HU these would be dense bone, which never comes without marrow, fat or noise below zero.
-    if summary.lower >= 0 and tissue > 0.15:
+    if np.mean((sample >= lowest) & (sample <= highest)) > _MUCH_TISSUE:
         return "which look like stored numbers with an offset of 1000 or 1024"
-    return ""
+    # Air is -1000, so a background of zeros is another modality's, or a mask's.
+    zeros = summary.lower == 0 and np.mean(sample == 0) > _ZERO_BACKGROUND
+    return "with a background of 0 instead of air" if zeros else ""
 
 
 def _suv_problem(summary: ValueSummary) -> str:
     if (summary.lower, summary.upper) == (0.0, 1.0):
         return "which look normalised"
-    if summary.eight_bit:
-        return "stored as 8-bit grey values"
+    if summary.integer_bits is not None:
+        return "stored as whole numbers without rescale"
     if summary.lower < _LOWEST_SUV:
         return "which are too far below zero"
     positive = summary.sample[summary.sample > 0]

@@ -49,8 +49,8 @@ class Reference:
         task: its task.
         window: its network range.
         hq: (slices, rows, columns) float32, physical units.
-        fields: (slices, fields, rows, columns) float16: noise of unit level (CT), low-count slices (PET), the LQ partner
-            of a fixed pair; None for MRI.
+        fields: (slices, fields, rows, columns) float16: noise of unit level (CT), low-count slices (PET), or the LQ
+            partner of a fixed pair; None for MRI.
         noise: reference noise in HU (CT), by which the fields are scaled; None where they are whole slices.
         default_share: share of draws at the task's default strength.
     """

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# From an empty clone to a restored scan: installs tat into .venv (once; TAT_VENV=DIR: elsewhere), makes a noisy CT
+# of a made-up abdomen, restores it, scores both against the full-dose scan and draws them. Results go to quickstart/.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+venv=${TAT_VENV:-$PWD/.venv}
+if ! "$venv/bin/tat" --version > /dev/null 2>&1; then
+  echo "Installing tat into $venv (once; a few minutes) ..." >&2
+  python3 -m venv "$venv"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check -e .
+fi
+export PATH=$venv/bin:$PATH
+
+out=quickstart
+mkdir -p "$out"
+
+echo "A full-dose CT, and the same at a quarter of the dose ..." >&2
+python examples/make_phantom.py "$out/full_dose.nii.gz"
+tat simulate "$out/full_dose.nii.gz" --task ct-denoise --strength 0.25 --seed 1 -o "$out/quarter_dose.nii.gz" --overwrite
+
+echo "Restoring ..." >&2
+tat restore "$out/quarter_dose.nii.gz" --task ct-denoise -o "$out/restored.nii.gz" --report "$out/report.json" --overwrite
+
+echo "Before (lq: quarter dose) and after (restored), against full dose:"
+tat evaluate "$out/restored.nii.gz" --reference "$out/full_dose.nii.gz" --input "$out/quarter_dose.nii.gz" --task ct-denoise
+
+python examples/before_after.py "$out/before_after.png" --task ct-denoise \
+  "Quarter dose=$out/quarter_dose.nii.gz" "Restored=$out/restored.nii.gz" "Full dose=$out/full_dose.nii.gz"
+echo "Figure: $out/before_after.png"

@@ -1,0 +1,96 @@
+"""What a terminal sees, and what a pipe sees."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from tatcli.cli import console
+from tatcli.cli.options import completes, parse_list, parse_units
+from tatcli.errors import UsageError
+from tatcli.intensity import Units
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Call it within the test: pytest puts its own stderr in place after the fixtures."""
+
+    def attach():
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        return sys.stderr
+
+    return attach
+
+
+def test_messages_are_one_line_on_a_terminal_too(terminal):
+    screen = terminal()
+    console.error("a very long message " * 20 + "[with brackets]\nand a second line")
+    text = screen.getvalue()
+    assert text.count("\n") == 1
+    assert "[with brackets] and a second line" in text
+
+
+def test_messages_in_a_pipe_are_plain(capsys):
+    console.warn("odd")
+    console.note("done")
+    assert capsys.readouterr().err == "warning: odd\ndone\n"
+
+
+def test_no_bar_without_a_terminal(capsys):
+    with console.progress_bar("x", unit="slice") as advance:
+        assert advance is None
+    with console.stage_bar() as report:
+        report("reading", 1, 2)
+    assert capsys.readouterr().err == ""
+
+
+def test_the_bar_counts_to_the_total(terminal):
+    screen = terminal()
+    with console.progress_bar("scan", unit="slice") as advance:
+        advance(1, 4)
+        advance(4, 4)
+    assert "4/4" in screen.getvalue()
+    with console.progress_bar("scan", unit="slice", quiet=True) as advance:
+        assert advance is None
+
+
+def test_a_resumed_bar_starts_where_the_run_did(terminal):
+    screen = terminal()
+    with console.progress_bar("train", unit="step", resumes=True) as advance:
+        advance(901, 1000)
+        advance(902, 1000)
+    assert "902/1000" in screen.getvalue()
+
+
+def test_stages_name_what_is_being_done(terminal):
+    screen = terminal()
+    with console.stage_bar() as report:
+        report("tuning nlm", 3, 7)
+    assert "tuning nlm" in screen.getvalue()
+    assert "3/7" in screen.getvalue()
+
+
+def test_tables_in_a_pipe_are_not_cut(capsys):
+    console.table(("a", "b"), [("x" * 150, "y" * 150)], title="both")
+    out = capsys.readouterr().out
+    assert "x" * 150 in out
+    assert "y" * 150 in out
+
+
+def test_words_become_values():
+    assert parse_units(None) is None
+    assert parse_units("suvBW") is Units.SUVBW
+    assert parse_units("a.u.") is Units.ARBITRARY
+    with pytest.raises(UsageError, match="expected one of HU"):
+        parse_units("unknown")
+    assert parse_list("--x", " 1, 2,", int) == (1, 2)
+    assert parse_list("--x", "", int) == ()
+    assert completes("cpu", "cuda")("cu") == ["cuda"]

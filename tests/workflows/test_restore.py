@@ -1,0 +1,114 @@
+"""The restore workflow with a network that changes nothing: files come back voxel by voxel."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from torch import nn
+
+from tatcli.errors import UsageError
+from tatcli.inference import RestoreOptions, Restorer
+from tatcli.model.config import PRESETS
+from tatcli.model.weights import card_for_tasks
+from tatcli.volumes import read_volume
+from tatcli.workflows.restore import RestoreConfig, default_output, restore, task_of
+
+
+class Identity(nn.Module):
+    def forward(self, x):
+        return x.clone()
+
+
+@pytest.fixture(scope="module")
+def identity():
+    return Restorer.from_network(Identity(), card_for_tasks("identity", PRESETS["tat-small"]), device="cpu")
+
+
+@pytest.mark.parametrize("extension", [".nii", ".nii.gz", ".nrrd", ".mha"])
+@pytest.mark.parametrize("options", [RestoreOptions(), RestoreOptions(mode="patch", tile=32)], ids=["slice", "patch"])
+def test_an_identity_network_gives_back_the_file(identity, tmp_path, extension, options):
+    from tatcli.volumes import write_volume
+
+    rng = np.random.default_rng(0)
+    source = nib.Nifti1Image(rng.integers(-1024, 3072, (40, 36, 3)).astype(np.int16), np.diag([-0.5, 0.5, -2.0, 1.0]))
+    source.to_filename(tmp_path / "made.nii")
+    scan = tmp_path / f"scan{extension}"
+    write_volume(read_volume(tmp_path / "made.nii"), scan)
+    report = restore(RestoreConfig(input=scan, task="ct", options=options), restorer=identity)
+    output = tmp_path / f"scan_restored{extension}"
+    assert report.output.path == str(output)
+    before, after = read_volume(scan), read_volume(output)
+    np.testing.assert_array_equal(after.array, before.array)
+    np.testing.assert_allclose(after.geometry.affine, before.geometry.affine, atol=1e-6)
+    assert after.provenance.dtype == np.int16
+    assert report.change.fraction == 0.0
+    assert report.before == report.after
+
+
+def test_rescaled_and_dynamic_files_too(identity, tmp_path):
+    rng = np.random.default_rng(0)
+    image = nib.Nifti1Image(np.zeros((12, 10, 3, 2), np.int16), np.eye(4))
+    image.header.set_slope_inter(0.0123, -3.0)
+    raw = rng.integers(300, 30000, image.shape).astype(np.int16)
+    with (tmp_path / "pet.nii").open("wb") as stream:
+        header = image.header.copy()
+        header["scl_slope"], header["scl_inter"], header["vox_offset"], header["magic"] = 0.0123, -3.0, 352, b"n+1"
+        stream.write(header.structarr.tobytes() + bytes(4) + raw.tobytes(order="F"))
+    report = restore(RestoreConfig(input=tmp_path / "pet.nii", task="mri"), restorer=identity)
+    assert report.scan.shape == (2, 3, 10, 12)
+    assert (tmp_path / "pet_restored.nii").read_bytes() == (tmp_path / "pet.nii").read_bytes()
+
+
+def test_the_caller_hears_of_progress_and_gets_json(identity, tmp_path):
+    nib.Nifti1Image(np.random.default_rng(0).random((9, 8, 4)).astype(np.float32), np.eye(4)).to_filename(
+        tmp_path / "mr.nii"
+    )
+    seen = []
+    config = RestoreConfig(input=tmp_path / "mr.nii", task="mri", output=tmp_path / "out.nii")
+    report = restore(config, restorer=identity, progress=lambda *state: seen.append(state))
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    told = json.loads(report.to_json())
+    assert told["steps"] == ["restored: mri-sr, weights identity, fp32 on cpu"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mr.nii", "out.nii"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.nii.gz", "a_restored.nii.gz"),
+        ("a.b.NII.GZ", "a.b_restored.NII.GZ"),
+        ("a.nii", "a_restored.nii"),
+        ("a.mhd", "a_restored.mhd"),
+    ],
+)
+def test_the_default_output_keeps_name_and_format(tmp_path, name, expected):
+    assert default_output(tmp_path / name) == tmp_path / expected
+
+
+def test_dicom_needs_an_output_name(tmp_path):
+    (tmp_path / "series.1").mkdir()
+    for path in (tmp_path / "series.1", tmp_path / "a.dcm", tmp_path / "a.IMA", Path("1.2.840.113619")):
+        with pytest.raises(UsageError, match=r"doesn't write DICOM yet; add -o \w+_restored.nii.gz"):
+            default_output(path)
+
+
+def test_the_modality_gives_the_task():
+    assert task_of("PT", "x").name == "pet-synthesis"
+    with pytest.raises(UsageError, match="x: expected CT, PT or MR to choose the task by, got modality US"):
+        task_of("US", "x")
+
+
+@pytest.mark.real_data
+def test_a_real_dicom_series_keeps_its_voxels(identity, shared, tmp_path):
+    series = shared / "data" / "dicom" / "ct_ge_abdomen"
+    out = tmp_path / "ct.nii.gz"
+    report = restore(RestoreConfig(input=series, output=out), restorer=identity)
+    assert report.task == "ct-denoise"
+    before, after = read_volume(series), read_volume(out)
+    np.testing.assert_array_equal(after.array, before.array)
+    np.testing.assert_allclose(after.geometry.affine, before.geometry.affine, atol=1e-4)
+    assert after.provenance.dtype == np.int16
