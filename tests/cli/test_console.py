@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 
 import pytest
 
@@ -56,6 +57,7 @@ def test_the_bar_counts_to_the_total(terminal):
     screen = terminal()
     with console.progress_bar("scan", unit="slice") as advance:
         advance(1, 4)
+        time.sleep(0.15)  # tqdm draws ten times a second
         advance(4, 4)
     assert "4/4" in screen.getvalue()
     with console.progress_bar("scan", unit="slice", quiet=True) as advance:
@@ -66,6 +68,7 @@ def test_a_resumed_bar_starts_where_the_run_did(terminal):
     screen = terminal()
     with console.progress_bar("train", unit="step", resumes=True) as advance:
         advance(901, 1000)
+        time.sleep(0.15)
         advance(902, 1000)
     assert "902/1000" in screen.getvalue()
 
