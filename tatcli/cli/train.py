@@ -70,6 +70,10 @@ def train(
     task_weights: Annotated[
         str, typer.Option(metavar="X,...", show_default="all 1", help="Factor of each task's loss.")
     ] = _listed(_DEFAULT.task_weights),
+    task_multiples: Annotated[
+        str,
+        typer.Option(metavar="N,...", show_default="all 1", help="Each task has --batch times this many samples."),
+    ] = _listed(_DEFAULT.task_multiples),
     augment: Annotated[bool, typer.Option(help="Random flips and quarter turns.")] = _DEFAULT.augment,
     default_share: Annotated[
         float,
@@ -129,6 +133,7 @@ def train(
         ema=ema,
         loss=cast("Literal['balanced', 'l1']", loss),
         task_weights=parse_list("--task-weights", task_weights, float),
+        task_multiples=parse_list("--task-multiples", task_multiples, int),
         augment=augment,
         default_share=default_share,
         noise_fields=noise_fields,

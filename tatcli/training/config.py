@@ -36,6 +36,7 @@ class TrainConfig:
         ema: decay of the averaged weights, which are validated and released.
         loss: ``balanced`` (task-adaptive loss balancing) or ``l1``.
         task_weights: factors of each task's loss, in the order of ``tasks``; empty: all 1.
+        task_multiples: each task has ``batch`` times this many samples in a step; empty: all 1, equal shares.
         augment: random flips and quarter turns.
         default_share: share of samples at the task's default strength; the others are log-uniform over its range.
         noise_fields: precomputed noise realisations for each reference slice (CT, PET).
@@ -65,6 +66,7 @@ class TrainConfig:
     ema: float = 0.999
     loss: LossName = "balanced"
     task_weights: tuple[float, ...] = ()
+    task_multiples: tuple[int, ...] = ()
     augment: bool = True
     default_share: float = 0.3
     noise_fields: int = 4
@@ -96,6 +98,8 @@ class TrainConfig:
             "--tasks": bool(self.tasks),
             "--task-weights (one for each task, positive)": not self.task_weights
             or (len(self.task_weights) == len(self.tasks) and min(self.task_weights) > 0),
+            "--task-multiples (one for each task, at least 1)": not self.task_multiples
+            or (len(self.task_multiples) == len(self.tasks) and min(self.task_multiples) >= 1),
             "--default-share (0 to 1)": 0 <= self.default_share <= 1,
         }
         for option, holds in checks.items():
@@ -111,6 +115,10 @@ class TrainConfig:
     def weight(self, task: str) -> float:
         """Factor of a task's loss."""
         return self.task_weights[self.tasks.index(task)] if self.task_weights else 1.0
+
+    def multiple(self, task: str) -> int:
+        """How many times a task's share of samples is drawn."""
+        return self.task_multiples[self.tasks.index(task)] if self.task_multiples else 1
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""

@@ -58,7 +58,7 @@ class Sampler:
         rng = np.random.default_rng(np.random.SeedSequence([self.config.seed, 1, step]))
         samples = []
         for task, scans in self.references.items():
-            for _ in range(count):
+            for _ in range(count * self.config.multiple(task)):
                 scan = scans[rng.choice(len(scans), p=self.shares[task])]
                 samples.append((*self._sample(scan, patch, rng), task, scan.name))
         order = rng.permutation(len(samples))

@@ -30,6 +30,12 @@ def test_every_task_has_its_share(make_config: Make) -> None:
     assert float(batch.lq.max()) <= 1.5
 
 
+def test_a_task_can_have_more(make_config: Make) -> None:
+    config = make_config(tasks=("ct", "mri"), batch=(2,), task_multiples=(1, 3))
+    batch = Sampler(all_references(config), config).batch(0)
+    assert sorted(batch.tasks) == 2 * ["ct-denoise"] + 6 * ["mri-sr"]
+
+
 def test_same_step_same_batch_whatever_came_before(make_config: Make) -> None:
     config = make_config()
     references = all_references(config)

@@ -23,6 +23,9 @@ from tatcli.training.pairs import find_scans
         ({"patch": (32, 64), "batch": (1, 1), "milestones": (1.5,)}, "--milestones"),
         ({"learning_rate": 0.0}, "--lr"),
         ({"tasks": ("xray",)}, "unknown task"),
+        ({"task_weights": (1.0,)}, "--task-weights"),
+        ({"task_multiples": (1, 0, 1)}, "--task-multiples"),
+        ({"default_share": 1.5}, "--default-share"),
     ],
 )
 def test_bad_options(make_config: Callable[..., TrainConfig], options: dict[str, object], said: str) -> None:

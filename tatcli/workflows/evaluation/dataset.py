@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tatcli.baselines import TunedBaseline
     from tatcli.intensity import IntensityRule
-    from tatcli.workflows.evaluate import EvaluateConfig
+    from tatcli.workflows.evaluation.config import EvaluateConfig
     from tatcli.workflows.evaluation.degraded import DegradedScan
     from tatcli.workflows.evaluation.report import Kind
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tatcli.metrics import Protocol
     from tatcli.volumes.volume import Volume
-    from tatcli.workflows.evaluate import EvaluateConfig
+    from tatcli.workflows.evaluation.config import EvaluateConfig
     from tatcli.workflows.evaluation.report import Kind
 
 __all__ = ["evaluate_files", "match_scans"]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tatcli.intensity import IntensityRule
     from tatcli.tasks import Task
     from tatcli.training.pairs import ScanPair
-    from tatcli.workflows.evaluate import EvaluateConfig
+    from tatcli.workflows.evaluation.config import EvaluateConfig
 
 __all__ = ["TuningData", "chosen_baselines", "draw_slices", "tuned_baselines"]
 
