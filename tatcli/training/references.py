@@ -24,7 +24,7 @@ from tatcli.degradation.low_count_pet import count_level, low_count_slices, rand
 from tatcli.degradation.low_dose_ct import ct_noise_realisations, random_acquisition
 from tatcli.degradation.low_resolution_mri import low_resolution
 from tatcli.degradation.reference_noise import estimate_noise
-from tatcli.errors import UsageError
+from tatcli.errors import GeometryError, UsageError
 from tatcli.intensity import Window
 from tatcli.tasks import Task
 from tatcli.training.config import TrainConfig
@@ -166,6 +166,9 @@ def _prepare(pair: ScanPair, task: Task, config: TrainConfig, folder: Path) -> N
     fields: NDArray[np.float16] | None = None
     if pair.lq is not None:
         low = np.nan_to_num(next(read_volume(pair.lq).iter_frames()))
+        if low.shape != frame.shape:
+            msg = f"{pair.lq}: expected the grid of its HQ partner, {frame.shape} voxels, got {low.shape}"
+            raise GeometryError(msg)
         fields = np.ascontiguousarray(slices_along(low, axis))[chosen, None].astype(np.float16)
     elif task.modality == "CT":
         noise = estimate_noise(stack, pixel)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tatcli.errors import GeometryError
 from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
 from tatcli.training.references import Reference, draw_strength, prepare_references
@@ -111,6 +113,20 @@ def test_prepared_once(make_config: Make) -> None:
 def test_validation_takes_the_default_strength_only(make_config: Make) -> None:
     for reference in prepare_references(TASKS["ct-denoise"], "val", make_config()):
         assert reference.default_share == 1.0
+
+
+def test_fixed_pairs(make_config: Make, tmp_path: Path) -> None:
+    """LQ partners are taken as they are; one on another grid is refused."""
+    hq = np.random.default_rng(0).uniform(100, 900, (2, 40, 40)).astype(np.float32)
+    for quality, array in (("HQ", hq), ("LQ", hq + 64)):
+        (tmp_path / "MRI" / "train" / quality).mkdir(parents=True)
+        np.save(tmp_path / "MRI" / "train" / quality / "a.npy", array)
+    (reference,) = prepare_references(TASKS["mri-sr"], "train", make_config("x", data=tmp_path, tasks=("mri",)))
+    low = reference.low_quality(1, np.random.default_rng(0))
+    np.testing.assert_allclose(low, hq[1] + 64, atol=0.5)
+    np.save(tmp_path / "MRI" / "train" / "LQ" / "a.npy", hq[:, :32])
+    with pytest.raises(GeometryError, match="expected the grid of its HQ partner"):
+        prepare_references(TASKS["mri-sr"], "train", make_config("y", data=tmp_path, tasks=("mri",)))
 
 
 def test_max_slices(make_config: Make) -> None:
