@@ -19,11 +19,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tatcli.degradation.ct_kernel import random_kernel
+from tatcli.degradation.ct_kernel import KernelSpec, random_kernel
 from tatcli.degradation.low_count_pet import count_level, low_count_slices, random_reconstruction
 from tatcli.degradation.low_dose_ct import ct_noise_realisations, random_acquisition
 from tatcli.degradation.low_resolution_mri import low_resolution
-from tatcli.degradation.reference_noise import estimate_noise
+from tatcli.degradation.reference_noise import estimate_noise, match_kernel
 from tatcli.errors import GeometryError, UsageError
 from tatcli.intensity import Window
 from tatcli.tasks import Task
@@ -33,7 +33,7 @@ from tatcli.volumes import read_volume, slices_along, through_plane_axis
 
 __all__ = ["Reference", "draw_strength", "prepare_references"]
 
-FORMAT: Final = 4
+FORMAT: Final = 5
 """Raised whenever prepared files change, so that old ones are not reused."""
 
 Crop = tuple[slice, slice]
@@ -174,8 +174,9 @@ def _prepare(pair: ScanPair, task: Task, config: TrainConfig, folder: Path) -> N
         noise = estimate_noise(stack, pixel)
         if math.isnan(noise):
             return _reject(folder)
+        matched = match_kernel(stack, pixel)
         fields = _stack(
-            _ct_fields(slice_, pixel, _seeds(config, pair, int(i)), config)
+            _ct_fields(slice_, pixel, _seeds(config, pair, int(i)), config, matched)
             for i, slice_ in zip(chosen, hq, strict=True)
         )
     elif task.modality == "PT":
@@ -211,11 +212,16 @@ def _stack(fields: Iterable[NDArray[np.float32]]) -> NDArray[np.float16]:
 
 
 def _ct_fields(
-    slice_: NDArray[np.float32], pixel: tuple[float, float], seeds: np.random.SeedSequence, config: TrainConfig
+    slice_: NDArray[np.float32],
+    pixel: tuple[float, float],
+    seeds: np.random.SeedSequence,
+    config: TrainConfig,
+    matched: KernelSpec | None,
 ) -> NDArray[np.float32]:
+    """Noise fields of unit level; every other one has the reference's own spectrum, as a low-dose scan of it would."""
     draws, noise = seeds.spawn(2)
     rng = np.random.default_rng(draws)
-    kernels = [random_kernel(rng) for _ in range(config.noise_fields)]
+    kernels = [matched if matched and not i % 2 else random_kernel(rng) for i in range(config.noise_fields)]
     acquisition = random_acquisition(rng)
     return ct_noise_realisations(slice_, spacing_mm=pixel, kernels=kernels, seed=noise, acquisition=acquisition)
 
