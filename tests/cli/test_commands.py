@@ -361,7 +361,9 @@ def test_signals_end_the_installed_command_without_traces(nifti, tmp_path, numbe
     """With a write that takes for ever, so that the signal comes while the temporary file is there."""
     scan = nifti(np.random.default_rng(0).gamma(2.0, 100, (20, 16, 2)).astype(np.float32))
     program = (
-        "import sys, time\n"
+        "import signal, sys, time\n"
+        # A shell's background jobs ignore SIGINT and hand that down, whoever runs the tests.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from tatcli.cli.app import main\n"
         "from tatcli.volumes import nifti\n"
         "def slow(stream, *_):\n"
@@ -377,8 +379,6 @@ def test_signals_end_the_installed_command_without_traces(nifti, tmp_path, numbe
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell's background jobs ignore SIGINT and hand that down; this one must not, whoever runs the tests.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout.readline() == "writing\n"
     assert len(list(tmp_path.iterdir())) == 2
