@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from tatcli.metrics import psnr
 from tatcli.model.tat import Tat
 from tatcli.training.config import TrainConfig
 from tatcli.training.references import Reference
@@ -57,11 +57,7 @@ def _validate_task(network: Tat, scans: Sequence[Reference], config: TrainConfig
             with torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
                 y = network(x)
             restored = lq + window.denormalise(y[0, 0].float().cpu().numpy()) - window.clip(lq)
-            rows.append([_psnr(shown.clip(image), reference) for image in (lq, restored)])
+            data_range = float(reference.max() - reference.min())
+            rows.append([psnr(shown.clip(image), reference, data_range=data_range) for image in (lq, restored)])
     means = np.mean(rows, axis=0) if rows else (float("nan"), float("nan"))
     return ValidationScore(float(means[0]), float(means[1]), len(rows))
-
-
-def _psnr(image: NDArray[np.floating], reference: NDArray[np.floating]) -> float:
-    error = np.mean(np.square(image.astype(np.float64) - reference))
-    return float(10 * np.log10(np.square(float(reference.max() - reference.min())) / error))
