@@ -20,6 +20,7 @@ from tatcli.intensity import IntensityRule, rule_from_dict
 from tatcli.model.config import TatConfig
 from tatcli.model.tat import Tat
 from tatcli.tasks import TASKS, Task, find_task
+from tatcli.volumes.replacing import replaced
 
 __all__ = [
     "DEFAULT_WEIGHTS",
@@ -252,12 +253,10 @@ def save_weights(
         raise WeightsError(msg)
     data = safetensors.torch.save(tensors, metadata={"format": "pt"})
     card = replace(card, config=network.config, sha256=hashlib.sha256(data).hexdigest())
-    try:
-        _replace(path, data)
-        _replace(path.with_suffix(".json"), (json.dumps(card.to_dict(), indent=2) + "\n").encode())
-    except OSError as error:
-        msg = f"{path}: can't be written: {error.strerror}"
-        raise OutputError(msg) from error
+    written = {path: data, path.with_suffix(".json"): (json.dumps(card.to_dict(), indent=2) + "\n").encode()}
+    for final, content in written.items():
+        with replaced(final, extension=final.suffix) as temporary:
+            temporary.write_bytes(content)
     return card
 
 
@@ -265,15 +264,3 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ The crops and strengths of step n are drawn from (seed, n), so no generator stat
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 
 from tatcli.errors import UsageError, WeightsError
 from tatcli.training.config import TrainConfig
+from tatcli.volumes.replacing import replaced
 
 __all__ = ["CHECKPOINT", "load_checkpoint", "save_checkpoint"]
 
@@ -23,15 +23,8 @@ CHECKPOINT = "checkpoint.pt"
 def save_checkpoint(folder: Path, config: TrainConfig, state: dict[str, Any]) -> Path:
     """Write ``checkpoint.pt`` whole or not at all."""
     path = folder / CHECKPOINT
-    temporary = folder / f".{CHECKPOINT}.{os.getpid()}.tmp"
-    try:
-        with temporary.open("wb") as stream:
-            torch.save({"config": json.dumps(config.fixed()), **state}, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replaced(path, extension=path.suffix) as temporary:
+        torch.save({"config": json.dumps(config.fixed()), **state}, temporary)
     return path
 
 
