@@ -96,7 +96,13 @@ PRESETS: Final[dict[str, TatConfig]] = {
         tren_width=16,
     ),
 }
-"""``tat-base`` is the paper's network."""
+"""``tat-base`` is the paper's network.
+
+``tat-small`` is sized by what is cheap on a CPU: blocks at full resolution work at 2C and dominate the time, so
+decoder 1 and refinement have one each; with expansion 2 every hidden width is a multiple of 32. Widths 24 and 32 took
+the same time for a training step on 64x64 crops in bf16 (24 was 1.6 times faster on 128x128). Trained quality was not
+compared.
+"""
 
 
 def find_preset(name: str) -> TatConfig:
