@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -17,10 +16,11 @@ import tatcli
 from tatcli.errors import OutputError, UsageError
 from tatcli.model.config import find_preset
 from tatcli.model.tat import Tat
-from tatcli.model.weights import WeightsCard, card_for_tasks, load_weights, save_weights
+from tatcli.model.weights import WeightsCard, card_for_tasks, file_sha256, load_weights, save_weights
 from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
 from tatcli.training.loop import Progress, Trainer
+from tatcli.training.pairs import find_scans
 from tatcli.training.references import Reference, prepare_references
 from tatcli.training.validation import ValidationScore
 
@@ -150,8 +150,6 @@ def _card(trainer: Trainer, extra: dict[str, Any], *, command: str) -> WeightsCa
 
 def _data(config: TrainConfig) -> list[dict[str, str]]:
     """Files of the train split, with source and terms where ``ROOT/MANIFEST.tsv`` tells them."""
-    from tatcli.training.pairs import find_scans
-
     told = {}
     manifest = config.data / MANIFEST
     if manifest.is_file():
@@ -162,9 +160,7 @@ def _data(config: TrainConfig) -> list[dict[str, str]]:
         for pair in find_scans(config.data, TASKS[task], "train"):
             name = pair.reference.relative_to(config.data).as_posix()
             row = told.get(name, {})
-            digest = row.get("sha256") or (
-                hashlib.sha256(pair.reference.read_bytes()).hexdigest() if pair.reference.is_file() else ""
-            )
+            digest = row.get("sha256") or (file_sha256(pair.reference) if pair.reference.is_file() else "")
             rows.append(
                 {"file": name, "source": row.get("source", ""), "terms": row.get("terms", ""), "sha256": digest}
             )
