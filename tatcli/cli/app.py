@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 import tatcli
 from tatcli.cli import console
+from tatcli.cli.benchmark import benchmark
 from tatcli.cli.evaluate import evaluate
 from tatcli.cli.info import info
 from tatcli.cli.restore import restore
@@ -79,6 +80,7 @@ app.command()(evaluate)
 app.command()(train)
 app.command()(info)
 app.add_typer(weights)
+app.add_typer(benchmark)
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,0 +1,17 @@
+"""``tat benchmark``: one file per subcommand."""
+
+from __future__ import annotations
+
+import typer
+
+from tatcli.cli.benchmark.speed import speed
+
+__all__ = ["benchmark"]
+
+benchmark = typer.Typer(name="benchmark", help="Measure tat on this machine.", rich_markup_mode=None)
+benchmark.command()(speed)
+
+
+@benchmark.callback()
+def _start() -> None:
+    """Keeps the subcommand's name needed however many there are."""
