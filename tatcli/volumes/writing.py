@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tatcli.volumes.formats import extension_of, format_to_write
 from tatcli.volumes.replacing import checked_output, replaced
-from tatcli.volumes.volume import Volume
+from tatcli.volumes.volume import ScanHeader, Volume
 
-__all__ = ["check_output", "write_volume"]
+__all__ = ["check_output", "temporaries", "write_volume"]
 
 
 def check_output(path: str | os.PathLike[str], *, source: Path | None = None, overwrite: bool = False) -> None:
@@ -49,8 +51,7 @@ def write_volume(volume: Volume, path: str | os.PathLike[str], *, overwrite: boo
     target = Path(path)
     check_output(target, source=volume.provenance.path, overwrite=overwrite)
     kind = format_to_write(target)
-    extension = extension_of(target) or ""
-    with replaced(target, extension=extension) as temporary:
+    with temporaries(volume.header, target, overwrite=overwrite) as (temporary, voxels):
         if kind == "nifti":
             from tatcli.volumes.nifti import write_nifti
 
@@ -59,30 +60,39 @@ def write_volume(volume: Volume, path: str | os.PathLike[str], *, overwrite: boo
             from tatcli.volumes.npy import write_npy
 
             write_npy(volume, temporary)
-        elif extension == ".mhd":
-            _write_pair(volume, temporary, target, overwrite=overwrite)
         else:
-            from tatcli.volumes.itk import write_itk
+            from tatcli.volumes.itk_writing import write_itk
 
-            write_itk(volume, temporary, kind=kind)
+            write_itk(volume, temporary, kind=kind, voxels=voxels)
     return target
 
 
-def _write_pair(volume: Volume, temporary: Path, target: Path, *, overwrite: bool) -> None:
-    """A .mhd header and its .raw: the voxels get their final name first, the header, written here, last."""
-    from tatcli.volumes.itk import data_file_of, write_itk
+@contextmanager
+def temporaries(scan: ScanHeader, target: Path, *, overwrite: bool) -> Iterator[tuple[Path, Path | None]]:
+    """Paths to write to, which take the output's place once the block succeeds: the file, and the .raw of a .mhd.
 
-    voxels = target.with_suffix(".raw")
-    source = volume.provenance.path
-    source_voxels = data_file_of(source) if source is not None and source.suffix.lower() == ".mhd" else None
-    checked_output(voxels, source=source_voxels, overwrite=overwrite)
-    written = temporary.with_suffix(".raw")
-    try:
-        write_itk(volume, temporary, kind="metaimage")
-        text = temporary.read_text(encoding="latin-1")
-        named = text.replace(f"ElementDataFile = {written.name}", f"ElementDataFile = {voxels.name}")
-        temporary.write_text(named, encoding="latin-1")
+    The voxels get their final name first, the header that names them last.
+
+    Args:
+        scan: what is written.
+        target: the output's path, which was checked.
+        overwrite: whether an existing .raw may be replaced.
+
+    Raises:
+        OutputError: the .raw exists, or is the input's; the system refuses to write.
+    """
+    extension = extension_of(target) or ""
+    with replaced(target, extension=extension) as temporary:
+        if extension != ".mhd":
+            yield temporary, None
+            return
+        from tatcli.volumes.itk import data_file_of
+
+        voxels = target.with_suffix(".raw")
+        source = scan.provenance.path
+        source_voxels = data_file_of(source) if source is not None and source.suffix.lower() == ".mhd" else None
+        checked_output(voxels, source=source_voxels, overwrite=overwrite)
         with replaced(voxels, extension=".raw") as temporary_voxels:
-            written.replace(temporary_voxels)
-    finally:
-        written.unlink(missing_ok=True)
+            yield temporary, temporary_voxels
+            header = temporary.read_bytes()
+            temporary.write_bytes(header.replace(temporary_voxels.name.encode(), voxels.name.encode()))
