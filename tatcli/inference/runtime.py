@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import torch
 
 from tatcli.errors import DeviceError, UsageError
 from tatcli.inference.options import PRECISIONS
+from tatcli.inference.system_memory import peak_resident
 
 __all__ = [
     "CPU_AUTO_IS_BF16",
@@ -167,19 +166,4 @@ def peak_memory(device: torch.device | None = None) -> tuple[int | None, int | N
     on_device = None
     if device is not None and device.type == "cuda":
         on_device = torch.cuda.max_memory_allocated(device)
-    return _peak_resident(), on_device
-
-
-def _peak_resident() -> int | None:
-    try:
-        # Unlike ru_maxrss, which a process takes over from the one that started it.
-        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):
-        pass
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return peak_resident(), on_device
