@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -139,7 +139,7 @@ def predicted_peak(workload: Workload, network: Network, settings: Pass, *, bloc
 
 
 def plan_memory(
-    choices: list[Workload], network: Network, settings: Pass, *, base: int, limit: int | None
+    choices: Sequence[Workload], network: Network, settings: Pass, *, base: int, limit: int | None
 ) -> Plan | None:
     """The first way that fits.
 
@@ -165,7 +165,7 @@ def plan_memory(
     return None
 
 
-def least_memory(choices: list[Workload], network: Network, settings: Pass, *, base: int) -> int:
+def least_memory(choices: Sequence[Workload], network: Network, settings: Pass, *, base: int) -> int:
     """What the most modest way takes, bytes."""
     smallest = list(_attempts(settings, *choices[0].slice_shape))[-1]
     return min(predicted_peak(workload, network, smallest, block=smallest.batch, base=base) for workload in choices)
