@@ -61,34 +61,43 @@ class Restoration:
         start = 0
         while start < len(source):
             stop = min(start + self._passes.settings.batch, len(source))
-            target[start:stop] = _restored(source[start:stop], window, self._passes, padding=self._padding)
+            _restore(source[start:stop], target[start:stop], window, self._passes, padding=self._padding)
             self._done += stop - start
             if self._progress is not None:
                 self._progress(self._done, self._all)
             start = stop
 
 
-def _restored(
-    slices: NDArray[np.float32], window: Window, passes: Passes, *, padding: float | None
-) -> NDArray[np.float32]:
+def _restore(
+    source: NDArray[np.float32],
+    target: NDArray[np.float32],
+    window: Window,
+    passes: Passes,
+    *,
+    padding: float | None,
+) -> None:
     """(n, rows, columns) -> the same, restored; physical units.
 
     Args:
-        slices: of one scan.
+        source: slices of one scan.
+        target: the same shape; is overwritten.
         window: the network's range.
         passes: the network.
         padding: the scan's padding value; below the range it marks what wasn't measured, and is kept.
     """
-    whole = np.stack([filled(slice_, fallback=window.lower) for slice_ in slices])
-    flat = whole.min(axis=(1, 2)) == whole.max(axis=(1, 2))
-    out = slices.copy()
-    if flat.all():  # padding: nothing to restore, and nothing to invent
-        return out
-    clipped = window.normalise(window.clip(whole[~flat]))
-    correction = passes.corrections(clipped) * np.float32(window.width)
-    correction[~np.isfinite(out[~flat])] = 0.0
-    if padding is not None and padding < window.lower:
-        correction[out[~flat] == padding] = 0.0
-    # Where nothing changes, not even the sign of a zero does.
-    out[~flat] = np.where(correction == 0.0, out[~flat], out[~flat] + correction)
-    return out
+    target[...] = source
+    whole = [filled(slice_, fallback=window.lower) for slice_ in source]
+    # A constant slice is padding: there is nothing to restore, and nothing to invent.
+    varied = [index for index, slice_ in enumerate(whole) if slice_.min() != slice_.max()]
+    if not varied:
+        return
+    corrections = passes.corrections(np.stack([window.normalise(window.clip(whole[index])) for index in varied]))
+    corrections *= np.float32(window.width)
+    for index, correction in zip(varied, corrections, strict=True):
+        slice_ = source[index]
+        if whole[index] is not slice_:
+            correction[~np.isfinite(slice_)] = 0.0
+        if padding is not None and padding < window.lower:
+            correction[slice_ == padding] = 0.0
+        # Where nothing changes, not even the sign of a zero does.
+        np.add(slice_, correction, out=target[index], where=correction != 0.0)

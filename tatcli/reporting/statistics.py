@@ -46,15 +46,19 @@ class IntensityGatherer:
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Some of the scan's voxels, a plane or so."""
-        finite = np.isfinite(values)
-        good = values if finite.all() else values[finite]
+        good = values
+        total = float(values.sum(dtype=np.float64))
+        if not math.isfinite(total):  # a sum of finite float32 never is beyond float64
+            good = values[np.isfinite(values)]
+            total = float(good.sum(dtype=np.float64))
         self._nonfinite += values.size - good.size
         if not good.size:
             return
         self._minimum = min(self._minimum, float(good.min()))
         self._maximum = max(self._maximum, float(good.max()))
-        mean = float(good.mean(dtype=np.float64))
-        squares = float(np.square(np.subtract(good, mean, dtype=np.float64)).sum())
+        mean = total / good.size
+        deviations = np.subtract(good, mean, dtype=np.float64)
+        squares = float(np.square(deviations, out=deviations).sum())
         count = self._count + good.size
         shift = mean - self._mean
         self._squares += squares + shift * shift * self._count * good.size / count
@@ -78,14 +82,18 @@ class ChangeGatherer:
 
     def add(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> None:
         """The same part of the scan before and after."""
-        both = np.isfinite(before) & np.isfinite(after)
-        difference = after[both].astype(np.float64) - before[both]
+        with np.errstate(invalid="ignore"):  # infinity less infinity
+            difference = np.subtract(after, before, dtype=np.float64)
+            total = float(difference.sum())
+        if not math.isfinite(total):
+            difference = difference[np.isfinite(difference)]
+            total = float(difference.sum())
         self._count += difference.size
         if difference.size:
             self._changed += int(np.count_nonzero(difference))
-            self._total += float(difference.sum())
-            self._square += float(np.square(difference).sum())
-            self._largest = max(self._largest, float(np.abs(difference).max()))
+            self._total += total
+            self._largest = max(self._largest, -float(difference.min()), float(difference.max()))
+            self._square += float(np.square(difference, out=difference).sum())
 
     def statistics(self) -> ChangeStatistics:
         """Of all that was added."""

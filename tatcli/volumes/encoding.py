@@ -108,20 +108,27 @@ def encode(values: NDArray[np.float32], original: NDArray[Any] | None, *, encodi
         return values
     if original is not None and original.dtype == dtype:
         before = decode(original, slope=slope, intercept=intercept)
-        unchanged = (values == before) | (np.isnan(values) & np.isnan(before))
+        unchanged = values == before
+        if dtype.kind == "f":
+            unchanged |= np.isnan(values) & np.isnan(before)
         if unchanged.all():
             return original
-        return np.where(unchanged, original, encode(values, None, encoding=encoding))
-    numbers = (values.astype(np.float64) - intercept) / slope
+        numbers = encode(values, None, encoding=encoding)
+        return np.where(unchanged, original, numbers) if unchanged.any() else numbers
+    numbers = values.astype(np.float64)
+    if slope != 1.0 or intercept != 0.0:
+        numbers -= intercept
+        numbers /= slope
     if dtype.kind == "f":
         with np.errstate(over="ignore"):
             return numbers.astype(dtype)
-    if np.isnan(numbers).any():
+    codes: NDArray[Any] = np.rint(numbers, out=numbers)
+    if numbers.size and np.isnan(numbers.min()):
         msg = f"output: {int(np.isnan(numbers).sum())} NaN voxels in a plane can't be stored as {dtype}; replace them"
         raise OutputError(msg)
     info = np.iinfo(dtype)
     lower, upper = float(info.min), float(info.max)
-    codes = np.rint(numbers).clip(lower, upper)
+    np.clip(codes, lower, upper, out=codes)
     if dtype.itemsize < 8:
         return codes.astype(dtype)
     # float64 rounds the largest 64-bit integer up to a power of two, which would wrap around: saturate it by hand.
