@@ -45,8 +45,8 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Map, kernels: StageKernels | None = None) -> Map:
         """One block; ``kernels`` for an adaptive one."""
-        x = x + self.attention(x, self.norm1, kernels.attention if kernels else None)
-        y: Tensor = x + self.feedforward(x, self.norm2, kernels.feedforward if kernels else None)
+        x = self.attention(x, self.norm1, kernels.attention if kernels else None)
+        y: Tensor = self.feedforward(x, self.norm2, kernels.feedforward if kernels else None)
         return y
 
 

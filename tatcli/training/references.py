@@ -66,8 +66,7 @@ class Reference:
     def low_quality(self, index: int, rng: np.random.Generator, crop: Crop = WHOLE) -> NDArray[np.float32]:
         """A degraded version of slice ``index``, or of a crop of it: (rows, columns), physical units."""
         if self.fields is None:
-            strength = draw_strength(self.task, rng, default_share=self.default_share)
-            return low_resolution(self.hq[index], strength)[crop]
+            return self.degraded(self.hq[index], rng)[crop]
         field: NDArray[np.float32] = self.fields[index, rng.integers(self.fields.shape[1])][crop].astype(np.float32)
         if self.noise is None:
             return field
@@ -75,6 +74,10 @@ class Reference:
         field *= np.float32(self.noise * np.sqrt(1.0 / dose - 1.0))
         field += self.hq[index][crop]
         return field
+
+    def degraded(self, slice_: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+        """A slice at a random strength, for degradations that are cheap enough to be drawn anew each time (MRI's)."""
+        return low_resolution(slice_, draw_strength(self.task, rng, default_share=self.default_share))
 
 
 def draw_strength(task: Task, rng: np.random.Generator, *, default_share: float) -> float:
