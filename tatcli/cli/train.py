@@ -154,7 +154,11 @@ def train(
             if progress is not None:
                 progress(state.step, steps)
 
-        done = run(config, card=card, command=console.command_line(), on_step=on_step)
+        def on_prepare(name: str, left_out: str) -> None:
+            if left_out:
+                console.warn(f"{name}: left out: {left_out}")
+
+        done = run(config, card=card, command=console.command_line(), on_prepare=on_prepare, on_step=on_step)
     rows = [
         (task, f"{score.psnr_lq:.2f}", f"{score.psnr_restored:.2f}", f"{score.gain:+.2f}", str(score.slices))
         for task, score in done.validation.items()
