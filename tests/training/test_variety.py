@@ -17,7 +17,7 @@ def smooth_slice(rows: int, columns: int) -> np.ndarray:
 @pytest.mark.parametrize("shape", [(40, 50), (41, 51), (64, 81), (20, 90), (48, 48)])
 @pytest.mark.parametrize("source", [(48, 64), (47, 63)])
 def test_a_band_limited_slice_is_sampled_anew(source: tuple[int, int], shape: tuple[int, int]) -> None:
-    """Fourier resampling is exact where all frequencies fit: each sample lies at the same place of the field of view."""
+    """Fourier resampling is exact where all frequencies fit: each sample keeps its place in the field of view."""
     np.testing.assert_allclose(resampled(smooth_slice(*source), shape), smooth_slice(*shape), atol=0.05)
 
 
