@@ -92,8 +92,10 @@ class PackedWeights:
 
     def get(self, function: str, weight: Tensor, shape: Shape, *, bf16: bool) -> tuple[Tensor, Tensor]:
         """(packed for the product, packed for its gradient), by this function of the library."""
-        # While training, weights change at every step, and by ways that leave no mark on their version.
-        key = () if torch.is_grad_enabled() else (weight.data_ptr(), weight._version, shape, bf16)  # noqa: SLF001
+        # While training, weights change at every step, and by ways that leave no mark on their version; inference
+        # tensors have none.
+        kept = not (torch.is_grad_enabled() or weight.is_inference())
+        key = (weight.data_ptr(), weight._version, shape, bf16) if kept else ()  # noqa: SLF001
         if not key or key != self.key:
             rows = shape.blocks * shape.group * (shape.groups if function == "tat_pack_expansion" else 1)
             size = rows * shape.dim // (2 if bf16 else 1)

@@ -173,7 +173,15 @@ def test_changed_weights_are_seen() -> None:
     assert agree()
     network.load_state_dict(random_network(NARROW).state_dict())
     assert agree()
+    with torch.inference_mode():
+        network.output.weight.mul_(1.1)
+    assert agree()
     network.load_state_dict({key: value * 1.1 for key, value in network.state_dict().items()}, assign=True)
+    assert agree()
+    with torch.inference_mode():
+        network = random_network(NARROW).eval()  # its weights keep no version
+        assert agree()
+        network.encoder1[0].attention.qkv.weight.mul_(1.1)
     assert agree()
 
 
