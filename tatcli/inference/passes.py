@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tatcli.errors import DeviceError, WeightsError
+from tatcli.inference.cuda_graphs import GraphedNetwork
 from tatcli.inference.options import RestoreOptions
 from tatcli.inference.runtime import Runtime, is_out_of_memory
 from tatcli.inference.tiling import blended
@@ -131,6 +132,8 @@ class Passes:
         raise WeightsError(msg)
 
     def _shrink(self, rows: int, columns: int) -> None:
+        if isinstance(self.network, GraphedNetwork):
+            self.network.forget()
         self.runtime.release_memory()
         smaller = self.settings.smaller(rows, columns)
         if smaller is None:

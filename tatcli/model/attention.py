@@ -54,7 +54,7 @@ class ChannelAttention(nn.Module):
             norm: the pre-norm, applied strip by strip.
             generated: W_G, (batch, 3 dim, 3, 3), for an adaptive block.
         """
-        cells = cut_into_cells(x.shape[2], x.shape[3], self.window)
+        cells = cut_into_cells(x.shape[2], x.shape[3], self.window, x.device)
         recorded = torch.is_grad_enabled() and cells.count > 1  # no gradients of several windows there
         if can_fuse(x, x.shape[1], x.shape[1] // self.heads) and not recorded:
             stack = self.depthwise.kernel_stack(generated)
@@ -94,14 +94,14 @@ class ChannelAttention(nn.Module):
         """W_o A of every cell, A averaged over the windows that cover it; in float32 under autocast too."""
         with torch.autocast(grams.device.type, enabled=False):
             if cells.count > 1:
-                grams = torch.einsum("wc,c...->w...", cells.members.to(grams.device), grams)
+                grams = torch.einsum("wc,c...->w...", cells.members, grams)
             gram, query_square, key_square = grams[..., :-2], grams[..., -2], grams[..., -1]
             query_norm = query_square.clamp_min(NORM_EPSILON**2).sqrt().unsqueeze(-1)
             key_norm = key_square.clamp_min(NORM_EPSILON**2).sqrt().unsqueeze(-2)
             temperature = self.temperature.float().view(-1, 1, 1)
             attention = (gram / (query_norm * key_norm) * temperature).softmax(dim=-1)
             if cells.count > 1:
-                attention = torch.einsum("cw,w...->c...", cells.average.to(grams.device), attention)
+                attention = torch.einsum("cw,w...->c...", cells.average, attention)
             weight = self.project.weight.float().flatten(1)  # (dim, dim)
             per_head = weight.view(weight.shape[0], self.heads, -1).transpose(0, 1)  # (heads, dim, c)
             folded = per_head @ attention  # (cells, batch, heads, dim, c)

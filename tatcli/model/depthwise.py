@@ -59,7 +59,9 @@ class DepthwiseConv(nn.Module):
 
 
 def row_strips(x: Map, hidden: int, bounds: tuple[int, int] | None = None) -> Iterator[tuple[int, int]]:
-    """Row ranges whose hidden maps (of ``hidden`` channels) fit in the cache; one range while gradients are recorded.
+    """Row ranges whose hidden maps (of ``hidden`` channels) fit in a CPU's cache.
+
+    One range while gradients are recorded, and on a GPU, where launches cost more than the traffic of such maps.
 
     Args:
         x: the map to walk over.
@@ -67,7 +69,7 @@ def row_strips(x: Map, hidden: int, bounds: tuple[int, int] | None = None) -> It
         bounds: rows (start, stop) to cover, all by default.
     """
     start, stop = bounds or (0, x.shape[2])
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() or x.device.type != "cpu":
         yield start, stop
         return
     row_bytes = x.shape[0] * x.shape[3] * hidden * x.element_size()
