@@ -46,13 +46,14 @@ class ChannelAttention(nn.Module):
         if adaptive:
             nn.init.normal_(self.depthwise.shared)
 
-    def forward(self, x: Map, norm: nn.LayerNorm, generated: Tensor | None = None) -> Map:
+    def forward(self, x: Map, norm: nn.LayerNorm, generated: Tensor | None = None, *, spent: bool = False) -> Map:
         """The residual sum x + attention(norm(x)).
 
         Args:
             x: (batch, dim, rows, columns).
             norm: the pre-norm, applied strip by strip.
             generated: W_G, (batch, 3 dim, 3, 3), for an adaptive block.
+            spent: x may be written over (it is, by the fused kernels, outside training).
         """
         cells = cut_into_cells(x.shape[2], x.shape[3], self.window, x.device)
         recorded = torch.is_grad_enabled() and cells.count > 1  # no gradients of several windows there
@@ -61,7 +62,7 @@ class ChannelAttention(nn.Module):
             statistics, value = fused.attention_statistics(
                 x, norm, self.qkv.weight, stack, (self.heads, self.packed), cells
             )
-            return fused.attention_mix(x, value, self._folded(statistics, cells), cells)
+            return fused.attention_mix(x, value, self._folded(statistics, cells), cells, spent=spent)
         kernels = self.depthwise.kernels(generated)
         grams: list[Tensor] = []  # one per cell: (batch, heads, c, c + 2): G, |q|^2, |k|^2
         values: list[Tensor] = []

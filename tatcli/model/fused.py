@@ -99,7 +99,8 @@ class PackedWeights:
         if not key or key != self.key:
             rows = shape.blocks * shape.group * (shape.groups if function == "tat_pack_expansion" else 1)
             size = rows * shape.dim // (2 if bf16 else 1)
-            self.tensors = (torch.empty(size), torch.empty(size))
+            # Inference has no use for the second one.
+            self.tensors = (torch.empty(size), torch.empty(size if torch.is_grad_enabled() else 0))
             _call(function, shape.arguments(bf16=bf16), weight.detach().float().contiguous(), *self.tensors)
             self.key = key
         return self.tensors
@@ -156,7 +157,7 @@ def attention_statistics(
     return statistics, values
 
 
-def attention_mix(x: Tensor, values: Tensor, folded: Tensor, cells: Cells) -> Tensor:
+def attention_mix(x: Tensor, values: Tensor, folded: Tensor, cells: Cells, *, spent: bool = False) -> Tensor:
     """X + folded v: one matrix for each cell and sample.
 
     Args:
@@ -164,11 +165,13 @@ def attention_mix(x: Tensor, values: Tensor, folded: Tensor, cells: Cells) -> Te
         values: v, of :func:`attention_statistics`.
         folded: (cells, batch, dim, dim).
         cells: of the local windows; gradients need a single one.
+        spent: x is needed no more; where no gradients are recorded, the result takes its place.
 
     Returns:
         Like x, in float32.
     """
-    y: Tensor = _AttentionMix.apply(x, values, folded, cells)  # type: ignore[no-untyped-call]
+    in_place = spent and not torch.is_grad_enabled()
+    y: Tensor = _AttentionMix.apply(x, values, folded, cells, in_place)  # type: ignore[no-untyped-call]
     return y
 
 
@@ -228,10 +231,10 @@ class _AttentionStatistics(torch.autograd.Function):
 class _AttentionMix(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, *rest: Any) -> Tensor:
-        values, folded, cells = rest
+        values, folded, cells, in_place = rest
         x = _rows(x)
         folded = folded.detach().float().contiguous()
-        y = torch.empty_like(x)
+        y = x if in_place else torch.empty_like(x)
         _call("tat_attention_mix", _mix_arguments(x, values), _cell_arguments(cells), folded, values, y)
         ctx.save_for_backward(values, folded)
         return y
@@ -242,7 +245,7 @@ class _AttentionMix(torch.autograd.Function):
         dy = _rows(gradients[0])
         d_values, d_folded = torch.empty_like(values), torch.empty_like(folded)
         _call("tat_attention_mix_backward", _mix_arguments(dy, values), folded, values, dy, d_folded, d_values)
-        return dy, d_values, d_folded, None
+        return dy, d_values, d_folded, None, None
 
 
 def _arguments(
@@ -280,7 +283,9 @@ def _cell_arguments(cells: Cells) -> CellArguments:
 def _call(function: str, arguments: BlockArguments, *more: Tensor | CellArguments) -> None:
     library = native_library()
     assert library is not None  # noqa: S101 - can_fuse said so
+    # (an empty tensor's address is NULL, which says: not wanted)
     pointers = [
         ctypes.c_void_p(one.data_ptr()) if isinstance(one, Tensor) else ctypes.byref(one) for one in (arguments, *more)
     ]
-    getattr(library, function)(*pointers)
+    with torch.autograd.profiler.record_function(function.replace("_", "::", 1)):
+        getattr(library, function)(*pointers)

@@ -137,7 +137,7 @@ static void attention_mix(const BlockArguments &a, const CellArguments &cut, con
     const Region tile = tiles[i];
     for (long r = tile.r0; r < tile.r1; r++) {
       const long at = map.offset(tile.sample, r, tile.c0);
-      std::memcpy(y + at, a.x + at, tile.width() * a.dim * 4);
+      if (y != a.x) std::memcpy(y + at, a.x + at, tile.width() * a.dim * 4);
       const float *row = reinterpret_cast<const float *>(static_cast<const char *>(values) + at * (BF ? 2 : 4));
       multiply<BF>(tile.width(), a.dim, words<BF>(a.dim), {row, words<BF>(a.dim), 1},
                    {matrices.data() + (cell[i] * a.samples + tile.sample) * packed, 0, true}, y + at, a.dim, true);
