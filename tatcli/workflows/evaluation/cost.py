@@ -1,0 +1,100 @@
+"""Time and memory of a method, measured while it works.
+
+Memory is the growth of the process's resident set: Linux keeps its peak (VmHWM in /proc/self/status) and resets it on
+request (a 5 written to /proc/self/clear_refs, proc(5)). Elsewhere only the time is measured. On a CUDA device the peak
+of PyTorch's allocator counts instead.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tatcli.workflows.evaluation.report import Cost
+
+__all__ = ["CostMeter"]
+
+_STATUS: Final = Path("/proc/self/status")
+_RESET: Final = Path("/proc/self/clear_refs")
+
+
+@dataclass
+class CostMeter:
+    """Adds up what the blocks under :meth:`measured` take.
+
+    Attributes:
+        seconds: wall time so far.
+        slices: how many were processed.
+        peak: largest growth of memory so far, bytes; None where it can't be measured.
+    """
+
+    seconds: float = 0.0
+    slices: int = 0
+    peak: int | None = None
+
+    @contextmanager
+    def measured(self, slices: int, *, device: str = "cpu") -> Iterator[None]:
+        """Measure a block that works on so many slices.
+
+        Args:
+            slices: how many.
+            device: where it computes, in words; anything but ``cpu`` and ``mps`` is a CUDA device's name.
+        """
+        on_gpu = device not in ("cpu", "mps")
+        before = _start_on_gpu() if on_gpu else _start()
+        start = time.perf_counter()
+        yield
+        if on_gpu:
+            _wait_for_gpu()
+        self.seconds += time.perf_counter() - start
+        self.slices += slices
+        after = _peak_on_gpu() if on_gpu else _field("VmHWM")
+        if before is not None and after is not None:
+            self.peak = max(self.peak or 0, after - before)
+
+    @property
+    def cost(self) -> Cost | None:
+        """What one slice took, and the most memory; None where nothing was measured."""
+        return Cost(self.seconds / self.slices, self.peak) if self.slices else None
+
+
+def _start() -> int | None:
+    """Forget the peak so far; resident bytes now."""
+    try:
+        _RESET.write_text("5", encoding="ascii")
+    except OSError:
+        return None
+    return _field("VmRSS")
+
+
+def _field(name: str) -> int | None:
+    """A line of /proc/self/status in bytes."""
+    try:
+        lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
+
+
+def _start_on_gpu() -> int:
+    import torch
+
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    return torch.cuda.memory_allocated()
+
+
+def _wait_for_gpu() -> None:
+    import torch
+
+    torch.cuda.synchronize()
+
+
+def _peak_on_gpu() -> int:
+    import torch
+
+    return torch.cuda.max_memory_allocated()
