@@ -12,14 +12,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from tatcli.workflows.evaluation.report import Cost
-
-__all__ = ["CostMeter"]
+__all__ = ["Cost", "CostMeter"]
 
 _STATUS: Final = Path("/proc/self/status")
 _RESET: Final = Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a method takes.
+
+    Attributes:
+        seconds: wall time for one slice.
+        peak_bytes: by how much memory grew at most while it ran; None where the system doesn't tell.
+    """
+
+    seconds: float
+    peak_bytes: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {"seconds_per_slice": round(self.seconds, 5), "peak_bytes": self.peak_bytes}
 
 
 @dataclass

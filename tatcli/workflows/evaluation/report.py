@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from tatcli.metrics import Interval, PhysicalScores, Protocol
     from tatcli.metrics.noise_power import NoiseSpectrum
+    from tatcli.workflows.evaluation.cost import Cost
+    from tatcli.workflows.evaluation.summary import PairedTest
 
 __all__ = [
     "INPUT",
-    "Cost",
     "EvaluateReport",
     "MethodSummary",
-    "PairedTest",
     "ScanScores",
     "SlicePicture",
     "TaskReport",
@@ -33,23 +33,6 @@ INPUT: Final = "lq"
 """The method that does nothing: the LQ scan itself."""
 
 Kind = Literal["input", "classical", "network"]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a method takes.
-
-    Attributes:
-        seconds: wall time for one slice.
-        peak_bytes: by how much memory grew at most while it ran; None where the system doesn't tell.
-    """
-
-    seconds: float
-    peak_bytes: int | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return {"seconds_per_slice": round(self.seconds, 5), "peak_bytes": self.peak_bytes}
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,37 +50,6 @@ class SlicePicture:
     reference: NDArray[np.float32]
     images: Mapping[str, NDArray[np.float32]]
     spacing: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class PairedTest:
-    """Whether two methods differ, over subjects.
-
-    Attributes:
-        method, other: which; a positive difference means that ``method`` has the larger value.
-        quantity: ``psnr``, ``ssim`` or ``rmse``.
-        difference: mean over subjects.
-        p: of Wilcoxon's signed-rank test; None where it can't be told.
-        subjects: how many pairs.
-    """
-
-    method: str
-    other: str
-    quantity: str
-    difference: float
-    p: float | None
-    subjects: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return {
-            "method": self.method,
-            "other": self.other,
-            "quantity": self.quantity,
-            "difference": self.difference,
-            "p": self.p,
-            "subjects": self.subjects,
-        }
 
 
 @dataclass(frozen=True)

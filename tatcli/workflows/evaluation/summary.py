@@ -3,17 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 
 from tatcli.metrics import PHYSICAL_QUANTITIES, QUANTITIES, Score, bootstrap_interval, paired_wilcoxon
-from tatcli.workflows.evaluation.report import INPUT, Cost, Kind, MethodSummary, PairedTest, ScanScores
+from tatcli.workflows.evaluation.cost import Cost
+from tatcli.workflows.evaluation.report import INPUT, Kind, MethodSummary, ScanScores
 
-__all__ = ["TESTED", "compare_methods", "per_subject", "summarise"]
+__all__ = ["TESTED", "PairedTest", "compare_methods", "per_subject", "summarise"]
 
 TESTED: Final = ("psnr", "ssim", "rmse")
 """Quantities that methods are compared by."""
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Whether two methods differ, over subjects.
+
+    Attributes:
+        method, other: which; a positive difference means that ``method`` has the larger value.
+        quantity: ``psnr``, ``ssim`` or ``rmse``.
+        difference: mean over subjects.
+        p: of Wilcoxon's signed-rank test; None where it can't be told.
+        subjects: how many pairs.
+    """
+
+    method: str
+    other: str
+    quantity: str
+    difference: float
+    p: float | None
+    subjects: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {
+            "method": self.method,
+            "other": self.other,
+            "quantity": self.quantity,
+            "difference": self.difference,
+            "p": self.p,
+            "subjects": self.subjects,
+        }
 
 
 def summarise(
