@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tatcli.errors import OutputError, UsageError, WeightsError
-from tatcli.intensity import rule_from_dict
 from tatcli.model.config import TatConfig
 from tatcli.model.weights import TaskCard, WeightsCard, file_sha256
 from tatcli.volumes.replacing import replaced
@@ -125,10 +124,7 @@ def save_comparison_weights(
         "name": path.stem,
         "network": find_network(name).name,
         "config": dict(config),
-        "tasks": {
-            task: {"intensity": known.intensity.to_dict(), "strengths": list(known.strengths)}
-            for task, known in tasks.items()
-        },
+        "tasks": {task: known.to_dict() for task, known in tasks.items()},
         "training": dict(training or {}),
         "sha256": hashlib.sha256(data).hexdigest(),
     }
@@ -155,12 +151,7 @@ def load_comparison_weights(name: str, path: Path) -> tuple[nn.Module, WeightsCa
     try:
         fields = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         wanted, config, sha256 = str(fields["network"]), dict(fields["config"]), str(fields["sha256"])
-        tasks = {
-            task: TaskCard(
-                rule_from_dict(card["intensity"]), (float(card["strengths"][0]), float(card["strengths"][1]))
-            )
-            for task, card in fields["tasks"].items()
-        }
+        tasks = {task: TaskCard.from_dict(card) for task, card in fields["tasks"].items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
         msg = f"{path}: expected a network's card {path.with_suffix('.json').name} beside it, got {error!r}"
         raise WeightsError(msg) from error
