@@ -52,17 +52,20 @@ class KnownLines:
         rows, columns: (h along the row axis, h along the column axis): lines |k| <= h are known.
         shape: (rows, columns) of a slice.
         drop: log10 of the power's fall at the border along either axis; None where a factor was given.
+        margin: lines inside an estimated border that are left to the network, since it may be off by one.
     """
 
     rows: int
     columns: int
     shape: tuple[int, int]
     drop: tuple[float, float] | None = None
+    margin: int = 0
 
     @property
     def factors(self) -> tuple[float, float]:
-        """How many times fewer lines than the matrix has, along rows and columns."""
-        return self.shape[0] / (2 * self.rows + 1), self.shape[1] / (2 * self.columns + 1)
+        """How many times fewer lines were measured than the matrix has, along rows and columns."""
+        rows, columns = (2 * (half + self.margin) + 1 for half in (self.rows, self.columns))
+        return self.shape[0] / rows, self.shape[1] / columns
 
     def mask(self) -> NDArray[np.bool_]:
         """(rows, columns) in FFT order, DC first."""
@@ -101,7 +104,7 @@ def estimate_known_lines(stack: NDArray[np.float32]) -> KnownLines | None:
     down, across = _border(power), _border(power.T)
     if down is None or across is None:
         return None
-    return KnownLines(down[0] - 2, across[0] - 2, (rows, columns), (down[1], across[1]))
+    return KnownLines(down[0] - 2, across[0] - 2, (rows, columns), (down[1], across[1]), margin=1)
 
 
 def with_measured_lines(

@@ -47,6 +47,7 @@ def test_the_border_is_found(factor) -> None:
         true = (kept - 1) // 2
         assert true - 2 <= half <= true
     assert min(found.drop) >= 0.8
+    assert found.factors == pytest.approx((factor, factor), rel=0.08)
 
 
 def test_a_full_spectrum_has_no_border() -> None:
