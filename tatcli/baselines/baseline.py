@@ -55,6 +55,7 @@ class Baseline:
         apply: (slice, parameter, context) -> slice; float64, finite, (rows, columns).
         needs_strength: it works only where the degradation's strength is known.
         package: module that it needs beyond tat's own requirements.
+        extra: of tat's distribution that installs it.
         usual: whether ``tat evaluate`` runs it without being asked; ``tat benchmark quality`` runs all that are there.
     """
 
@@ -66,6 +67,7 @@ class Baseline:
     apply: Filter
     needs_strength: bool = False
     package: str | None = None
+    extra: str | None = None
     usual: bool = True
 
     def __call__(

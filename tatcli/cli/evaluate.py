@@ -71,7 +71,7 @@ def evaluate(
     baselines: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME,...|none", show_default="those that suit the task", help="Classical filters beside it."
+            metavar="NAME,...|all|none", show_default="those that suit the task", help="Classical filters beside it."
         ),
     ] = None,
     protocol: Annotated[

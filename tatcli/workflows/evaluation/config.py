@@ -28,7 +28,7 @@ class EvaluateConfig:
         weights: a name or path; None: the default ones; ``none``: no network, the baselines alone.
         strength: of the simulated degradation; None: each task's default.
         seed: of the simulated noise and of the choice of slices to tune on.
-        baselines: names; None: the usual ones of each task; empty: none.
+        baselines: names; None: the usual ones of each task; ``all``: every one that is installed; empty: none.
         protocol: ``paper``, ``fixed`` or ``volume``.
         max_slices: evenly spaced slices taken of each scan; None: all.
         tune_slices: slices that the baselines are tuned on.
