@@ -164,7 +164,7 @@ def _cost(method: MethodSummary) -> tuple[str, str]:
     if method.cost is None:
         return "", ""
     peak = method.cost.peak_bytes
-    return f"{method.cost.seconds:.3g}", "" if peak is None else f"{peak / 2**20:.0f} MiB"
+    return f"{method.cost.seconds:.3g}", "" if peak is None else f"{peak / 2**20:.1f} MiB"
 
 
 def _number(value: float | None) -> str:

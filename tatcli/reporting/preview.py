@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from PIL import Image
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from tatcli.volumes.volume import Volume
 
 __all__ = ["preview"]
+
+_BRIGHTEST: Final = 99.5
 
 
 def preview(
@@ -36,7 +39,7 @@ def preview(
         after: restored.
         task: decides the display window (CT [-160, 240] HU, PET inverted [0, 5] SUV, MR its robust range).
         axis: that was sliced through.
-        uncertainty: the spread's map, shown from 0 to a quarter of the display window.
+        uncertainty: the spread's map, shown from 0 to the slice's 99.5th percentile.
         height: of each picture, pixels.
     """
     display = display_for(task, next(before.iter_frames()))
@@ -59,9 +62,12 @@ def preview(
         ),
     ]
     if uncertainty is not None:
-        top = half.window.upper
-        spread = panel(f"uncertainty\n[0, {top:.3g}] {task.units}", next(uncertainty.iter_frames()))
-        sheets.append(before_after([spread], Display(Window(0.0, top)), height=height))
+        spread = panel("", next(uncertainty.iter_frames()))
+        known = spread.image[np.isfinite(spread.image)]
+        top = float(np.percentile(known, _BRIGHTEST)) if known.size else 0.0
+        scale = Display(Window(0.0, top if top > 0.0 else half.window.upper))
+        title = f"uncertainty\n[0, {scale.window.upper:.3g}] {task.units}"
+        sheets.append(before_after([replace(spread, title=title)], scale, height=height))
     sheet = Image.new("L", (sum(part.width for part in sheets), max(part.height for part in sheets)), BACKGROUND)
     left = 0
     for part in sheets:

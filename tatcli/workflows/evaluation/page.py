@@ -86,7 +86,7 @@ def _scores(task: TaskReport) -> TableBlock:
 def _cost(row: MethodSummary) -> tuple[str, str]:
     if row.cost is None:
         return "", ""
-    return f"{row.cost.seconds:.3g}", "" if row.cost.peak_bytes is None else f"{row.cost.peak_bytes / 2**20:.0f}"
+    return f"{row.cost.seconds:.3g}", "" if row.cost.peak_bytes is None else f"{row.cost.peak_bytes / 2**20:.1f}"
 
 
 def _with(row: MethodSummary, quantity: str, digits: int | None) -> str:
