@@ -93,7 +93,9 @@ def test_a_refined_grid(tmp_path, darker) -> None:
     restore(RestoreConfig(input=tmp_path / "mri.nii", task="mri", options=options, evidence=evidence), restorer=darker)
     residual, out = read_volume(tmp_path / "residual.nii"), read_volume(tmp_path / "mri_restored.nii")
     assert residual.array.shape == out.array.shape == (3, 24, 32)
-    assert abs(float(residual.array.mean())) < 1e-3  # DC is measured
+    # DC is measured; without that, half of the voxels are darker by a tenth of the range
+    darkened = 0.05 * float(np.percentile(read_volume(tmp_path / "mri.nii").array, 99.5))
+    assert abs(float(residual.array.mean())) < 0.2 * darkened
     assert float(np.abs(residual.array).max()) > 1.0
 
 
@@ -108,7 +110,7 @@ def test_data_consistency_by_spectrum_and_factor(tmp_path, darker) -> None:
         config = RestoreConfig(input=tmp_path / "lq.nii", task="mri", evidence=evidence, overwrite=True)
         report = restore(config, restorer=darker)
         assert "measured k-space put back" in report.steps[-1]
-        assert read_volume(tmp_path / "lq_restored.nii").array.mean() == pytest.approx(float(lq.mean()), rel=1e-4)
+        assert read_volume(tmp_path / "lq_restored.nii").array.mean() == pytest.approx(float(lq.mean()), rel=0.01)
 
 
 def test_what_is_refused_before_the_work(darker, ct, tmp_path) -> None:
