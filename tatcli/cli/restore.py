@@ -76,6 +76,26 @@ def restore(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a JSON report of the run.", show_default=False)
     ] = None,
+    preview: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Draw a slice before, after, and their difference.", show_default=False),
+    ] = None,
+    residual: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the map restored - input.", show_default=False)
+    ] = None,
+    uncertainty: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write the spread over flips and turns; 8 to 10 times the work.", show_default=False
+        ),
+    ] = None,
+    data_consistency: Annotated[
+        bool, typer.Option("--data-consistency", help="mri-sr: put the measured low frequencies back.")
+    ] = False,
+    kspace_factor: Annotated[
+        float | None,
+        typer.Option(metavar="X", show_default="from the spectrum", help="mri-sr: of the measured k-space, with it."),
+    ] = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
@@ -84,6 +104,7 @@ def restore(
     The output keeps the scan's grid, units and voxel type. It appears under its name only when it is complete.
     """
     from tatcli.inference.options import RestoreOptions
+    from tatcli.workflows.evidence import EvidenceConfig
     from tatcli.workflows.restore import RestoreConfig
     from tatcli.workflows.restore import restore as run
 
@@ -108,6 +129,13 @@ def restore(
         units=parse_units(units),
         overwrite=overwrite,
         report=report,
+        evidence=EvidenceConfig(
+            uncertainty=uncertainty,
+            residual=residual,
+            preview=preview,
+            data_consistency=data_consistency,
+            kspace_factor=kspace_factor,
+        ),
     )
     with console.progress_bar(input_.name, unit="slice", quiet=quiet) as progress:
         done = run(config, progress=progress)
@@ -116,6 +144,8 @@ def restore(
     for warning in done.warnings:
         console.warn(f"{input_.name}: {warning}")
     console.note(f"{done.output.path}: {done.task} with {done.weights['name']} in {done.seconds['total']:.1f} s")
+    for option, path in config.evidence.files.items():
+        console.note(f"{path}: {option.removeprefix('--')}")
     if verbose:
         stages = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in done.seconds.items())
         console.note(f"{done.device}, {done.precision}, {done.threads} threads; {stages}")

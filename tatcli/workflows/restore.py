@@ -15,6 +15,7 @@ from tatcli.inference.options import RestoreOptions
 from tatcli.intensity import Units
 from tatcli.tasks import TASKS, Task, find_task, task_for_modality
 from tatcli.volumes.formats import extension_of
+from tatcli.workflows.evidence import EvidenceConfig, Restoration, check_evidence, consistent, write_evidence
 
 if TYPE_CHECKING:
     from tatcli.inference.restorer import Restorer
@@ -40,6 +41,7 @@ class RestoreConfig:
         units: the caller's word on the units of the values; they are then not checked.
         overwrite: whether existing output and report may be replaced.
         report: where to write the run report (JSON).
+        evidence: maps, preview and data consistency.
     """
 
     input: Path
@@ -54,6 +56,7 @@ class RestoreConfig:
     units: Units | None = None
     overwrite: bool = False
     report: Path | None = None
+    evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +78,8 @@ class RestoreReport:
         peak_device_bytes: of tensors on a CUDA device.
         before, after: statistics of the intensities.
         change: statistics of their difference; None where the grid changed.
-        warnings: what was odd, one line each.
+        warnings: what was odd, and what of the scan lies outside the weights' training, one line each.
+        evidence: option -> file written beside the output; and the uncertainty's mean.
     """
 
     started: str
@@ -97,6 +101,7 @@ class RestoreReport:
     after: IntensityStatistics
     change: ChangeStatistics | None
     warnings: tuple[str, ...]
+    evidence: dict[str, str | float] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The run report."""
@@ -139,13 +144,21 @@ def restore(
         check_scan(volume, task, trust_values=trusted, ignore_modality=options.ignore_modality)
     with clock.stage("load"):
         restorer = restorer or _load(config)
+    from tatcli.inference.domain import domain_warnings
     from tatcli.inference.runtime import peak_memory
+    from tatcli.volumes.slices import through_plane_axis
 
     with clock.stage("restore"):
         options = replace(options, check_values=False)  # done above
         restored = restorer(volume, task, options=options, progress=progress)
+        restored = consistent(config.evidence, volume, restored, task, options)
+        axis = through_plane_axis(volume.geometry, options.axis)
+        outside = domain_warnings(volume, task, restorer.card, axis=axis, scale=options.scale)
     with clock.stage("write"):
         write_volume(restored, output, overwrite=config.overwrite)
+    with clock.stage("evidence"):
+        done = Restoration(volume=volume, restored=restored, task=task, restorer=restorer, options=options)
+        facts = write_evidence(config.evidence, done, overwrite=config.overwrite)
     with clock.stage("report"):
         resident, on_device = peak_memory(restorer.runtime.device)
         report = RestoreReport(
@@ -167,7 +180,8 @@ def restore(
             before=run_report.intensity_statistics(volume),
             after=run_report.intensity_statistics(restored),
             change=run_report.change_statistics(volume, restored),
-            warnings=restored.provenance.warnings,
+            warnings=(*restored.provenance.warnings, *outside),
+            evidence={option: str(path) for option, path in config.evidence.files.items()} | facts,
         )
     clock.finish()
     if config.report is not None:
@@ -222,6 +236,8 @@ def _checked_output(config: RestoreConfig) -> Path:
         if report.resolve() == output.resolve():
             msg = f"{report}: expected a report apart from the output, got the same name; choose another"
             raise OutputError(msg)
+    others = (output,) if report is None else (output, report)
+    check_evidence(config.evidence, source=config.input, others=others, overwrite=config.overwrite)
     return output
 
 

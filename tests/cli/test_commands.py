@@ -276,8 +276,13 @@ def test_evaluate_scores_files(tat, ct):
     assert table.exit_code == 0, table.output
     assert "protocol paper" in table.stdout
     report = ct.with_name("scores.json")
-    told = json.loads(tat("evaluate", noisy, "--reference", ct, *CT, "--json", "--report", report).stdout)
+    told = json.loads(tat("evaluate", noisy, "--reference", ct, *CT, "--json", "-").stdout)
+    tables = ct.with_name("tables")
+    done = tat("evaluate", noisy, "--reference", ct, *CT, "--json", report, "--csv", tables, "--subjects", "^(.)")
+    assert done.exit_code == 0, done.output
     assert json.loads(report.read_text(encoding="utf-8")).keys() == told.keys()
+    assert (tables / "slices.csv").is_file()
+    assert "beyond the protocol" in done.stdout
     (row,) = [row for row in told["tasks"][0]["methods"] if row["kind"] == "network"]
     assert f"{row['psnr']:.2f}" in table.stdout
     assert 15 < row["rmse"] < 31  # the noise, less what the window [-160, 240] cuts
