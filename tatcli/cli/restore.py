@@ -13,6 +13,7 @@ from tatcli.cli.options import (
     DeviceOption,
     InputArgument,
     OverwriteOption,
+    PetOption,
     PrecisionOption,
     QuietOption,
     SeriesOption,
@@ -21,6 +22,7 @@ from tatcli.cli.options import (
     UnitsOption,
     VerboseOption,
     completes,
+    parse_pet,
     parse_units,
 )
 from tatcli.tasks import TASKS
@@ -69,6 +71,7 @@ def restore(
     threads: ThreadsOption = None,
     series: SeriesOption = None,
     units: UnitsOption = None,
+    pet: PetOption = None,
     ignore_modality: Annotated[
         bool, typer.Option("--ignore-modality", help="Take a scan whose header names another modality than the task's.")
     ] = False,
@@ -106,6 +109,7 @@ def restore(
         ),
         series=series,
         units=parse_units(units),
+        pet=parse_pet(pet),
         overwrite=overwrite,
         report=report,
     )

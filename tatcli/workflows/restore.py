@@ -19,6 +19,7 @@ from tatcli.volumes.formats import extension_of
 if TYPE_CHECKING:
     from tatcli.inference.restorer import Restorer
     from tatcli.reporting.run_report import ChangeStatistics, FileRecord, IntensityStatistics, ScanRecord
+    from tatcli.volumes.pet_tags import PetTags
 
 __all__ = ["RestoreConfig", "RestoreReport", "default_output", "restore", "task_of"]
 
@@ -38,6 +39,7 @@ class RestoreConfig:
         options: how to restore.
         series: which series of a DICOM folder.
         units: the caller's word on the units of the values; they are then not checked.
+        pet: the caller's word on what SUV needs of a PET's DICOM header.
         overwrite: whether existing output and report may be replaced.
         report: where to write the run report (JSON).
     """
@@ -52,6 +54,7 @@ class RestoreConfig:
     options: RestoreOptions = field(default_factory=RestoreOptions)
     series: str | None = None
     units: Units | None = None
+    pet: PetTags | None = None
     overwrite: bool = False
     report: Path | None = None
 
@@ -132,7 +135,7 @@ def restore(
     asked = None if config.task == "auto" else find_task(config.task)
     output = _checked_output(config)
     with clock.stage("read"):
-        volume = read_volume(config.input, series=config.series, units=config.units)
+        volume = read_volume(config.input, series=config.series, units=config.units, pet=config.pet)
         task = asked or task_of(volume.provenance.modality, config.input.name)
         options = config.options
         trusted = config.units is not None or not options.check_values
