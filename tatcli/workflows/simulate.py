@@ -67,6 +67,7 @@ def simulate_scan(config: SimulateConfig) -> SimulateReport:
     """
     from tatcli.degradation import simulate
     from tatcli.inference.guards import check_scan
+    from tatcli.volumes.dicom_options import DicomOptions
     from tatcli.volumes.reading import kind_of, read_volume
     from tatcli.volumes.writing import check_output, write_volume
     from tatcli.workflows.restore import task_of
@@ -88,6 +89,6 @@ def simulate_scan(config: SimulateConfig) -> SimulateReport:
         reference_noise=config.reference_noise,
         kernel=config.kernel,
     )
-    write_volume(degraded, config.output, overwrite=config.overwrite)
+    write_volume(degraded, config.output, overwrite=config.overwrite, dicom=DicomOptions(suffix=" simulated"))
     origin = degraded.provenance
     return SimulateReport(config.output, task.name, origin.steps[-1], origin.warnings)
