@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["Anonymiser"]
 
 _EDITION: Final = "dicomfields_2026c"
-_METHOD: Final = "Basic Application Confidentiality Profile (PS3.15 E.1, 2026c), dicom-anonymizer"
+_METHOD: Final = "Basic Application Confidentiality Profile (PS3.15 E.1, 2026c)"
 _PROFILE: Final = ("113100", "Basic Application Confidentiality Profile")
+_NO_DATES: Final = {"DA": "19000101", "DT": "19000101000000", "TM": "000000"}
+"""Stand-ins for what was removed but must be there: the library's are of the year 1, which is no date in DICOM."""
 _OURS: Final = ("DerivationDescription", "DerivationCodeSequence", "ContributingEquipmentSequence")
 """What tat itself wrote, which names nobody."""
 
@@ -73,11 +75,20 @@ class Anonymiser:
             action = self._action_for(tag.group, tag.element)
             if action is None:
                 continue
-            dataset[tag]  # decoded: the actions work on elements, not on raw bytes
+            element = dataset[tag]  # decoded: the actions work on elements, not on raw bytes
+            if element.VR == "SQ" and action.__name__.startswith("delete"):
+                # Where only references must go (X/Z/U*), their UIDs are replaced below; emptied items would be invalid.
+                if action.__name__ == "delete_or_empty":
+                    element.value = []
+                elif not action.__name__.endswith("_UID"):
+                    del dataset[tag]
+                continue
             try:
                 action(dataset, (tag.group, tag.element))
             except NotImplementedError:  # a kind of value that the library has no stand-in for
                 del dataset[tag]
+            if tag in dataset and element.VR in _NO_DATES and dataset[tag].value:
+                dataset[tag].value = _NO_DATES[element.VR]
         for element in dataset:
             if element.VR == "SQ":
                 for part in element.value:

@@ -22,7 +22,7 @@ from tatcli.errors import TatError
 from tatcli.inference import Restorer
 from tatcli.model.config import PRESETS
 from tatcli.model.weights import card_for_tasks
-from tatcli.volumes import list_series, read_volume
+from tatcli.volumes import list_series, read_volume, write_volume
 from tatcli.volumes.dicom_options import DicomOptions
 from tatcli.workflows.restore import RestoreConfig, restore
 
@@ -260,6 +260,18 @@ def test_classic_objects_of_enhanced_ones_are_valid_too(dicom, identity, name, t
     np.testing.assert_allclose(after.geometry.affine, before.geometry.affine, atol=1e-6)
     source = before.provenance.header.frames[0][0].path
     assert not set(complaints(tmp_path / "out" / "00001.dcm")) - set(complaints(source))
+
+
+@pytest.mark.parametrize("name", ["ct_ge_abdomen", "pet_ge_jpegls_bqml", "mr_siemens_enhanced_multiframe"])
+def test_anonymised_outputs_are_valid_too(dicom, name, tmp_path):
+    pytest.importorskip("dicomanonymizer", reason="needs dicom-anonymizer: pip install 'tatcli[anonymise]'")
+    volume = read_volume(dicom / name)
+    write_volume(volume.with_array(volume.array, step="x"), tmp_path / "out", dicom=DicomOptions(anonymise=True))
+    back = read_volume(tmp_path / "out")
+    np.testing.assert_allclose(back.array, volume.array, rtol=1e-6)
+    assert back.units is volume.units
+    source = volume.provenance.header.frames[0][0].path
+    assert not set(complaints(min((tmp_path / "out").iterdir()))) - set(complaints(source))
 
 
 def test_the_report_names_nobody(dicom, identity, tmp_path, capfd):
