@@ -73,22 +73,8 @@ class Anonymiser:
     def _clean(self, dataset: Dataset) -> None:
         for tag in list(dataset.keys()):
             action = self._action_for(tag.group, tag.element)
-            if action is None:
-                continue
-            element = dataset[tag]  # decoded: the actions work on elements, not on raw bytes
-            if element.VR == "SQ" and action.__name__.startswith("delete"):
-                # Where only references must go (X/Z/U*), their UIDs are replaced below; emptied items would be invalid.
-                if action.__name__ == "delete_or_empty":
-                    element.value = []
-                elif not action.__name__.endswith("_UID"):
-                    del dataset[tag]
-                continue
-            try:
-                action(dataset, (tag.group, tag.element))
-            except NotImplementedError:  # a kind of value that the library has no stand-in for
-                del dataset[tag]
-            if tag in dataset and element.VR in _NO_DATES and dataset[tag].value:
-                dataset[tag].value = _NO_DATES[element.VR]
+            if action is not None:
+                _apply(action, dataset, tag)
         for element in dataset:
             if element.VR == "SQ":
                 for part in element.value:
@@ -101,3 +87,22 @@ class Anonymiser:
             if group & group_mask == low & group_mask and element & element_mask == first & element_mask:
                 return action
         return None
+
+
+def _apply(action: Action, dataset: Dataset, tag: Any) -> None:
+    """One attribute by one of the library's actions, with stand-ins of our own where its are invalid."""
+    element = dataset[tag]  # decoded: the actions work on elements, not on raw bytes
+    name = getattr(action, "__name__", "")
+    if element.VR == "SQ" and name.startswith("delete"):
+        # Where only references must go (X/Z/U*), their UIDs are replaced one by one; emptied items would be invalid.
+        if name == "delete_or_empty":
+            element.value = []
+        elif not name.endswith("_UID"):
+            del dataset[tag]
+        return
+    try:
+        action(dataset, (tag.group, tag.element))
+    except NotImplementedError:  # a kind of value that the library has no stand-in for
+        del dataset[tag]
+    if tag in dataset and element.VR in _NO_DATES and dataset[tag].value:
+        dataset[tag].value = _NO_DATES[element.VR]
