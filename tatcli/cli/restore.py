@@ -13,6 +13,7 @@ from tatcli.cli.options import (
     DeviceOption,
     InputArgument,
     OverwriteOption,
+    PetOption,
     PrecisionOption,
     QuietOption,
     SeriesOption,
@@ -21,6 +22,7 @@ from tatcli.cli.options import (
     UnitsOption,
     VerboseOption,
     completes,
+    parse_pet,
     parse_units,
 )
 from tatcli.tasks import TASKS
@@ -34,9 +36,22 @@ def restore(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", show_default="<name>_restored.<ext> beside the input", help="Output."
+            "--output",
+            "-o",
+            metavar="FILE|FOLDER",
+            show_default="<name>_restored.<ext> beside the input",
+            help="Output. From DICOM, a name without extension is a folder for the derived series.",
         ),
     ] = None,
+    format_: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="auto|dicom|nifti|nrrd|mha",
+            autocompletion=completes("auto", "dicom", "nifti", "nrrd", "mha"),
+            help="Of the output. auto: by its name, else the input's own.",
+        ),
+    ] = "auto",
     weights: Annotated[
         str | None,
         typer.Option(metavar="NAME|PATH", show_default="tat-small", help="Weights: see tat weights list."),
@@ -69,8 +84,46 @@ def restore(
     threads: ThreadsOption = None,
     series: SeriesOption = None,
     units: UnitsOption = None,
+    pet: PetOption = None,
     ignore_modality: Annotated[
         bool, typer.Option("--ignore-modality", help="Take a scan whose header names another modality than the task's.")
+    ] = False,
+    uid_root: Annotated[
+        str | None,
+        typer.Option(metavar="UID", show_default="2.25, UUIDs", help="DICOM output: where new UIDs are made."),
+    ] = None,
+    reproducible: Annotated[
+        bool,
+        typer.Option(
+            "--reproducible", help="DICOM output: UIDs follow from the source and what was done; no time of creation."
+        ),
+    ] = False,
+    private: Annotated[
+        str,
+        typer.Option(
+            metavar="keep|drop",
+            autocompletion=completes("keep", "drop"),
+            help="DICOM output: what becomes of private attributes.",
+        ),
+    ] = "keep",
+    enhanced: Annotated[
+        str,
+        typer.Option(
+            metavar="keep|classic",
+            autocompletion=completes("keep", "classic"),
+            help="DICOM output: enhanced multi-frame objects stay so, or become one object per frame.",
+        ),
+    ] = "keep",
+    series_number: Annotated[
+        int | None,
+        typer.Option(metavar="N", show_default="the source's + 1000", help="DICOM output: of the new series."),
+    ] = None,
+    series_suffix: Annotated[
+        str, typer.Option(metavar="TEXT", help="DICOM output: is added to the series description.")
+    ] = " restored",
+    anonymise: Annotated[
+        bool,
+        typer.Option("--anonymise", help="DICOM output: by the basic confidentiality profile (PS3.15 E)."),
     ] = False,
     overwrite: OverwriteOption = False,
     report: Annotated[
@@ -104,6 +157,7 @@ def restore(
     The output keeps the scan's grid, units and voxel type. It appears under its name only when it is complete.
     """
     from tatcli.inference.options import RestoreOptions
+    from tatcli.volumes.dicom_options import DicomOptions
     from tatcli.workflows.evidence import EvidenceConfig
     from tatcli.workflows.restore import RestoreConfig
     from tatcli.workflows.restore import restore as run
@@ -112,6 +166,16 @@ def restore(
         input=input_,
         task=task,
         output=output,
+        format=format_,
+        dicom=DicomOptions(
+            uid_root=uid_root,
+            reproducible=reproducible,
+            private=private,
+            enhanced=enhanced,
+            anonymise=anonymise,
+            suffix=series_suffix,
+            series_number=series_number,
+        ),
         weights=weights,
         device=device,
         precision=precision,
@@ -127,6 +191,7 @@ def restore(
         ),
         series=series,
         units=parse_units(units),
+        pet=parse_pet(pet),
         overwrite=overwrite,
         report=report,
         evidence=EvidenceConfig(

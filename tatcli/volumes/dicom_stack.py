@@ -34,20 +34,24 @@ class DicomStack:
         geometry: grid of one frame.
         dimension: what tells the frames apart, '' for a single frame.
         warnings: what was odd.
+        uneven: the slices don't lie at even distances; the grid's step between them is their mean then.
     """
 
     frames: tuple[tuple[DicomImage, ...], ...]
     geometry: Geometry
     dimension: str = ""
     warnings: tuple[str, ...] = ()
+    uneven: bool = False
 
 
-def stack_images(images: Sequence[DicomImage], name: str) -> DicomStack:
+def stack_images(images: Sequence[DicomImage], name: str, *, uneven: bool = False) -> DicomStack:
     """Build the stack of a series.
 
     Args:
         images: of one series, in any order.
         name: the folder or file, for messages.
+        uneven: take slices at uneven distances (missing ones, variable spacing), which no affine describes; for
+            callers who give every slice back its own position.
 
     Raises:
         GeometryError: images of different size, direction or kind; positions missing, doubled or unevenly spaced.
@@ -67,17 +71,24 @@ def stack_images(images: Sequence[DicomImage], name: str) -> DicomStack:
     origin = np.array(first.position or (0.0, 0.0, 0.0))
     if len(images) == 1:
         step = normal * (first.slice_spacing if first.slice_spacing and first.slice_spacing > 0 else 1.0)
-        groups, dimension = [[first]], ""
+        groups, dimension, irregular = [[first]], "", False
     else:
         groups = _by_position(images, normal)
         dimension = _sort_frames(groups, name)
-        origin, step = _regular_step([group[0] for group in groups], normal, name, warnings)
+        try:
+            origin, step = _regular_step([group[0] for group in groups], normal, name, warnings)
+            irregular = False
+        except GeometryError as error:
+            if not uneven:
+                raise
+            origin, step, irregular = *_mean_step([group[0] for group in groups]), True
+            warnings.append(f"{str(error).removeprefix(f'{name}: ').split(';')[0]}: every slice keeps its own position")
     affine = np.eye(4)
     # The first direction cosine runs along a row, that is, across columns, whose distance is the second spacing.
     affine[:3, 0], affine[:3, 1], affine[:3, 2], affine[:3, 3] = row * spacing[1], column * spacing[0], step, origin
     frames = tuple(tuple(group[index] for group in groups) for index in range(len(groups[0])))
     geometry = Geometry(affine=affine, shape=(len(groups), first.rows, first.columns))
-    return DicomStack(frames, geometry, dimension, tuple(warnings))
+    return DicomStack(frames, geometry, dimension, tuple(warnings), irregular)
 
 
 def _only_single(images: Sequence[DicomImage], what: str, name: str) -> None:
@@ -203,6 +214,12 @@ def _regular_step(
         raise GeometryError(msg)
     msg = f"{name}: expected evenly spaced slices, got gaps of {gaps.min():.4g} to {gaps.max():.4g} mm"
     raise GeometryError(msg + "; separate the parts or resample the series")
+
+
+def _mean_step(stack: list[DicomImage]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Origin and mean vector from slice to slice."""
+    positions = np.array([image.position for image in stack])
+    return positions[0], (positions[-1] - positions[0]) / (len(stack) - 1)
 
 
 def _fitted_line(positions: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:

@@ -8,22 +8,24 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from tatcli.errors import OutputError, UsageError
 from tatcli.inference.options import RestoreOptions
 from tatcli.intensity import Units
 from tatcli.tasks import TASKS, Task, find_task, task_for_modality
-from tatcli.volumes.formats import extension_of
+from tatcli.volumes.dicom_options import DicomOptions
+from tatcli.volumes.formats import format_to_write
 from tatcli.workflows.evidence import EvidenceConfig, Restoration, check_evidence, consistent, write_evidence
+from tatcli.workflows.output_names import asked_format, default_output
 
 if TYPE_CHECKING:
     from tatcli.inference.restorer import Restorer
     from tatcli.reporting.run_report import ChangeStatistics, FileRecord, IntensityStatistics, ScanRecord
+    from tatcli.volumes.pet_tags import PetTags
+    from tatcli.volumes.volume import Volume
 
 __all__ = ["RestoreConfig", "RestoreReport", "default_output", "restore", "task_of"]
-
-_SUFFIX: Final = "_restored"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +35,16 @@ class RestoreConfig:
     Attributes:
         input: a file or a DICOM folder.
         task: a task, an alias, or ``auto``: by the modality that the file names.
-        output: where to; None: ``<name>_restored.<ext>`` beside the input.
+        output: where to; None: ``<name>_restored.<ext>`` beside the input; for DICOM a folder, unless the input is one
+            file.
+        format: ``auto``: by the output's name, or the input's own; else ``dicom``, ``nifti``, ``nrrd`` or ``mha``.
+        dicom: how DICOM is written.
         weights: a name or path; None: the default ones.
         device, precision, threads: of the machine, see :class:`~tatcli.inference.restorer.Restorer`.
         options: how to restore.
         series: which series of a DICOM folder.
         units: the caller's word on the units of the values; they are then not checked.
+        pet: the caller's word on what SUV needs of a PET's DICOM header.
         overwrite: whether existing output and report may be replaced.
         report: where to write the run report (JSON).
         evidence: maps, preview and data consistency.
@@ -47,6 +53,8 @@ class RestoreConfig:
     input: Path
     task: str = "auto"
     output: Path | None = None
+    format: str = "auto"
+    dicom: DicomOptions = field(default_factory=DicomOptions)
     weights: str | None = None
     device: str = "auto"
     precision: str = "auto"
@@ -54,6 +62,7 @@ class RestoreConfig:
     options: RestoreOptions = field(default_factory=RestoreOptions)
     series: str | None = None
     units: Units | None = None
+    pet: PetTags | None = None
     overwrite: bool = False
     report: Path | None = None
     evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
@@ -135,9 +144,10 @@ def restore(
 
     clock = _Clock()
     asked = None if config.task == "auto" else find_task(config.task)
-    output = _checked_output(config)
+    output, kind = _checked_output(config)
     with clock.stage("read"):
-        volume = read_volume(config.input, series=config.series, units=config.units)
+        uneven = kind == "dicom"  # there each slice keeps its own place
+        volume = read_volume(config.input, series=config.series, units=config.units, pet=config.pet, uneven=uneven)
         task = asked or task_of(volume.provenance.modality, config.input.name)
         options = config.options
         trusted = config.units is not None or not options.check_values
@@ -149,13 +159,16 @@ def restore(
     from tatcli.volumes.slices import through_plane_axis
 
     with clock.stage("restore"):
-        options = replace(options, check_values=False)  # done above
+        options = replace(_acquired_plane(options, volume), check_values=False)  # done above
         restored = restorer(volume, task, options=options, progress=progress)
         restored = consistent(config.evidence, volume, restored, task, options)
         axis = through_plane_axis(volume.geometry, options.axis)
         outside = domain_warnings(volume, task, restorer.card, axis=axis, scale=options.scale)
     with clock.stage("write"):
-        write_volume(restored, output, overwrite=config.overwrite)
+        card = restorer.card
+        software = tuple(filter(None, (f"weights {card.name}", card.sha256)))
+        dicom = replace(config.dicom, software=software)
+        write_volume(restored, output, overwrite=config.overwrite, kind=kind, dicom=dicom)
     with clock.stage("evidence"):
         done = Restoration(volume=volume, restored=restored, task=task, restorer=restorer, options=options)
         facts = write_evidence(config.evidence, done, overwrite=config.overwrite)
@@ -171,7 +184,7 @@ def restore(
             threads=restorer.runtime.threads,
             options=asdict(config.options) | {"check_values": not trusted},
             input=run_report.input_record(volume),
-            output=run_report.file_record(output),
+            output=run_report.file_record(output, output.iterdir() if output.is_dir() else None),
             scan=run_report.describe_scan(volume),
             steps=restored.provenance.steps,
             seconds=clock.seconds,
@@ -204,41 +217,44 @@ def task_of(modality: str | None, name: str) -> Task:
     return task
 
 
-def default_output(path: Path) -> Path:
-    """``<name>_restored.<ext>`` beside the input.
-
-    Raises:
-        UsageError: the input is DICOM, which tat doesn't write yet.
-    """
-    extension = extension_of(path)
-    if path.is_dir() or extension is None or extension in (".dcm", ".ima"):
-        name = path.resolve().name.split(".")[0] or "restored"
-        msg = f"{path.name}: expected an output name, since tat doesn't write DICOM yet; add -o {name}{_SUFFIX}.nii.gz"
+def _acquired_plane(options: RestoreOptions, volume: Volume) -> RestoreOptions:
+    """Slices at uneven distances are restored as they were acquired: there is no plane across them."""
+    if not getattr(volume.provenance.header, "uneven", False):
+        return options
+    sagittal, coronal, _ = volume.geometry.anatomical_axes
+    plane = {sagittal: "sagittal", coronal: "coronal"}.get(0, "axial")
+    if options.axis not in ("auto", plane):
+        msg = f"--axis {options.axis}: expected {plane}, the acquired plane, since the slices lie at uneven distances"
         raise UsageError(msg)
-    return path.with_name(path.name[: -len(extension)] + _SUFFIX + path.name[-len(extension) :])
+    return replace(options, axis=plane)
 
 
-def _checked_output(config: RestoreConfig) -> Path:
-    """The output's path, once nothing speaks against it and the report's."""
+def _checked_output(config: RestoreConfig) -> tuple[Path, str]:
+    """The output's path and format, once nothing speaks against it and the report's."""
     from tatcli.volumes.reading import kind_of
     from tatcli.volumes.replacing import checked_output
     from tatcli.volumes.writing import check_output
 
-    kind = kind_of(config.input, series=config.series)
-    output = config.output or default_output(config.input)
-    check_output(output, source=config.input, overwrite=config.overwrite)
-    if extension_of(output) == ".npy" and kind != "npy":
+    source = kind_of(config.input, series=config.series)
+    asked = asked_format(config.format)
+    output = config.output or default_output(config.input, asked or source)
+    kind = format_to_write(output, asked if config.output else asked or source)
+    check_output(output, source=config.input, overwrite=config.overwrite, kind=kind)
+    if kind == "npy" and source != "npy":
         msg = f"{output}: expected a format that keeps the scan's grid, got .npy; name the output .nii.gz"
         raise OutputError(msg)
+    if kind == "dicom" and source != "dicom":
+        msg = f"{output}: expected an output ending in .nii.gz, .nrrd or .mha, since DICOM is written from DICOM only"
+        raise OutputError(msg + f", got {source} to write a folder of it; change the name")
     report = config.report
     if report is not None:
         checked_output(report, source=config.input, overwrite=config.overwrite)
-        if report.resolve() == output.resolve():
+        if output.resolve() in (report.resolve(), *report.resolve().parents):
             msg = f"{report}: expected a report apart from the output, got the same name; choose another"
             raise OutputError(msg)
     others = (output,) if report is None else (output, report)
     check_evidence(config.evidence, source=config.input, others=others, overwrite=config.overwrite)
-    return output
+    return output, kind
 
 
 def _load(config: RestoreConfig) -> Restorer:

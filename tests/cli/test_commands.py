@@ -14,6 +14,7 @@ import time
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 import torch
 
@@ -107,6 +108,44 @@ def test_a_dicom_folder_names_its_task_and_series(tat, dicom, tmp_path):
     assert told["input"]["files"] == 3
     assert told["task"] == "ct-denoise"
     assert read_volume(out).array.shape == (3, 32, 40)
+
+
+def test_a_dicom_folder_becomes_a_derived_series_beside_it(tat, dicom):
+    folder = dicom()
+    result = tat("restore", folder, "--series-suffix", " (tat)", "--series-number", 9, "--uid-root", "1.2.3")
+    assert result.exit_code == 0, result.output
+    out = folder.with_name("series_restored")
+    files = sorted(out.iterdir())
+    assert [path.name for path in files] == ["00001.dcm", "00002.dcm", "00003.dcm"]
+    first = pydicom.dcmread(files[0])
+    assert first.SeriesDescription.endswith(" (tat)")
+    assert (first.SeriesNumber, first.SeriesInstanceUID[:6]) == (9, "1.2.3.")
+    assert first.ContributingEquipmentSequence[0].SoftwareVersions[0] == "weights tat-small"
+    assert len(first.ContributingEquipmentSequence[0].SoftwareVersions[1]) == 64
+    before, after = read_volume(folder), read_volume(out)
+    np.testing.assert_allclose(after.geometry.affine, before.geometry.affine)
+    assert after.array.tobytes() != before.array.tobytes()
+    nifti = tat("restore", folder, "--format", "nifti")
+    assert nifti.exit_code == 0, nifti.output
+    # what DICOM stores is the nearest whole HU
+    restored = read_volume(folder.with_name("series_restored.nii.gz"))
+    np.testing.assert_allclose(after.array, restored.array, atol=0.51)
+
+
+def test_a_single_dicom_file_becomes_one_beside_it(tat, dicom):
+    path = dicom() / "1-0.dcm"
+    result = tat("restore", path)
+    assert result.exit_code == 0, result.output
+    assert read_volume(path.with_name("1-0_restored.dcm")).array.shape == (1, 32, 40)
+
+
+def test_what_a_pet_header_lacks_is_supplied(tat, dicom, tmp_path):
+    folder = dicom(modality="PT", Units="BQML", DecayCorrection="ADMIN", CorrectedImage=["ATTN", "DECY"])
+    refused = tat("info", folder, "--header-only")
+    assert refused.exit_code == 3
+    assert "--pet weight=KG,dose=MBQ,half-life=SECONDS" in refused.stderr
+    told = tat("info", folder, "--pet", "weight=70,dose=350,half-life=6586", "--json", "--header-only")
+    assert json.loads(told.stdout)["units"] == "SUVbw"
 
 
 def test_nan_is_warned_about(tat, nifti, ct_array):
