@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from tatcli.percentile import PositivePercentile
+
 __all__ = ["FixedRange", "IntensityRule", "RobustRange", "Units", "Window", "rule_from_dict"]
 
 Array = TypeVar("Array")
@@ -85,11 +87,22 @@ class RobustRange:
     kind: Final = "robust"
 
     def window_for(self, values: NDArray[np.floating[Any]]) -> Window:
-        """The network range of a scan with these voxel values."""
-        import numpy as np
+        """The network range of a scan with these voxel values, (..., rows, columns)."""
+        from tatcli.percentile import PositivePercentile
 
-        positive = values[np.isfinite(values) & (values > 0)]
-        upper = float(np.percentile(positive, self.percentile)) * self.scale if positive.size else 1.0
+        found = PositivePercentile()
+        planes = values.reshape(-1, *values.shape[-2:])  # plane by plane, so that nothing of the scan's size is made
+        for plane in planes:
+            found.add(plane)
+        found.choose(self.percentile)
+        for plane in planes:
+            found.refine(plane)
+        return self.window_from(found)
+
+    def window_from(self, found: PositivePercentile) -> Window:
+        """The network range of a scan whose percentile was found."""
+        value = found.value()
+        upper = 1.0 if value is None else value * self.scale
         return Window(0.0, upper if upper > 0 else 1.0)
 
     def to_dict(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 import tatcli
 from tatcli.cli import console
-from tatcli.cli.benchmark_quality import quality
+from tatcli.cli.benchmark import benchmark
 from tatcli.cli.evaluate import evaluate
 from tatcli.cli.info import info
 from tatcli.cli.node import node
@@ -82,14 +82,7 @@ app.command()(train)
 app.command()(info)
 app.command()(node)
 app.add_typer(weights)
-benchmark = typer.Typer(name="benchmark", help="Measure quality beside other methods.", rich_markup_mode=None)
-benchmark.command()(quality)
 app.add_typer(benchmark)
-
-
-@benchmark.callback()
-def _benchmark() -> None:
-    """Measure quality beside other methods."""
 
 
 def _show_version(wanted: bool) -> None:

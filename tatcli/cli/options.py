@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -31,6 +32,7 @@ __all__ = [
     "completes",
     "parse_list",
     "parse_pet",
+    "parse_size",
     "parse_units",
 ]
 
@@ -53,6 +55,25 @@ def parse_list(option: str, text: str, kind: Callable[[str], Item]) -> tuple[Ite
     except ValueError:
         msg = f"{option} {text!r}: expected numbers separated by commas"
         raise UsageError(msg) from None
+
+
+def parse_size(option: str, text: str | None) -> int | None:
+    """A number of bytes, such as 6GiB, 500 MB or 1.5g; None for None.
+
+    Raises:
+        UsageError: it isn't one, or it is zero.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?b)?|b)?\s*", text.lower())
+    size = 0
+    if match is not None:
+        number, prefix, ending = match.groups()
+        size = int(float(number) * (1000 if ending == "b" else 1024) ** ("kmgt".index(prefix) + 1 if prefix else 0))
+    if size < 1:
+        msg = f"{option} {text!r}: expected an amount of memory such as 6GiB or 800MiB"
+        raise UsageError(msg)
+    return size
 
 
 def parse_units(word: str | None) -> Units | None:

@@ -23,6 +23,7 @@ from tatcli.cli.options import (
     VerboseOption,
     completes,
     parse_pet,
+    parse_size,
     parse_units,
 )
 from tatcli.tasks import TASKS
@@ -81,6 +82,14 @@ def restore(
     scale: Annotated[
         int, typer.Option(metavar="N", help="mri-sr: first zero-fill k-space to N times the in-plane matrix.")
     ] = 1,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            show_default="most of what is free",
+            help="Memory to stay below, such as 6GiB: decides batch and tiles, and whether the scan is read in pieces.",
+        ),
+    ] = None,
     threads: ThreadsOption = None,
     series: SeriesOption = None,
     units: UnitsOption = None,
@@ -189,6 +198,7 @@ def restore(
             scale=scale,
             ignore_modality=ignore_modality,
         ),
+        max_memory=parse_size("--max-memory", max_memory),
         series=series,
         units=parse_units(units),
         pet=parse_pet(pet),
@@ -215,7 +225,9 @@ def restore(
         stages = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in done.seconds.items())
         console.note(f"{done.device}, {done.precision}, {done.threads} threads; {stages}")
         if done.peak_rss_bytes is not None:
-            console.note(f"peak memory {done.peak_rss_bytes / 2**20:.0f} MiB")
+            predicted = done.memory.predicted_peak_bytes
+            words = "" if predicted is None else f", predicted {predicted / 2**20:.0f} MiB"
+            console.note(f"peak memory {done.peak_rss_bytes / 2**20:.0f} MiB{words}; scan {done.memory.scan}")
         if done.change is not None:
             units = TASKS[done.task].units
             console.note(f"change {done.change.rms:.4g} {units} (rms), largest {done.change.largest:.4g} {units}")

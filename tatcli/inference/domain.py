@@ -20,7 +20,7 @@ import numpy as np
 
 from tatcli.inference.data_consistency import estimate_known_lines
 from tatcli.metrics.noise_level import noise_level
-from tatcli.volumes.slices import slices_along
+from tatcli.volumes.slices import evenly_spaced
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from tatcli.intensity import IntensityRule
     from tatcli.model.weights import WeightsCard
     from tatcli.tasks import Task
-    from tatcli.volumes.volume import Volume
+    from tatcli.volumes.volume import ScanHeader
 
-__all__ = ["domain_warnings", "stack_statistics"]
+__all__ = ["MOST_SLICES", "domain_warnings", "stack_statistics"]
 
-_MOST_SLICES: Final = 12
+MOST_SLICES: Final = 12
+"""Of a scan are looked at."""
 _TOLERANCE: Final = 1.25
 """A statistic may leave the card's range by this factor: between scans of one protocol it varies as much."""
 _BEYOND: Final = 1e-3
@@ -54,8 +55,7 @@ def stack_statistics(
     Returns:
         Name -> value; what can't be told is left out, and ``kspace_factor`` is 1 where the spectrum has no border.
     """
-    chosen = np.unique(np.linspace(0, len(stack) - 1, min(_MOST_SLICES, len(stack))).round().astype(int))
-    part = stack[chosen]
+    part = stack[evenly_spaced(len(stack), MOST_SLICES)]
     scan_range = rule.window_for(part)
     window = task.evaluation_window or scan_range
     levels = [noise_level(slice_, window) for slice_ in part]
@@ -72,19 +72,21 @@ def stack_statistics(
     return found
 
 
-def domain_warnings(volume: Volume, task: Task, card: WeightsCard, *, axis: int, scale: int = 1) -> tuple[str, ...]:
+def domain_warnings(
+    scan: ScanHeader, stack: NDArray[np.float32], task: Task, card: WeightsCard, *, axis: int, scale: int = 1
+) -> tuple[str, ...]:
     """What of the scan lies outside the weights' training, one line each, with the card's figures.
 
     Args:
-        volume: the input, in the task's units.
+        scan: the input, in the task's units.
+        stack: slices of its first frame, or some of them: (slices, rows, columns).
         task: what is to be restored.
         card: of the weights.
         axis: that is sliced through.
         scale: of a coarse grid's refinement: its k-space is then known to be empty outside.
     """
     known = card.tasks[task.name]
-    row, column = (step for other, step in enumerate(volume.geometry.spacing) if other != axis)
-    stack = slices_along(next(volume.iter_frames()), axis)
+    row, column = (step for other, step in enumerate(scan.geometry.spacing) if other != axis)
     found = stack_statistics(stack, task, known.intensity, spacing=(row / scale, column / scale))
     warnings = []
     units = task.units if task.evaluation_window else "of the scan's range"

@@ -6,22 +6,27 @@ Each can be overridden by the caller's word.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tatcli.errors import TaskMismatchError, UnitsError, VolumeReadError
+from tatcli.inference.value_summary import ValueSummary, summarise
 from tatcli.intensity import Units
 from tatcli.tasks import Task, task_for_modality
-from tatcli.volumes.volume import Volume
+from tatcli.volumes.volume import ScanHeader, Volume
 
-__all__ = ["ValueSummary", "check_modality", "check_scan", "check_units", "check_values", "name_of", "summarise"]
-
-_SAMPLE: Final = 2**20
-"""Fractions and percentiles are taken of about this many evenly spaced voxels."""
-_PADDING_FRACTION: Final = 1e-3
+__all__ = [
+    "ValueSummary",
+    "check_header",
+    "check_modality",
+    "check_scan",
+    "check_summary",
+    "check_units",
+    "check_values",
+    "name_of",
+    "summarise",
+]
 
 _SMALLEST_HU_RANGE: Final = 2.0
 _WATER_WITH_OFFSET: Final = (850.0, 1250.0)
@@ -35,30 +40,6 @@ _LARGEST_SUV: Final = 300.0
 _LOWEST_SUV: Final = -100.0
 _LARGEST_NEGATIVE_FRACTION: Final = 0.25
 """MR magnitudes are positive; filters ring a little below zero, phase and real images are negative by halves."""
-
-
-@dataclass(frozen=True, eq=False)
-class ValueSummary:
-    """What the checks need to know of a scan's values.
-
-    Attributes:
-        lower, upper: least and greatest finite value; NaN where nothing is finite.
-        nonfinite: number of NaN and infinite voxels.
-        sample: finite values of evenly spaced voxels, float32.
-        integer_bits: where the file holds integers without rescale, their width; else None.
-    """
-
-    lower: float
-    upper: float
-    nonfinite: int
-    sample: NDArray[np.float32]
-    integer_bits: int | None
-
-    @property
-    def padding(self) -> float | None:
-        """The least value where it comes so often that it marks what wasn't measured (or was cut off), else None."""
-        often = self.sample.size and np.mean(self.sample == np.float32(self.lower)) > _PADDING_FRACTION
-        return self.lower if often else None
 
 
 def check_scan(
@@ -86,20 +67,50 @@ def check_scan(
         UnitsError: the units are known and not the task's, or the values can't be in them.
         VolumeReadError: there is nothing to restore: no finite voxel, or a constant image.
     """
-    name = name_of(volume)
-    if not ignore_modality:
-        check_modality(volume.provenance.modality, task, name)
-    check_units(volume.units, task, name)
+    check_header(volume.header, task, ignore_modality=ignore_modality)
     summary = summary or summarise(volume)
-    check_content(summary, name)
-    if not trust_values:
-        check_values(summary, task, name)
+    check_summary(volume.header, task, summary, trust_values=trust_values, ignore_modality=ignore_modality)
     return summary
 
 
-def name_of(volume: Volume) -> str:
+def check_summary(
+    scan: ScanHeader, task: Task, summary: ValueSummary, *, trust_values: bool = False, ignore_modality: bool = False
+) -> None:
+    """The same for a scan whose values were summarised while it was read.
+
+    Args:
+        scan: everything but the voxels.
+        task: what is to be done with it.
+        summary: of its values.
+        trust_values: skip the check of the values' plausibility.
+        ignore_modality: take a scan whose header names another modality.
+
+    Raises:
+        TaskMismatchError, UnitsError, VolumeReadError: as :func:`check_scan`.
+    """
+    name = name_of(scan)
+    check_header(scan, task, ignore_modality=ignore_modality)
+    check_content(summary, name)
+    if not trust_values:
+        check_values(summary, task, name)
+
+
+def check_header(scan: ScanHeader, task: Task, *, ignore_modality: bool = False) -> None:
+    """What can be refused before the voxels are read.
+
+    Raises:
+        TaskMismatchError: the modality is not the task's.
+        UnitsError: the units are known and not the task's.
+    """
+    name = name_of(scan)
+    if not ignore_modality:
+        check_modality(scan.provenance.modality, task, name)
+    check_units(scan.units, task, name)
+
+
+def name_of(scan: Volume | ScanHeader) -> str:
     """What messages call a scan."""
-    path = volume.provenance.path
+    path = scan.provenance.path
     return "volume" if path is None else path.name or str(path)
 
 
@@ -158,31 +169,6 @@ def check_values(summary: ValueSummary, task: Task, name: str) -> None:
             f"{problem}; convert it, or vouch for it with --units {task.units}"
         )
         raise UnitsError(msg)
-
-
-def summarise(volume: Volume) -> ValueSummary:
-    """Summarise a scan's values, slice by slice so that nothing of its size is allocated."""
-    lower, upper, nonfinite = np.inf, -np.inf, 0
-    for plane in volume.array.reshape(-1, *volume.array.shape[-2:]):
-        finite = np.isfinite(plane)
-        values = plane if finite.all() else plane[finite]
-        nonfinite += plane.size - values.size
-        if values.size:
-            lower, upper = min(lower, float(values.min())), max(upper, float(values.max()))
-    flat = volume.array.reshape(-1)
-    sample = flat[:: max(1, flat.size // _SAMPLE)]
-    origin = volume.provenance
-    return ValueSummary(
-        lower=lower if lower <= upper else np.nan,
-        upper=upper if lower <= upper else np.nan,
-        nonfinite=nonfinite,
-        sample=sample[np.isfinite(sample)],
-        integer_bits=_integer_bits(origin.dtype) if (origin.slope, origin.intercept) == (1.0, 0.0) else None,
-    )
-
-
-def _integer_bits(dtype: np.dtype[Any] | None) -> int | None:
-    return 8 * dtype.itemsize if dtype is not None and dtype.kind in "iub" else None
 
 
 def _hu_problem(summary: ValueSummary) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -14,14 +14,15 @@ from torch import nn
 from tatcli.inference.coarse_grid import refined
 from tatcli.inference.cuda_graphs import GraphedNetwork
 from tatcli.inference.guards import check_scan
-from tatcli.inference.holes import filled
 from tatcli.inference.options import RestoreOptions
-from tatcli.inference.passes import Passes, first_pass
+from tatcli.inference.passes import Pass, Passes, first_pass
+from tatcli.inference.restoration import Restoration
 from tatcli.inference.runtime import Runtime, prepare_runtime
+from tatcli.inference.value_summary import ValueSummary
 from tatcli.intensity import Window
 from tatcli.model.weights import DEFAULT_WEIGHTS, WeightsCard, load_weights
 from tatcli.tasks import Task, find_task
-from tatcli.volumes.slices import slices_along, through_plane_axis
+from tatcli.volumes.slices import slice_shape, slices_along, through_plane_axis
 from tatcli.volumes.volume import Volume
 
 __all__ = ["Restorer"]
@@ -116,57 +117,45 @@ class Restorer:
         axis = through_plane_axis(volume.geometry, options.axis)
         volume = refined(volume, task, scale=options.scale, axis=axis)
 
-        warnings: list[str] = []
-        if summary.nonfinite:
-            warnings.append(f"{summary.nonfinite} NaN or infinite voxels: restored around them, kept as they were")
-        count = volume.geometry.shape[axis]
-        rows, columns = (length for other, length in enumerate(volume.geometry.shape) if other != axis)
-        settings = first_pass(options, rows, columns, device=self.runtime.device)
-        passes = Passes(self.network, self.runtime, settings, warnings.append)
+        restoration = self.begin(
+            summary,
+            [rule.window_for(frame) for frame in volume.iter_frames()],
+            slices=volume.frames * volume.geometry.shape[axis],
+            settings=first_pass(options, *slice_shape(volume.geometry, axis), device=self.runtime.device),
+            progress=progress,
+        )
         result = np.empty(volume.array.shape, dtype=np.float32)
         for index, (frame, target) in enumerate(
             zip(volume.iter_frames(), result.reshape(-1, *volume.geometry.shape), strict=True)
         ):
-            source, destination = slices_along(frame, axis), slices_along(target, axis)
-            window = rule.window_for(frame)
-            start = 0
-            while start < count:
-                stop = min(start + passes.settings.batch, count)
-                destination[start:stop] = _restored(source[start:stop], window, passes, padding=summary.padding)
-                if progress is not None:
-                    progress(index * count + stop, volume.frames * count)
-                start = stop
-        return _finished(volume, result, step=self._step(task), warnings=warnings)
+            restoration.restore(slices_along(frame, axis), slices_along(target, axis), frame=index)
+        return _finished(volume, result, step=self.step(task), warnings=restoration.warnings)
 
-    def _step(self, task: Task) -> str:
+    def begin(
+        self,
+        summary: ValueSummary,
+        windows: Sequence[Window],
+        *,
+        slices: int,
+        settings: Pass,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Restoration:
+        """Begin a scan that comes in pieces; the caller has checked it (:mod:`tatcli.inference.guards`).
+
+        Args:
+            summary: of its values.
+            windows: the network's range for each frame, by the card's rule.
+            slices: in all frames.
+            settings: batch and tiles.
+            progress: is called with (slices done, slices in all).
+        """
+        passes = Passes(self.network, self.runtime, settings, on_shrink=lambda _: None)
+        return Restoration(passes, windows, summary, slices=slices, progress=progress)
+
+    def step(self, task: Task) -> str:
+        """What was done to a scan, for its history."""
         weights = f"{self.card.name} {self.card.sha256[:12]}".rstrip()
         return f"restored: {task.name}, weights {weights}, {self.runtime.precision} on {self.runtime.device}"
-
-
-def _restored(
-    slices: NDArray[np.float32], window: Window, passes: Passes, *, padding: float | None
-) -> NDArray[np.float32]:
-    """(n, rows, columns) -> the same, restored; physical units.
-
-    Args:
-        slices: of one scan.
-        window: the network's range.
-        passes: the network.
-        padding: the scan's padding value; below the range it marks what wasn't measured, and is kept.
-    """
-    whole = np.stack([filled(slice_, fallback=window.lower) for slice_ in slices])
-    flat = whole.min(axis=(1, 2)) == whole.max(axis=(1, 2))
-    out = slices.copy()
-    if flat.all():  # padding: nothing to restore, and nothing to invent
-        return out
-    clipped = window.normalise(window.clip(whole[~flat]))
-    correction = passes.corrections(clipped) * np.float32(window.width)
-    correction[~np.isfinite(out[~flat])] = 0.0
-    if padding is not None and padding < window.lower:
-        correction[out[~flat] == padding] = 0.0
-    # Where nothing changes, not even the sign of a zero does.
-    out[~flat] = np.where(correction == 0.0, out[~flat], out[~flat] + correction)
-    return out
 
 
 def _finished(volume: Volume, array: NDArray[np.float32], *, step: str, warnings: list[str]) -> Volume:

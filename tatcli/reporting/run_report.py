@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tatcli
+from tatcli.reporting.statistics import ChangeGatherer, ChangeStatistics, IntensityGatherer, IntensityStatistics
 from tatcli.volumes.dicom import DicomHeader
 from tatcli.volumes.replacing import replaced
-from tatcli.volumes.volume import Volume
+from tatcli.volumes.volume import ScanHeader, Volume
 
 __all__ = [
     "ChangeStatistics",
@@ -75,27 +76,6 @@ class ScanRecord:
     orientation: str
 
 
-@dataclass(frozen=True)
-class IntensityStatistics:
-    """Of all finite voxels, in the scan's units; NaN where there is none. ``deviation`` is the standard deviation."""
-
-    minimum: float
-    maximum: float
-    mean: float
-    deviation: float
-    nonfinite: int
-
-
-@dataclass(frozen=True)
-class ChangeStatistics:
-    """Mean, root mean square and largest magnitude of a difference, and the fraction of voxels that changed."""
-
-    mean: float
-    rms: float
-    largest: float
-    fraction: float
-
-
 def versions() -> dict[str, str]:
     """Of tat, Python, the platform, and the libraries that touch voxels."""
     found = {"tat": tatcli.__version__, "python": platform.python_version(), "platform": platform.platform()}
@@ -117,9 +97,9 @@ def file_record(path: Path, files: Iterable[Path] | None = None) -> FileRecord:
     return FileRecord(str(path.absolute()), hashlib.sha256(b"".join(digests)).hexdigest(), total, len(members))
 
 
-def input_record(volume: Volume) -> FileRecord | None:
-    """Hash what a volume was read from: the file, or the files of its DICOM series; None for volumes made in memory."""
-    path, header = volume.provenance.path, volume.provenance.header
+def input_record(scan: Volume | ScanHeader) -> FileRecord | None:
+    """Hash what a scan was read from: the file, or the files of its DICOM series; None for volumes made in memory."""
+    path, header = scan.provenance.path, scan.provenance.header
     if path is None:
         return None
     if isinstance(header, DicomHeader) and header.unpacked is None:
@@ -128,55 +108,36 @@ def input_record(volume: Volume) -> FileRecord | None:
     return file_record(path)
 
 
-def describe_scan(volume: Volume) -> ScanRecord:
-    """The facts of a volume."""
-    origin, geometry = volume.provenance, volume.geometry
+def describe_scan(scan: ScanHeader) -> ScanRecord:
+    """The facts of a scan."""
+    origin, geometry = scan.provenance, scan.geometry
     return ScanRecord(
         format=origin.format,
         modality=origin.modality,
-        units=volume.units.value,
+        units=scan.units.value,
         dtype=None if origin.dtype is None else origin.dtype.name,
-        shape=volume.array.shape,
+        shape=scan.shape,
         spacing=geometry.spacing,
         orientation=geometry.orientation,
     )
 
 
 def intensity_statistics(volume: Volume) -> IntensityStatistics:
-    """Statistics of a volume, in float64 and slice by slice, so that no copy of it is made."""
-    planes = [_finite(plane) for plane in _planes(volume.array)]
-    count = sum(values.size for values in planes)
-    if not count:
-        return IntensityStatistics(math.nan, math.nan, math.nan, math.nan, volume.array.size)
-    mean = sum(float(values.sum(dtype=np.float64)) for values in planes) / count
-    square = sum(float(np.square(np.subtract(values, mean, dtype=np.float64)).sum()) for values in planes) / count
-    filled = [values for values in planes if values.size]
-    return IntensityStatistics(
-        minimum=min(float(values.min()) for values in filled),
-        maximum=max(float(values.max()) for values in filled),
-        mean=mean,
-        deviation=math.sqrt(square),
-        nonfinite=volume.array.size - count,
-    )
+    """Statistics of a volume."""
+    found = IntensityGatherer()
+    for plane in _planes(volume.array):
+        found.add(plane)
+    return found.statistics()
 
 
 def change_statistics(before: Volume, after: Volume) -> ChangeStatistics | None:
     """The difference after - before over voxels that are finite in both; None where their grids differ."""
     if before.array.shape != after.array.shape:
         return None
-    count, changed, total, square, largest = 0, 0, 0.0, 0.0, 0.0
+    found = ChangeGatherer()
     for old, new in zip(_planes(before.array), _planes(after.array), strict=True):
-        both = np.isfinite(old) & np.isfinite(new)
-        difference = new[both].astype(np.float64) - old[both]
-        count += difference.size
-        if difference.size:
-            changed += int(np.count_nonzero(difference))
-            total += float(difference.sum())
-            square += float(np.square(difference).sum())
-            largest = max(largest, float(np.abs(difference).max()))
-    if not count:
-        return ChangeStatistics(math.nan, math.nan, math.nan, 0.0)
-    return ChangeStatistics(total / count, math.sqrt(square / count), largest, changed / count)
+        found.add(old, new)
+    return found.statistics()
 
 
 def to_json(report: Any) -> str:
@@ -196,11 +157,6 @@ def write_json(text: str, path: Path) -> None:
 
 def _planes(array: NDArray[np.float32]) -> NDArray[np.float32]:
     return array.reshape(-1, *array.shape[-2:])
-
-
-def _finite(plane: NDArray[np.float32]) -> NDArray[np.float32]:
-    finite = np.isfinite(plane)
-    return plane if finite.all() else plane[finite]
 
 
 def _sha256(path: Path) -> bytes:

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tatcli.errors import OutputError
-from tatcli.volumes.volume import Volume
+from tatcli.volumes.volume import Provenance, Volume
 
-__all__ = ["EXACT_INTEGERS", "cross_format_type", "decode", "encoded_slices", "fits_float32"]
+__all__ = [
+    "EXACT_INTEGERS",
+    "Encoding",
+    "cross_format_type",
+    "decode",
+    "encode",
+    "encoded_slices",
+    "fits_float32",
+    "integer_type_for",
+    "type_by_origin",
+]
 
 EXACT_INTEGERS: Final = 2**24
 """float32 holds every integer up to this magnitude."""
@@ -49,10 +60,17 @@ def fits_float32(stored: NDArray[Any]) -> bool:
     return -EXACT_INTEGERS <= int(stored.min()) and int(stored.max()) <= EXACT_INTEGERS
 
 
-def _integer_type_for(lower: float, upper: float) -> np.dtype[Any]:
-    """int16 where [lower, upper] fits, else int32: what readers everywhere understand."""
-    info = np.iinfo(np.int16)
-    return np.dtype(np.int16 if info.min <= lower and upper <= info.max else np.int32)
+@dataclass(frozen=True)
+class Encoding:
+    """How values are stored: value = stored * slope + intercept, in the machine's byte order."""
+
+    dtype: np.dtype[Any]
+    slope: float = 1.0
+    intercept: float = 0.0
+
+    def is_of(self, provenance: Provenance) -> bool:
+        """Whether a source stored its numbers so, too, except for their type."""
+        return (provenance.slope, provenance.intercept) == (self.slope, self.intercept)
 
 
 def encoded_slices(
@@ -66,36 +84,34 @@ def encoded_slices(
     Raises:
         OutputError: a NaN would have to be stored as an integer.
     """
-    provenance = volume.provenance
-    stored = provenance.stored
-    same_code = (
-        stored is not None
-        and stored.shape == volume.array.shape
-        and stored.dtype == dtype
-        and (provenance.slope, provenance.intercept) == (slope, intercept)
-    )
-    originals = _planes(stored) if stored is not None and same_code else None
+    encoding = Encoding(dtype, slope, intercept)
+    stored = volume.provenance.stored
+    usable = stored is not None and stored.shape == volume.array.shape and encoding.is_of(volume.provenance)
+    originals = _planes(stored) if stored is not None and usable else None
     for index, values in enumerate(_planes(volume.array)):
-        original = None if originals is None else originals[index]
-        yield _encode(values, original, dtype=dtype, slope=slope, intercept=intercept)
+        yield encode(values, None if originals is None else originals[index], encoding=encoding)
 
 
-def _encode(
-    values: NDArray[np.float32],
-    original: NDArray[Any] | None,
-    *,
-    dtype: np.dtype[Any],
-    slope: float,
-    intercept: float,
-) -> NDArray[Any]:
+def encode(values: NDArray[np.float32], original: NDArray[Any] | None, *, encoding: Encoding) -> NDArray[Any]:
+    """Numbers to store, as :func:`encoded_slices` describes.
+
+    Args:
+        values: physical ones, any shape.
+        original: the stored numbers that they were made of, in the same rescale; used where their type is the same.
+        encoding: how to store.
+
+    Raises:
+        OutputError: a NaN would have to be stored as an integer.
+    """
+    dtype, slope, intercept = encoding.dtype, encoding.slope, encoding.intercept
     if dtype == np.float32 and slope == 1.0 and intercept == 0.0:
         return values
-    if original is not None:
+    if original is not None and original.dtype == dtype:
         before = decode(original, slope=slope, intercept=intercept)
         unchanged = (values == before) | (np.isnan(values) & np.isnan(before))
         if unchanged.all():
             return original
-        return np.where(unchanged, original, _encode(values, None, dtype=dtype, slope=slope, intercept=intercept))
+        return np.where(unchanged, original, encode(values, None, encoding=encoding))
     numbers = (values.astype(np.float64) - intercept) / slope
     if dtype.kind == "f":
         with np.errstate(over="ignore"):
@@ -124,7 +140,11 @@ def cross_format_type(volume: Volume) -> np.dtype[Any]:
     The source's own type where the source had no rescale; int16 (int32 if it doesn't fit) where stored integers were
     rescaled to integers, as CT is; float32 for everything else.
     """
-    provenance = volume.provenance
+    return type_by_origin(volume.provenance) or integer_type_for(float(volume.array.min()), float(volume.array.max()))
+
+
+def type_by_origin(provenance: Provenance) -> np.dtype[Any] | None:
+    """What :func:`cross_format_type` is, whatever the values; None where they decide."""
     dtype, slope, intercept = provenance.dtype, provenance.slope, provenance.intercept
     if dtype is None or dtype == np.float16:
         return np.dtype(np.float32)
@@ -134,4 +154,10 @@ def cross_format_type(volume: Volume) -> np.dtype[Any]:
         return dtype.newbyteorder("=")
     if dtype.kind == "f" or not (slope.is_integer() and intercept.is_integer()):
         return np.dtype(np.float32)
-    return _integer_type_for(float(volume.array.min()), float(volume.array.max()))
+    return None
+
+
+def integer_type_for(lower: float, upper: float) -> np.dtype[Any]:
+    """int16 where [lower, upper] fits, else int32: what readers everywhere understand."""
+    info = np.iinfo(np.int16)
+    return np.dtype(np.int16 if info.min <= lower and upper <= info.max else np.int32)

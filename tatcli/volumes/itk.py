@@ -1,4 +1,4 @@
-"""Read and write NRRD (.nrrd) and MetaImage (.mha, .mhd) with SimpleITK, which already speaks LPS."""
+"""What SimpleITK, which already speaks LPS, knows of NRRD (.nrrd) and MetaImage (.mha, .mhd)."""
 
 from __future__ import annotations
 
@@ -10,23 +10,19 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tatcli.errors import GeometryError, OutputError, VolumeReadError
-from tatcli.intensity import Units
-from tatcli.volumes.encoding import cross_format_type, decode, encoded_slices, fits_float32
+from tatcli.errors import GeometryError, VolumeReadError
 from tatcli.volumes.geometry import Geometry
 from tatcli.volumes.quiet import quiet_stderr
-from tatcli.volumes.volume import Provenance, Volume
 
-__all__ = ["ItkHeader", "data_file_of", "read_itk", "read_itk_header", "write_itk"]
+__all__ = ["IMAGE_IO", "ItkHeader", "data_file_of", "read_itk_header", "read_whole", "sitk"]
 
-_READERS: Final = {"nrrd": "NrrdImageIO", "metaimage": "MetaImageIO"}
+IMAGE_IO: Final = {"nrrd": "NrrdImageIO", "metaimage": "MetaImageIO"}
+"""ITK's classes for the formats."""
 _VOXEL_TYPES: Final = {
     "8-bit unsigned integer": "u1", "8-bit signed integer": "i1", "16-bit unsigned integer": "u2",
     "16-bit signed integer": "i2", "32-bit unsigned integer": "u4", "32-bit signed integer": "i4",
     "64-bit unsigned integer": "u8", "64-bit signed integer": "i8", "32-bit float": "f4", "64-bit float": "f8",
 }  # fmt: skip
-_COMPRESSION_LEVEL: Final = 1
-"""Noise hardly compresses: more effort takes several times as long and saves a few per cent."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,13 +49,15 @@ class ItkHeader:
     listed: bool = False
 
 
-def read_itk(path: Path, *, kind: str, units: Units | None = None) -> Volume:
-    """Read an NRRD or MetaImage file.
+def read_whole(path: Path, *, kind: str) -> tuple[ItkHeader, NDArray[Any]]:
+    """Read an NRRD or MetaImage file through ITK: any encoding, at the price of several copies.
 
     Args:
         path: the file; for .mhd its .raw must lie where the header says.
         kind: ``nrrd`` or ``metaimage``.
-        units: the caller's word on the units; the formats have none.
+
+    Returns:
+        The header, and the stored numbers, ([frames,] slices, rows, columns).
 
     Raises:
         VolumeReadError: not that format, truncated, or a voxel type that tat doesn't restore.
@@ -73,17 +71,9 @@ def read_itk(path: Path, *, kind: str, units: Units | None = None) -> Volume:
         except RuntimeError as error:
             raise _unreadable(path, error) from error
     shape = header.geometry.shape if header.frames == 1 else (header.frames, *header.geometry.shape)
-    numbers = _sitk().GetArrayFromImage(image)
+    numbers = sitk().GetArrayFromImage(image)
     stored: NDArray[Any] = np.ascontiguousarray(np.moveaxis(numbers, -1, 0) if header.listed else numbers)
-    stored = stored.reshape(shape)
-    provenance = Provenance(
-        path=path,
-        format=kind,
-        header=header,
-        stored=None if fits_float32(stored) else stored,
-        dtype=stored.dtype,
-    )
-    return Volume(decode(stored), header.geometry, units or Units.UNKNOWN, provenance)
+    return header, stored.reshape(shape)
 
 
 def read_itk_header(path: Path, *, kind: str) -> ItkHeader:
@@ -94,64 +84,6 @@ def read_itk_header(path: Path, *, kind: str) -> ItkHeader:
         GeometryError: more than four axes.
     """
     return _header(_reader(path, kind), path)
-
-
-def write_itk(volume: Volume, path: Path, *, kind: str) -> None:
-    """Write a volume to exactly this path (and, for .mhd, to the .raw of the same stem beside it).
-
-    Direction cosines are written as they are: both formats hold sheared grids, and ITK gives them back exactly.
-
-    Raises:
-        OutputError: NaN in a volume of integer type, a full disk.
-    """
-    provenance, geometry = volume.provenance, volume.geometry
-    same_format = provenance.format == kind and isinstance(provenance.header, ItkHeader)
-    dtype = provenance.dtype if same_format and provenance.dtype is not None else cross_format_type(volume)
-    header = provenance.header if same_format and _same_grid(volume, provenance.header) else None
-    listed = header is not None and header.listed
-    flat = header is not None and len(header.origin) == 2
-    image = _sitk().GetImageFromArray(_encoded(volume, dtype, flat=flat, listed=listed), isVector=listed)
-    if header is not None and len(header.origin) == image.GetDimension():
-        image.SetOrigin(header.origin)
-        image.SetSpacing(header.spacing)
-        image.SetDirection(header.direction)
-    else:
-        _place(image, geometry)
-    if same_format:
-        for key, value in provenance.header.metadata.items():
-            image.SetMetaData(key, value)
-    writer = _sitk().ImageFileWriter()
-    writer.SetImageIO(_READERS[kind])
-    writer.SetFileName(str(path))
-    writer.SetUseCompression(not path.name.lower().endswith(".mhd"))  # a .raw is what its name says
-    writer.SetCompressionLevel(_COMPRESSION_LEVEL)
-    try:
-        writer.Execute(image)
-    except RuntimeError as error:
-        msg = f"{path.parent}: expected to write {kind}, got {_reason(error)}; check space and permissions"
-        raise OutputError(msg) from error
-    if listed:
-        _name_kind(path)
-
-
-def _name_kind(path: Path) -> None:
-    """Call the axis of the frames a list again: ITK writes "vector" for whatever it reads as components."""
-    with path.open("r+b") as stream:
-        start = stream.read(4096)
-        offset = start.find(b"kinds: vector ")
-        if offset >= 0:
-            stream.seek(offset)
-            stream.write(b"kinds: list   ")  # fields are separated by any number of blanks
-
-
-def _encoded(volume: Volume, dtype: np.dtype[Any], *, flat: bool, listed: bool) -> NDArray[Any]:
-    """The numbers to store in ITK's order of axes, in an array that nothing else holds on to."""
-    array = np.empty(volume.array.shape, dtype=dtype)
-    for target, plane in zip(array.reshape(-1, *array.shape[-2:]), encoded_slices(volume, dtype), strict=True):
-        target[...] = plane
-    if flat:
-        array = array[..., 0, :, :] if listed else array[0]
-    return np.ascontiguousarray(np.moveaxis(array, 0, -1)) if listed else array
 
 
 def data_file_of(header: Path) -> Path | None:
@@ -167,14 +99,14 @@ def data_file_of(header: Path) -> Path | None:
     return None
 
 
-def _sitk() -> Any:
+def sitk() -> Any:
     """SimpleITK, which has no types and takes a third of a second to import."""
     return import_module("SimpleITK")
 
 
 def _reader(path: Path, kind: str) -> Any:
-    reader = _sitk().ImageFileReader()
-    reader.SetImageIO(_READERS[kind])
+    reader = sitk().ImageFileReader()
+    reader.SetImageIO(IMAGE_IO[kind])
     reader.SetFileName(str(path))
     with quiet_stderr():
         try:
@@ -188,7 +120,7 @@ def _header(reader: Any, path: Path) -> ItkHeader:
     metadata = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys() if not key.startswith("ITK_")}
     components = reader.GetNumberOfComponents()
     listed = components > 1 and metadata.get("NRRD_kinds[pixel]") == "list"
-    name = _sitk().GetPixelIDValueAsString(reader.GetPixelID())
+    name = sitk().GetPixelIDValueAsString(reader.GetPixelID())
     dtype = _VOXEL_TYPES.get(name.removeprefix("vector of ") if listed else name)
     if dtype is None:
         msg = f"{path.name}: expected one real number per voxel, got {name} with {components} components; split them"
@@ -228,23 +160,6 @@ def _affine(
     affine[:space, :space] = cosines[:space, :space] * np.array(spacing)[:space]
     affine[:space, 3] = origin[:space]
     return affine
-
-
-def _place(image: Any, geometry: Geometry) -> None:
-    slice_step, row_step, column_step = geometry.spacing
-    direction, spacing, origin = geometry.direction, [column_step, row_step, slice_step], list(geometry.origin)
-    if image.GetDimension() == 4:
-        whole = np.eye(4)
-        whole[:3, :3] = direction
-        direction, spacing, origin = whole, [*spacing, 1.0], [*origin, 0.0]
-    image.SetDirection([float(value) for value in direction.ravel()])
-    image.SetSpacing([float(value) for value in spacing])
-    image.SetOrigin([float(value) for value in origin])
-
-
-def _same_grid(volume: Volume, header: ItkHeader) -> bool:
-    ours, theirs = volume.geometry, header.geometry
-    return volume.frames == header.frames and ours.shape == theirs.shape and bool((ours.affine == theirs.affine).all())
 
 
 def _unreadable(path: Path, error: RuntimeError) -> VolumeReadError:

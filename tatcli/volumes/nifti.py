@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gzip
-import math
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
@@ -15,11 +15,19 @@ from numpy.typing import NDArray
 
 from tatcli.errors import VolumeReadError
 from tatcli.intensity import Units
-from tatcli.volumes.encoding import cross_format_type, decode, encoded_slices, fits_float32
+from tatcli.volumes.encoding import (
+    Encoding,
+    cross_format_type,
+    decode,
+    encoded_slices,
+    fits_float32,
+    type_by_origin,
+)
 from tatcli.volumes.nifti_header import NiftiHeader, new_header, read_header
-from tatcli.volumes.volume import Provenance, Volume
+from tatcli.volumes.planes import FilePlanes
+from tatcli.volumes.volume import Provenance, ScanHeader, Volume
 
-__all__ = ["read_nifti", "read_nifti_header", "write_nifti"]
+__all__ = ["nifti_encoding", "nifti_planes", "nifti_writer", "read_nifti", "read_nifti_header", "write_nifti"]
 
 _GZIP_LEVEL: Final = 1
 """Noise hardly compresses: level 6 takes several times as long and saves a few per cent."""
@@ -37,22 +45,40 @@ def read_nifti(path: Path, *, units: Units | None = None) -> Volume:
         VolumeReadError: not NIfTI, truncated, damaged, or a voxel type that tat doesn't restore.
         GeometryError: an unusable grid.
     """
+    planes = nifti_planes(path, units=units)
+    header, stored = planes.header, planes.held().stored.reshape(planes.header.shape)
+    origin = header.provenance
+    identity = origin.slope == 1.0 and origin.intercept == 0.0
+    provenance = replace(origin, stored=None if identity and fits_float32(stored) else stored)
+    array = decode(stored, slope=origin.slope, intercept=origin.intercept)
+    return Volume(array, header.geometry, header.units, provenance)
+
+
+def nifti_planes(path: Path, *, units: Units | None = None) -> FilePlanes:
+    """A single-file NIfTI image plane by plane; its header is read now.
+
+    Raises:
+        VolumeReadError: not NIfTI, truncated, or a voxel type that tat doesn't restore.
+        GeometryError: an unusable grid.
+    """
     with _opened(path) as stream:
         header = read_header(stream, path)
-        stored = _read_voxels(stream, header, path)
-    identity = header.slope == 1.0 and header.intercept == 0.0
+        factor = _DEFLATE_LIMIT if isinstance(stream, gzip.GzipFile) else 1
+    if header.bytes_of_voxels > path.stat().st_size * factor:  # a damaged header can promise terabytes
+        size = header.bytes_of_voxels
+        msg = f"{path.name}: expected {size} bytes of voxels, got fewer; the file is truncated, get it again"
+        raise VolumeReadError(msg)
     provenance = Provenance(
         path=path,
         format="nifti",
         header=header,
-        stored=None if identity and fits_float32(stored) else stored,
-        dtype=stored.dtype,
+        dtype=header.dtype.newbyteorder("="),
         slope=header.slope,
         intercept=header.intercept,
         warnings=header.warnings,
     )
-    array = decode(stored, slope=header.slope, intercept=header.intercept)
-    return Volume(array, header.geometry, units or Units.UNKNOWN, provenance)
+    scan = ScanHeader(header.geometry, header.frames, units or Units.UNKNOWN, provenance)
+    return FilePlanes(scan, header.dtype, lambda: _opened_at(path, len(header.preamble)))
 
 
 def read_nifti_header(path: Path) -> NiftiHeader:
@@ -75,25 +101,53 @@ def write_nifti(volume: Volume, path: Path) -> None:
         OutputError: NaN in a volume of integer type.
         OSError: the disk is full, the folder vanished.
     """
-    source = volume.provenance.header
-    if isinstance(source, NiftiHeader) and source.frames == volume.frames:
-        header = source.regridded(volume.geometry)
-    else:
-        header = new_header(volume.geometry, dtype=cross_format_type(volume), frames=volume.frames)
-    native = header.dtype.newbyteorder("=")
-    with path.open("wb") as raw:
+    encoding = nifti_encoding(volume.header) or Encoding(cross_format_type(volume))
+    with nifti_writer(volume.header, path, encoding=encoding) as write:
+        for plane in encoded_slices(volume, encoding.dtype, slope=encoding.slope, intercept=encoding.intercept):
+            write(plane)
+
+
+def nifti_encoding(scan: ScanHeader) -> Encoding | None:
+    """How a scan's values are stored in a NIfTI file; None where the values themselves decide."""
+    source = _own_header(scan)
+    if source is not None:
+        return Encoding(source.dtype.newbyteorder("="), source.slope, source.intercept)
+    dtype = type_by_origin(scan.provenance)
+    return None if dtype is None else Encoding(dtype)
+
+
+@contextmanager
+def nifti_writer(scan: ScanHeader, path: Path, *, encoding: Encoding) -> Iterator[Callable[[NDArray[Any]], None]]:
+    """Write a file plane by plane: the block calls what it gets with encoded planes, in file order.
+
+    Args:
+        scan: everything but the voxels.
+        path: exactly this one.
+        encoding: of the planes.
+
+    Raises:
+        OSError: the disk is full, the folder vanished.
+    """
+    source = _own_header(scan)
+    header = source or new_header(scan.geometry, dtype=encoding.dtype, frames=scan.frames)
+    with path.open("wb") as raw, ExitStack() as stack:
+        stream: IO[bytes] = raw
         if path.name.lower().endswith(".gz"):
             # No name and no time in the gzip header: the same volume gives the same bytes.
-            with gzip.GzipFile(filename="", mode="wb", compresslevel=_GZIP_LEVEL, fileobj=raw, mtime=0) as packed:
-                _write_body(cast("IO[bytes]", packed), header, volume, native)
-        else:
-            _write_body(raw, header, volume, native)
+            packed = gzip.GzipFile(filename="", mode="wb", compresslevel=_GZIP_LEVEL, fileobj=raw, mtime=0)
+            stream = cast("IO[bytes]", stack.enter_context(packed))
+        stream.write(header.preamble)
+        yield lambda planes: _put(stream, planes, header.dtype)
 
 
-def _write_body(stream: IO[bytes], header: NiftiHeader, volume: Volume, native: np.dtype[Any]) -> None:
-    stream.write(header.preamble)
-    for plane in encoded_slices(volume, native, slope=header.slope, intercept=header.intercept):
-        stream.write(np.ascontiguousarray(plane, dtype=header.dtype).data)
+def _put(stream: IO[bytes], planes: NDArray[Any], dtype: np.dtype[Any]) -> None:
+    stream.write(np.ascontiguousarray(planes, dtype=dtype).data)
+
+
+def _own_header(scan: ScanHeader) -> NiftiHeader | None:
+    """The header that the scan came with, moved to its grid; None where it wasn't NIfTI or its frames changed."""
+    source = scan.provenance.header
+    return source.regridded(scan.geometry) if isinstance(source, NiftiHeader) and source.frames == scan.frames else None
 
 
 @contextmanager
@@ -116,22 +170,8 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         raise VolumeReadError(msg) from error
 
 
-def _read_voxels(stream: IO[bytes], header: NiftiHeader, path: Path) -> NDArray[Any]:
-    """The stored numbers, (frames,) slices, rows, columns, in the machine's byte order."""
-    expected, on_disk = header.bytes_of_voxels, path.stat().st_size
-    factor = _DEFLATE_LIMIT if isinstance(stream, gzip.GzipFile) else 1
-    got = 0
-    if expected <= on_disk * factor:  # asked before memory is: a damaged header can promise terabytes
-        buffer = np.empty(math.prod(header.geometry.shape) * header.frames, dtype=header.dtype)
-        view = memoryview(buffer.view(np.uint8).data)
-        while got < expected and (count := stream.readinto(view[got:])):  # type: ignore[attr-defined]
-            got += count
-    if got < expected:
-        msg = f"{path.name}: expected {expected} bytes of voxels, got fewer; the file is truncated, get it again"
-        raise VolumeReadError(msg)
-    while stream.read(1 << 20):  # gzip checks its CRC at the end only
-        pass
-    shape = header.geometry.shape if header.frames == 1 else (header.frames, *header.geometry.shape)
-    if not buffer.dtype.isnative:
-        buffer = buffer.byteswap(inplace=True).view(buffer.dtype.newbyteorder("="))
-    return buffer.reshape(shape)
+@contextmanager
+def _opened_at(path: Path, offset: int) -> Iterator[IO[bytes]]:
+    with _opened(path) as stream:
+        stream.seek(offset)
+        yield stream

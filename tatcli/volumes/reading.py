@@ -11,9 +11,10 @@ from tatcli.volumes.dicom_archives import is_zip
 from tatcli.volumes.dicom_files import is_dicom
 from tatcli.volumes.formats import EXTENSIONS, format_of
 from tatcli.volumes.pet_tags import PetTags
+from tatcli.volumes.planes import FilePlanes, Unstreamable
 from tatcli.volumes.volume import Volume
 
-__all__ = ["kind_of", "read_volume"]
+__all__ = ["kind_of", "open_planes", "read_volume"]
 
 
 def read_volume(
@@ -55,7 +56,7 @@ def read_volume(
 
         return read_nifti(source, units=units)
     if kind in ("nrrd", "metaimage"):
-        from tatcli.volumes.itk import read_itk
+        from tatcli.volumes.itk_planes import read_itk
 
         return read_itk(source, kind=kind, units=units)
     if kind == "npy":
@@ -65,6 +66,34 @@ def read_volume(
     from tatcli.volumes.dicom import read_dicom
 
     return read_dicom(source, series=series, units=units, pet=pet, uneven=uneven)
+
+
+def open_planes(path: str | os.PathLike[str], *, series: str | None = None, units: Units | None = None) -> FilePlanes:
+    """Open a scan whose planes can be read one after the other; its header is read now.
+
+    Args:
+        path: a file.
+        series: see :func:`read_volume`.
+        units: the caller's word on the units.
+
+    Raises:
+        Unstreamable: it can only be read as a whole.
+        VolumeReadError: the input is missing, damaged, or not an image that tat restores.
+        GeometryError: its grid is unusable.
+        UsageError: ``series`` was given for something that has none.
+    """
+    source = Path(path)
+    kind = kind_of(source, series=series)
+    if kind == "nifti":
+        from tatcli.volumes.nifti import nifti_planes
+
+        return nifti_planes(source, units=units)
+    if kind in ("nrrd", "metaimage"):
+        from tatcli.volumes.itk_planes import itk_planes
+
+        return itk_planes(source, kind=kind, units=units)
+    msg = "DICOM is read as a whole" if kind == "dicom" else "a bare array is read as a whole"
+    raise Unstreamable(msg)
 
 
 def kind_of(source: Path, *, series: str | None = None) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tatcli.errors import UsageError
 from tatcli.volumes.geometry import Geometry
 
-__all__ = ["PLANES", "evenly_spaced", "slices_along", "through_plane_axis"]
+__all__ = ["PLANES", "evenly_spaced", "slice_shape", "slices_along", "through_plane_axis"]
 
 PLANES: Final = ("auto", "axial", "coronal", "sagittal")
 """The values of ``axis`` that :func:`through_plane_axis` takes."""
@@ -50,6 +50,12 @@ def through_plane_axis(geometry: Geometry, axis: str = "auto") -> int:
         clear = geometry.spacing[coarsest] > _COARSER * geometry.spacing[second]
         return coarsest if clear else axial
     return {"sagittal": sagittal, "coronal": coronal, "axial": axial}[axis]
+
+
+def slice_shape(geometry: Geometry, axis: int) -> tuple[int, int]:
+    """(rows, columns) of the slices along an array axis."""
+    first, second = (length for other, length in enumerate(geometry.shape) if other != axis)
+    return first, second
 
 
 def slices_along(array: NDArray[Any], axis: int) -> NDArray[Any]:

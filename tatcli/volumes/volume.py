@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from tatcli.errors import GeometryError
 from tatcli.intensity import Units
 from tatcli.volumes.geometry import Geometry
 
-__all__ = ["Provenance", "Volume"]
+__all__ = ["Provenance", "ScanHeader", "Volume"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,33 @@ class Provenance:
     intercept: float = 0.0
     steps: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class ScanHeader:
+    """Everything about a scan but its voxels.
+
+    Attributes:
+        geometry: grid of one frame.
+        frames: number of time points or echoes; 1 for an ordinary volume.
+        units: what the numbers mean.
+        provenance: source and history.
+    """
+
+    geometry: Geometry
+    frames: int = 1
+    units: Units = Units.UNKNOWN
+    provenance: Provenance = field(default_factory=Provenance)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """([frames,] slices, rows, columns)."""
+        return self.geometry.shape if self.frames == 1 else (self.frames, *self.geometry.shape)
+
+    @property
+    def voxels(self) -> int:
+        """Of all frames."""
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +103,11 @@ class Volume:
     def frames(self) -> int:
         """Number of time points or echoes; 1 for an ordinary volume."""
         return self.array.shape[0] if self.array.ndim == 4 else 1
+
+    @property
+    def header(self) -> ScanHeader:
+        """Everything but the voxels."""
+        return ScanHeader(self.geometry, self.frames, self.units, self.provenance)
 
     def iter_frames(self) -> Iterator[NDArray[np.float32]]:
         """Each frame's (slices, rows, columns) array, a view."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tatcli.errors import GeometryError
 from tatcli.volumes.dicom_options import DicomOptions
 from tatcli.volumes.formats import extension_of, format_to_write, is_folder_output
 from tatcli.volumes.replacing import checked_folder, checked_output, replaced, replaced_folder
-from tatcli.volumes.volume import Volume
+from tatcli.volumes.volume import ScanHeader, Volume
 
-__all__ = ["check_output", "write_volume"]
+__all__ = ["check_output", "temporaries", "write_volume"]
 
 
 def check_output(
@@ -77,8 +79,7 @@ def write_volume(
     if getattr(volume.provenance.header, "uneven", False):
         msg = f"{target.name}: expected evenly spaced slices, got uneven ones, whose places only DICOM can hold"
         raise GeometryError(msg + "; name a folder to write DICOM to")
-    extension = extension_of(target) or ""
-    with replaced(target, extension=extension) as temporary:
+    with temporaries(volume.header, target, overwrite=overwrite) as (temporary, voxels):
         if kind == "nifti":
             from tatcli.volumes.nifti import write_nifti
 
@@ -87,12 +88,10 @@ def write_volume(
             from tatcli.volumes.npy import write_npy
 
             write_npy(volume, temporary)
-        elif extension == ".mhd":
-            _write_pair(volume, temporary, target, overwrite=overwrite)
         else:
-            from tatcli.volumes.itk import write_itk
+            from tatcli.volumes.itk_writing import write_itk
 
-            write_itk(volume, temporary, kind=kind)
+            write_itk(volume, temporary, kind=kind, voxels=voxels)
     return target
 
 
@@ -108,21 +107,32 @@ def _write_dicom(volume: Volume, target: Path, options: DicomOptions | None) -> 
             write_dicom_file(volume, temporary, options)
 
 
-def _write_pair(volume: Volume, temporary: Path, target: Path, *, overwrite: bool) -> None:
-    """A .mhd header and its .raw: the voxels get their final name first, the header, written here, last."""
-    from tatcli.volumes.itk import data_file_of, write_itk
+@contextmanager
+def temporaries(scan: ScanHeader, target: Path, *, overwrite: bool) -> Iterator[tuple[Path, Path | None]]:
+    """Paths to write to, which take the output's place once the block succeeds: the file, and the .raw of a .mhd.
 
-    voxels = target.with_suffix(".raw")
-    source = volume.provenance.path
-    source_voxels = data_file_of(source) if source is not None and source.suffix.lower() == ".mhd" else None
-    checked_output(voxels, source=source_voxels, overwrite=overwrite)
-    written = temporary.with_suffix(".raw")
-    try:
-        write_itk(volume, temporary, kind="metaimage")
-        text = temporary.read_text(encoding="latin-1")
-        named = text.replace(f"ElementDataFile = {written.name}", f"ElementDataFile = {voxels.name}")
-        temporary.write_text(named, encoding="latin-1")
+    The voxels get their final name first, the header that names them last.
+
+    Args:
+        scan: what is written.
+        target: the output's path, which was checked.
+        overwrite: whether an existing .raw may be replaced.
+
+    Raises:
+        OutputError: the .raw exists, or is the input's; the system refuses to write.
+    """
+    extension = extension_of(target) or ""
+    with replaced(target, extension=extension) as temporary:
+        if extension != ".mhd":
+            yield temporary, None
+            return
+        from tatcli.volumes.itk import data_file_of
+
+        voxels = target.with_suffix(".raw")
+        source = scan.provenance.path
+        source_voxels = data_file_of(source) if source is not None and source.suffix.lower() == ".mhd" else None
+        checked_output(voxels, source=source_voxels, overwrite=overwrite)
         with replaced(voxels, extension=".raw") as temporary_voxels:
-            written.replace(temporary_voxels)
-    finally:
-        written.unlink(missing_ok=True)
+            yield temporary, temporary_voxels
+            header = temporary.read_bytes()
+            temporary.write_bytes(header.replace(temporary_voxels.name.encode(), voxels.name.encode()))

@@ -52,6 +52,11 @@ class EvidenceConfig:
         named = {"--uncertainty": self.uncertainty, "--residual": self.residual, "--preview": self.preview}
         return {option: path for option, path in named.items() if path is not None}
 
+    @property
+    def wanted(self) -> str:
+        """An option that was asked for; empty: none."""
+        return next(iter(self.files), "--data-consistency" if self.data_consistency else "")
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Restoration:

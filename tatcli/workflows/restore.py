@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +12,17 @@ from tatcli.inference.options import RestoreOptions
 from tatcli.intensity import Units
 from tatcli.tasks import TASKS, Task, find_task, task_for_modality
 from tatcli.volumes.dicom_options import DicomOptions
-from tatcli.volumes.formats import format_to_write
-from tatcli.workflows.evidence import EvidenceConfig, Restoration, check_evidence, consistent, write_evidence
+from tatcli.volumes.formats import extension_of, format_to_write
+from tatcli.workflows.evidence import EvidenceConfig, check_evidence
 from tatcli.workflows.output_names import asked_format, default_output
+from tatcli.workflows.restoring.clock import Clock
+from tatcli.workflows.restoring.outcome import Job, MemoryRecord, Outcome
 
 if TYPE_CHECKING:
     from tatcli.inference.restorer import Restorer
-    from tatcli.reporting.run_report import ChangeStatistics, FileRecord, IntensityStatistics, ScanRecord
+    from tatcli.reporting.run_report import FileRecord, ScanRecord
+    from tatcli.reporting.statistics import ChangeStatistics, IntensityStatistics
     from tatcli.volumes.pet_tags import PetTags
-    from tatcli.volumes.volume import Volume
 
 __all__ = ["RestoreConfig", "RestoreReport", "default_output", "restore", "task_of"]
 
@@ -42,6 +41,7 @@ class RestoreConfig:
         weights: a name or path; None: the default ones.
         device, precision, threads: of the machine, see :class:`~tatcli.inference.restorer.Restorer`.
         options: how to restore.
+        max_memory: bytes that the process should stay below; None: most of what is free.
         series: which series of a DICOM folder.
         units: the caller's word on the units of the values; they are then not checked.
         pet: the caller's word on what SUV needs of a PET's DICOM header.
@@ -60,6 +60,7 @@ class RestoreConfig:
     precision: str = "auto"
     threads: int | None = None
     options: RestoreOptions = field(default_factory=RestoreOptions)
+    max_memory: int | None = None
     series: str | None = None
     units: Units | None = None
     pet: PetTags | None = None
@@ -82,7 +83,8 @@ class RestoreReport:
         input, output: files with their hashes.
         scan: the input's facts.
         steps: what happened to the scan since it was read.
-        seconds: wall time of each stage and in all.
+        seconds: wall time of each stage and in all; reading and writing overlap with ``restore`` where they can.
+        memory: how the run kept within its memory, with the peak that was predicted.
         peak_rss_bytes: peak resident memory of the process.
         peak_device_bytes: of tensors on a CUDA device.
         before, after: statistics of the intensities.
@@ -104,6 +106,7 @@ class RestoreReport:
     scan: ScanRecord
     steps: tuple[str, ...]
     seconds: dict[str, float]
+    memory: MemoryRecord
     peak_rss_bytes: int | None
     peak_device_bytes: int | None
     before: IntensityStatistics
@@ -137,69 +140,92 @@ def restore(
         VolumeReadError, GeometryError, UnitsError, TaskMismatchError: the input can't be restored; before torch loads.
         WeightsError, DeviceError: before the work, or (out of memory) within it.
     """
-    from tatcli.inference.guards import check_scan
+    from tatcli.inference.system_memory import default_limit
     from tatcli.reporting import run_report
-    from tatcli.volumes.reading import read_volume
-    from tatcli.volumes.writing import write_volume
 
-    clock = _Clock()
+    clock = Clock()
     asked = None if config.task == "auto" else find_task(config.task)
     output, kind = _checked_output(config)
-    with clock.stage("read"):
-        uneven = kind == "dicom"  # there each slice keeps its own place
-        volume = read_volume(config.input, series=config.series, units=config.units, pet=config.pet, uneven=uneven)
-        task = asked or task_of(volume.provenance.modality, config.input.name)
-        options = config.options
-        trusted = config.units is not None or not options.check_values
-        check_scan(volume, task, trust_values=trusted, ignore_modality=options.ignore_modality)
-    with clock.stage("load"):
-        restorer = restorer or _load(config)
-    from tatcli.inference.domain import domain_warnings
-    from tatcli.inference.runtime import peak_memory
-    from tatcli.volumes.slices import through_plane_axis
-
-    with clock.stage("restore"):
-        options = replace(_acquired_plane(options, volume), check_values=False)  # done above
-        restored = restorer(volume, task, options=options, progress=progress)
-        restored = consistent(config.evidence, volume, restored, task, options)
-        axis = through_plane_axis(volume.geometry, options.axis)
-        outside = domain_warnings(volume, task, restorer.card, axis=axis, scale=options.scale)
-    with clock.stage("write"):
-        card = restorer.card
-        software = tuple(filter(None, (f"weights {card.name}", card.sha256)))
-        dicom = replace(config.dicom, software=software)
-        write_volume(restored, output, overwrite=config.overwrite, kind=kind, dicom=dicom)
-    with clock.stage("evidence"):
-        done = Restoration(volume=volume, restored=restored, task=task, restorer=restorer, options=options)
-        facts = write_evidence(config.evidence, done, overwrite=config.overwrite)
+    job = Job(
+        task=lambda scan: asked or task_of(scan.provenance.modality, config.input.name),
+        limit=default_limit() if config.max_memory is None else config.max_memory,
+        load=lambda: restorer or _load(config),
+        progress=progress,
+    )
+    options = config.options
+    options = replace(options, check_values=options.check_values and config.units is None)
+    done = _restored(config, (output, kind), job, options=options, clock=clock)
     with clock.stage("report"):
-        resident, on_device = peak_memory(restorer.runtime.device)
+        from tatcli.inference.runtime import peak_memory
+
+        runtime, card = done.restorer.runtime, done.restorer.card
+        resident, on_device = peak_memory(runtime.device)
         report = RestoreReport(
             started=clock.started,
             versions=run_report.versions(),
-            task=task.name,
-            weights={"name": restorer.card.name, "sha256": restorer.card.sha256},
-            device=restorer.runtime.device_name,
-            precision=restorer.runtime.precision,
-            threads=restorer.runtime.threads,
-            options=asdict(config.options) | {"check_values": not trusted},
-            input=run_report.input_record(volume),
+            task=done.task.name,
+            weights={"name": card.name, "sha256": card.sha256},
+            device=runtime.device_name,
+            precision=runtime.precision,
+            threads=runtime.threads,
+            options=asdict(options),
+            input=run_report.input_record(done.scan),
             output=run_report.file_record(output, output.iterdir() if output.is_dir() else None),
-            scan=run_report.describe_scan(volume),
-            steps=restored.provenance.steps,
+            scan=run_report.describe_scan(done.scan),
+            steps=done.steps,
             seconds=clock.seconds,
+            memory=done.memory,
             peak_rss_bytes=resident,
             peak_device_bytes=on_device,
-            before=run_report.intensity_statistics(volume),
-            after=run_report.intensity_statistics(restored),
-            change=run_report.change_statistics(volume, restored),
-            warnings=(*restored.provenance.warnings, *outside),
-            evidence={option: str(path) for option, path in config.evidence.files.items()} | facts,
+            before=done.before,
+            after=done.after,
+            change=done.change,
+            warnings=done.warnings,
+            evidence={option: str(path) for option, path in config.evidence.files.items()} | done.evidence,
         )
     clock.finish()
     if config.report is not None:
         run_report.write_json(report.to_json(), config.report)
     return report
+
+
+def _restored(
+    config: RestoreConfig, target: tuple[Path, str], job: Job, *, options: RestoreOptions, clock: Clock
+) -> Outcome:
+    """Plane by plane where the formats and the options allow it, else as a whole."""
+    from tatcli.volumes.block_writing import takes_planes
+    from tatcli.volumes.planes import Unstreamable
+    from tatcli.volumes.reading import open_planes
+    from tatcli.workflows.restoring.planes import restore_planes
+    from tatcli.workflows.restoring.whole import WholeFile, check_room, restore_whole
+
+    output, kind = target
+    try:
+        if options.scale != 1:
+            reason = "--scale makes a finer grid of the whole"
+        elif config.evidence.wanted:
+            reason = f"{config.evidence.wanted} takes the whole"
+        elif not takes_planes(kind):
+            reason = f"{extension_of(output) or kind.upper()} is written as a whole"
+        else:
+            planes = open_planes(config.input, series=config.series, units=config.units)
+            return restore_planes(planes, output, job, options=options, overwrite=config.overwrite, clock=clock)
+    except Unstreamable as why:
+        reason = str(why)
+    file = WholeFile(
+        path=config.input,
+        series=config.series,
+        units=config.units,
+        pet=config.pet,
+        output=output,
+        kind=kind,
+        dicom=config.dicom,
+        evidence=config.evidence,
+        overwrite=config.overwrite,
+        reason=reason,
+    )
+    check_room(file, scale=options.scale, limit=job.limit)
+    return restore_whole(file, job, options=options, clock=clock)
 
 
 def task_of(modality: str | None, name: str) -> Task:
@@ -215,18 +241,6 @@ def task_of(modality: str | None, name: str) -> Task:
         msg = f"{name}: expected CT, PT or MR to choose the task by, got {got}; choose --task {tasks}"
         raise UsageError(msg)
     return task
-
-
-def _acquired_plane(options: RestoreOptions, volume: Volume) -> RestoreOptions:
-    """Slices at uneven distances are restored as they were acquired: there is no plane across them."""
-    if not getattr(volume.provenance.header, "uneven", False):
-        return options
-    sagittal, coronal, _ = volume.geometry.anatomical_axes
-    plane = {sagittal: "sagittal", coronal: "coronal"}.get(0, "axial")
-    if options.axis not in ("auto", plane):
-        msg = f"--axis {options.axis}: expected {plane}, the acquired plane, since the slices lie at uneven distances"
-        raise UsageError(msg)
-    return replace(options, axis=plane)
 
 
 def _checked_output(config: RestoreConfig) -> tuple[Path, str]:
@@ -264,21 +278,3 @@ def _load(config: RestoreConfig) -> Restorer:
     return Restorer(
         config.weights or DEFAULT_WEIGHTS, device=config.device, precision=config.precision, threads=config.threads
     )
-
-
-class _Clock:
-    """Wall time of each stage, rounded to milliseconds."""
-
-    def __init__(self) -> None:
-        self.started = datetime.now(UTC).isoformat(timespec="seconds")
-        self.seconds: dict[str, float] = {}
-        self._start = time.perf_counter()
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = round(time.perf_counter() - start, 3)
-
-    def finish(self) -> None:
-        self.seconds["total"] = round(time.perf_counter() - self._start, 3)

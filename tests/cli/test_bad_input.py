@@ -320,7 +320,7 @@ class TestOutput:
 # --- interruption ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("where", ["tatcli.inference.passes.Passes.corrections", "tatcli.volumes.nifti._write_body"])
+@pytest.mark.parametrize("where", ["tatcli.inference.passes.Passes.corrections", "tatcli.volumes.nifti._put"])
 def test_ctrl_c_leaves_nothing(tat, ct, tmp_path, monkeypatch, where):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
@@ -337,7 +337,7 @@ def test_a_full_disk_leaves_nothing(refused, ct, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tatcli.volumes.nifti._write_body", full)
+    monkeypatch.setattr("tatcli.volumes.nifti._put", full)
     refused("restore", ct, *CT, code=2, match="No space left on device; check space and permissions")
 
 

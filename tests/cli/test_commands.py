@@ -401,8 +401,9 @@ def test_the_shell_completes_tasks(tat):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_end_the_installed_command_without_traces(nifti, tmp_path, number, code):
-    """With a write that takes for ever, so that the signal comes while the temporary file is there."""
+@pytest.mark.parametrize("command", ["simulate", "restore"])
+def test_signals_end_the_installed_command_without_traces(nifti, tmp_path, number, code, command):
+    """With a write (a pass of the network) that takes for ever: the signal comes while the temporary file is there."""
     scan = nifti(np.random.default_rng(0).gamma(2.0, 100, (20, 16, 2)).astype(np.float32))
     program = (
         "import signal, sys, time\n"
@@ -410,12 +411,15 @@ def test_signals_end_the_installed_command_without_traces(nifti, tmp_path, numbe
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from tatcli.cli.app import main\n"
         "from tatcli.volumes import nifti\n"
-        "def slow(stream, *_):\n"
-        "    stream.write(b'half')\n"
+        "def slow(*_, **options):\n"
         "    print('writing', flush=True)\n"
         "    time.sleep(60)\n"
-        "nifti._write_body = slow\n"
-        f"sys.argv = ['tat', 'simulate', {str(scan)!r}, '--task', 'mri', '-o', {str(tmp_path / 'out.nii.gz')!r}]\n"
+        f"if {command!r} == 'simulate':\n"
+        "    nifti._put = slow\n"
+        "else:\n"
+        "    from tatcli.inference.restoration import Restoration\n"
+        "    Restoration.restore = slow\n"
+        f"sys.argv = ['tat', {command!r}, {str(scan)!r}, '--task', 'mri', '-o', {str(tmp_path / 'out.nii.gz')!r}]\n"
         "main()\n"
     )
     process = subprocess.Popen(

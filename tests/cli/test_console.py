@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tatcli.cli import console
-from tatcli.cli.options import completes, parse_list, parse_units
+from tatcli.cli.options import completes, parse_list, parse_size, parse_units
 from tatcli.errors import UsageError
 from tatcli.intensity import Units
 
@@ -97,3 +97,17 @@ def test_words_become_values():
     assert parse_list("--x", " 1, 2,", int) == (1, 2)
     assert parse_list("--x", "", int) == ()
     assert completes("cpu", "cuda")("cu") == ["cuda"]
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("6GiB", 6 * 2**30), ("1.5g", 3 * 2**29), ("800 MB", 800 * 10**6), ("512", 512), ("7kib", 7168), ("2b", 2)],
+)
+def test_sizes(text, size):
+    assert parse_size("--max-memory", text) == size
+
+
+@pytest.mark.parametrize("text", ["", "much", "0GiB", "-3GiB", "6 gallons", "6iB"])
+def test_no_sizes(text):
+    with pytest.raises(UsageError, match=r"--max-memory .*expected an amount of memory such as 6GiB"):
+        parse_size("--max-memory", text)

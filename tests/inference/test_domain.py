@@ -14,6 +14,7 @@ from tatcli.model.config import PRESETS
 from tatcli.model.weights import WeightsCard, card_for_tasks
 from tatcli.tasks import TASKS
 from tatcli.volumes.geometry import Geometry
+from tatcli.volumes.slices import slices_along
 from tatcli.volumes.volume import Volume
 
 CT, MRI = TASKS["ct-denoise"], TASKS["mri-sr"]
@@ -27,6 +28,10 @@ def card(task: str, **domain) -> WeightsCard:
 def volume(array, spacing=0.8, units=Units.HU) -> Volume:
     affine = np.diag([spacing, spacing, 5.0, 1.0])
     return Volume(array.astype(np.float32), Geometry(affine, array.shape), units)
+
+
+def warnings_of(scan: Volume, *rest, axis: int, **options) -> tuple[str, ...]:
+    return domain_warnings(scan.header, slices_along(next(scan.iter_frames()), axis), *rest, axis=axis, **options)
 
 
 def ct(sigma: float, seed: int = 0) -> np.ndarray:
@@ -45,22 +50,22 @@ def test_the_statistics_of_a_ct() -> None:
 
 def test_noise_and_pixel_size() -> None:
     known = card("ct-denoise", noise=(8.0, 40.0), spacing_mm=(0.6, 0.9))
-    assert domain_warnings(volume(ct(20.0)), CT, known, axis=0) == ()
-    assert domain_warnings(volume(ct(45.0)), CT, known, axis=0) == ()  # a quarter more is let pass
-    (noise,) = domain_warnings(volume(ct(90.0)), CT, known, axis=0)
+    assert warnings_of(volume(ct(20.0)), CT, known, axis=0) == ()
+    assert warnings_of(volume(ct(45.0)), CT, known, axis=0) == ()  # a quarter more is let pass
+    (noise,) = warnings_of(volume(ct(90.0)), CT, known, axis=0)
     assert noise.startswith("noise level ")
     assert "HU: outside the 8 to 40 HU that w was trained on" in noise
-    (size,) = domain_warnings(volume(ct(20.0), spacing=2.0), CT, known, axis=0)
+    (size,) = warnings_of(volume(ct(20.0), spacing=2.0), CT, known, axis=0)
     assert size.startswith("pixel size 2 mm: outside the 0.6 to 0.9 mm")
-    assert domain_warnings(volume(ct(90.0)), CT, card("ct-denoise"), axis=0) == ()  # nothing is known
+    assert warnings_of(volume(ct(90.0)), CT, card("ct-denoise"), axis=0) == ()  # nothing is known
 
 
 def test_the_range() -> None:
     array = ct(20.0)
     array[:, :3] = 5000.0
-    (range_,) = domain_warnings(volume(array), CT, card("ct-denoise"), axis=0)
+    (range_,) = warnings_of(volume(array), CT, card("ct-denoise"), axis=0)
     assert range_.startswith("3.1 % of the voxels lie above 3072 HU, where w's range ends")
-    assert domain_warnings(volume(array), CT, card("ct-denoise", beyond=(0.0, 0.05)), axis=0) == ()
+    assert warnings_of(volume(array), CT, card("ct-denoise", beyond=(0.0, 0.05)), axis=0) == ()
 
 
 @pytest.mark.parametrize(
@@ -78,7 +83,7 @@ def test_the_resolution_of_mri(factor, scale, says) -> None:
     y, x = np.mgrid[-1:1:128j, -1:1:128j]
     head = np.where(x**2 + y**2 < 0.6, 500.0, 0.0) + rng.normal(100, 20, (2, 128, 128))
     scan = volume(low_resolution(head, factor) if factor > 1 else head, units=Units.ARBITRARY)
-    found = domain_warnings(scan, MRI, card("mri-sr"), axis=0, scale=scale)
+    found = warnings_of(scan, MRI, card("mri-sr"), axis=0, scale=scale)
     if says is None:
         assert found == ()
     else:
@@ -89,4 +94,4 @@ def test_the_resolution_of_mri(factor, scale, says) -> None:
 
 def test_small_matrices_are_not_judged() -> None:
     scan = volume(np.random.default_rng(0).gamma(2.0, 100.0, (2, 32, 32)), units=Units.ARBITRARY)
-    assert domain_warnings(scan, MRI, card("mri-sr"), axis=0) == ()
+    assert warnings_of(scan, MRI, card("mri-sr"), axis=0) == ()

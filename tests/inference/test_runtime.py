@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from tatcli.errors import DeviceError, UsageError
-from tatcli.inference.runtime import Runtime, choose_device, choose_precision, is_out_of_memory, prepare_runtime
+from tatcli.inference import runtime
+from tatcli.inference.runtime import (
+    Runtime,
+    choose_device,
+    choose_precision,
+    has_native_bf16,
+    is_out_of_memory,
+    peak_memory,
+    prepare_runtime,
+)
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -65,6 +74,34 @@ def test_precision(machine):
         choose_precision(CPU, "int8")
 
 
+@pytest.mark.parametrize(
+    ("avx512_bf16", "amx", "native"), [(True, False, True), (False, True, True), (False, False, False)]
+)
+def test_native_bf16_is_avx512_bf16_or_amx(monkeypatch, avx512_bf16, amx, native):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    assert has_native_bf16() is native
+
+
+def test_a_pytorch_that_can_not_tell_has_no_bf16(monkeypatch):
+    for feature in ("avx512_bf16", "amx_tile"):
+        monkeypatch.delattr(torch.cpu, f"_is_{feature}_supported", raising=False)
+    assert has_native_bf16() is False
+
+
+def test_auto_takes_native_bf16_on_a_cpu_once_it_may(monkeypatch):
+    for may in (False, True):
+        for native in (False, True):
+            monkeypatch.setattr(runtime, "CPU_AUTO_IS_BF16", may)
+            monkeypatch.setattr(runtime, "has_native_bf16", lambda native=native: native)
+            assert choose_precision(CPU) == ("bf16" if may and native else "fp32")
+            assert choose_precision(CPU, "fp32") == "fp32"
+
+
+def test_bf16_on_a_cpu_is_off_until_its_error_was_measured():
+    assert runtime.CPU_AUTO_IS_BF16 is False
+
+
 def test_the_precision_is_what_the_network_computes_in():
     layer = torch.nn.Conv2d(1, 1, 1)
     x = torch.ones(1, 1, 2, 2)
@@ -84,6 +121,15 @@ def test_threads():
     assert prepare_runtime(device="cpu").threads == before
     with pytest.raises(UsageError, match="--threads: expected at least 1, got 0"):
         prepare_runtime(threads=0)
+
+
+def test_peak_memory_counts_what_was_touched():
+    before, on_device = peak_memory(CPU)
+    if before is None:
+        pytest.skip("this system doesn't tell")
+    assert on_device is None
+    touched = bytearray(b"x") * (before + 2**26)
+    assert peak_memory()[0] >= len(touched)
 
 
 def test_what_out_of_memory_looks_like():

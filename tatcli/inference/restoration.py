@@ -1,0 +1,94 @@
+"""One scan's restoration: slices in physical units in, restored ones out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tatcli.inference.holes import filled
+from tatcli.inference.passes import Passes
+from tatcli.inference.value_summary import ValueSummary
+from tatcli.intensity import Window
+
+__all__ = ["Restoration"]
+
+
+class Restoration:
+    """Restores the slices of one scan, however many at a time.
+
+    Args:
+        passes: the network; their batch is how many slices go through it at once.
+        windows: the network's range for each frame.
+        summary: of the scan's values.
+        slices: in all, for progress.
+        progress: is called with (slices done, slices in all).
+
+    Attributes:
+        warnings: what was odd, one line each.
+    """
+
+    def __init__(
+        self,
+        passes: Passes,
+        windows: Sequence[Window],
+        summary: ValueSummary,
+        *,
+        slices: int,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.warnings: list[str] = []
+        self._passes = passes
+        self._passes.on_shrink = self.warnings.append
+        self._windows = windows
+        self._padding = summary.padding
+        self._all, self._done = slices, 0
+        self._progress = progress
+        if summary.nonfinite:
+            words = "NaN or infinite voxels: restored around them, kept as they were"
+            self.warnings.append(f"{summary.nonfinite} {words}")
+
+    def restore(self, source: NDArray[np.float32], target: NDArray[np.float32], *, frame: int) -> None:
+        """Restore slices of one frame.
+
+        Args:
+            source: (n, rows, columns), physical units.
+            target: the same shape; is overwritten.
+            frame: which one.
+        """
+        window = self._windows[frame]
+        start = 0
+        while start < len(source):
+            stop = min(start + self._passes.settings.batch, len(source))
+            target[start:stop] = _restored(source[start:stop], window, self._passes, padding=self._padding)
+            self._done += stop - start
+            if self._progress is not None:
+                self._progress(self._done, self._all)
+            start = stop
+
+
+def _restored(
+    slices: NDArray[np.float32], window: Window, passes: Passes, *, padding: float | None
+) -> NDArray[np.float32]:
+    """(n, rows, columns) -> the same, restored; physical units.
+
+    Args:
+        slices: of one scan.
+        window: the network's range.
+        passes: the network.
+        padding: the scan's padding value; below the range it marks what wasn't measured, and is kept.
+    """
+    whole = np.stack([filled(slice_, fallback=window.lower) for slice_ in slices])
+    flat = whole.min(axis=(1, 2)) == whole.max(axis=(1, 2))
+    out = slices.copy()
+    if flat.all():  # padding: nothing to restore, and nothing to invent
+        return out
+    clipped = window.normalise(window.clip(whole[~flat]))
+    correction = passes.corrections(clipped) * np.float32(window.width)
+    correction[~np.isfinite(out[~flat])] = 0.0
+    if padding is not None and padding < window.lower:
+        correction[out[~flat] == padding] = 0.0
+    # Where nothing changes, not even the sign of a zero does.
+    out[~flat] = np.where(correction == 0.0, out[~flat], out[~flat] + correction)
+    return out

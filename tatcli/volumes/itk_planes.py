@@ -1,0 +1,204 @@
+"""Read NRRD and MetaImage, plane by plane: the header's meaning is ITK's, where the voxels lie is read here.
+
+ITK itself reads NRRD as a whole only, compressed MetaImage too, and takes several copies to do so.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final, Literal, cast
+
+from tatcli.errors import VolumeReadError
+from tatcli.intensity import Units
+from tatcli.volumes.encoding import decode, fits_float32
+from tatcli.volumes.itk import ItkHeader, read_itk_header, read_whole
+from tatcli.volumes.planes import FilePlanes, Unstreamable
+from tatcli.volumes.volume import Provenance, ScanHeader, Volume
+
+__all__ = ["itk_planes", "read_itk"]
+
+_LONGEST_HEADER: Final = 2**20
+_CHUNK: Final = 2**20
+_DEFLATE_LIMIT: Final = 1032
+"""No deflate stream expands by more than this factor."""
+
+
+@dataclass(frozen=True)
+class _Body:
+    """Where a file's voxels lie.
+
+    Attributes:
+        path: the file that holds them.
+        offset: of the first byte.
+        packing: ``raw``, ``gzip`` or ``zlib``.
+        order: of the bytes.
+    """
+
+    path: Path
+    offset: int
+    packing: str
+    order: Literal["<", ">"]
+
+
+def read_itk(path: Path, *, kind: str, units: Units | None = None) -> Volume:
+    """Read an NRRD or MetaImage file.
+
+    Args:
+        path: the file; for .mhd its .raw must lie where the header says.
+        kind: ``nrrd`` or ``metaimage``.
+        units: the caller's word on the units; the formats have none.
+
+    Raises:
+        VolumeReadError: not that format, truncated, or a voxel type that tat doesn't restore.
+        GeometryError: more than four axes.
+    """
+    try:
+        planes = itk_planes(path, kind=kind)
+        header, stored = planes.header.provenance.header, planes.held().stored.reshape(planes.header.shape)
+    except Unstreamable:
+        header, stored = read_whole(path, kind=kind)
+    kept = None if fits_float32(stored) else stored
+    provenance = Provenance(path=path, format=kind, header=header, stored=kept, dtype=stored.dtype)
+    return Volume(decode(stored), header.geometry, units or Units.UNKNOWN, provenance)
+
+
+def itk_planes(path: Path, *, kind: str, units: Units | None = None) -> FilePlanes:
+    """An NRRD or MetaImage file plane by plane; its header is read now.
+
+    Raises:
+        VolumeReadError: not that format, truncated, or a voxel type that tat doesn't restore.
+        GeometryError: more than four axes.
+        Unstreamable: the voxels aren't one raw or compressed block in file order.
+    """
+    header = read_itk_header(path, kind=kind)
+    if header.listed:
+        msg = "its frames lie voxel by voxel beside each other"
+        raise Unstreamable(msg)
+    body = _nrrd_body(path) if kind == "nrrd" else _meta_body(path)
+    provenance = Provenance(path=path, format=kind, header=header, dtype=header.dtype)
+    scan = ScanHeader(header.geometry, header.frames, units or Units.UNKNOWN, provenance)
+    _check_length(scan, body, header)
+    return FilePlanes(scan, header.dtype.newbyteorder(body.order), lambda: _opened(body, path))
+
+
+def _nrrd_body(path: Path) -> _Body:
+    """After the first empty line; https://teem.sourceforge.net/nrrd/format.html."""
+    with path.open("rb") as stream:
+        fields = {}
+        while (line := stream.readline(_LONGEST_HEADER)).strip(b"\r\n"):
+            key, separator, value = line.decode("latin-1").partition(":")
+            if separator and not value.startswith("="):  # key:=value pairs are free text
+                fields[key.strip().lower()] = value.strip().lower()
+        offset = stream.tell()
+    if not line:
+        msg = "its voxels lie in a file of their own"  # a header that ends without an empty line
+        raise Unstreamable(msg)
+    if {"data file", "datafile", "line skip", "lineskip", "byte skip", "byteskip"} & set(fields):
+        msg = "its voxels lie in a file of their own, or after a gap"
+        raise Unstreamable(msg)
+    encoding = fields.get("encoding", "")
+    packing = {"raw": "raw", "gzip": "gzip", "gz": "gzip"}.get(encoding)
+    if packing is None:
+        msg = f"its voxels are encoded as {encoding or 'nothing known'}"
+        raise Unstreamable(msg)
+    return _Body(path, offset, packing, ">" if fields.get("endian") == "big" else "<")
+
+
+def _meta_body(path: Path) -> _Body:
+    """After the line ElementDataFile, or in the file that it names; https://itk.org/Wiki/MetaIO/Documentation."""
+    fields: dict[str, str] = {}
+    with path.open("rb") as stream:
+        while "elementdatafile" not in fields and (line := stream.readline(_LONGEST_HEADER)):
+            key, _, value = line.decode("latin-1").partition("=")
+            fields[key.strip().lower()] = value.strip()
+        offset = stream.tell()
+    plain = (
+        _is_true(fields, "elementtointensityfunctionslope", "1", "1.0")
+        and _is_true(fields, "elementtointensityfunctionoffset", "0", "0.0")
+        and _is_true(fields, "binarydata", "true")
+        and _is_true(fields, "headersize", "0")
+    )
+    if not plain:
+        msg = "its voxels are text, rescaled, or after a header of another kind"
+        raise Unstreamable(msg)
+    name = fields.get("elementdatafile", "")
+    if name.lower() == "local":
+        source = path
+    elif name.split()[:1] in ([], ["LIST"]) or "%" in name:
+        msg = "its voxels lie in several files"
+        raise Unstreamable(msg)
+    else:
+        source, offset = path.parent / name, 0
+    big = any(fields.get(key, "").lower() == "true" for key in ("binarydatabyteordermsb", "elementbyteordermsb"))
+    packed = fields.get("compresseddata", "").lower() == "true"
+    return _Body(source, offset, "zlib" if packed else "raw", ">" if big else "<")
+
+
+def _is_true(fields: dict[str, str], key: str, *values: str) -> bool:
+    """Whether a field is absent or has one of these values."""
+    return fields.get(key, values[0]).lower() in values
+
+
+def _check_length(scan: ScanHeader, body: _Body, header: ItkHeader) -> None:
+    """Refuse a file that can't hold what its header promises, before memory is asked for."""
+    try:
+        on_disk = body.path.stat().st_size - body.offset
+    except OSError as error:
+        raise _damaged(scan.provenance.path, error.strerror or "no voxels") from error
+    expected = scan.voxels * header.dtype.itemsize
+    if expected > on_disk * (1 if body.packing == "raw" else _DEFLATE_LIMIT):
+        raise _damaged(scan.provenance.path, f"{on_disk} bytes instead of {expected}")
+
+
+@contextmanager
+def _opened(body: _Body, path: Path) -> Iterator[IO[bytes]]:
+    try:
+        with body.path.open("rb") as raw:
+            raw.seek(body.offset)
+            if body.packing == "gzip":
+                with gzip.GzipFile(fileobj=raw) as unpacked:
+                    yield cast("IO[bytes]", unpacked)
+            elif body.packing == "zlib":
+                yield cast("IO[bytes]", io.BufferedReader(_Inflated(raw), _CHUNK))
+            else:
+                yield raw
+    except (EOFError, zlib.error, gzip.BadGzipFile, OSError) as error:
+        raise _damaged(path, str(error)) from error
+
+
+class _Inflated(io.RawIOBase):
+    """The bytes behind a zlib stream."""
+
+    def __init__(self, packed: IO[bytes]) -> None:
+        self._packed = packed
+        self._inflate = zlib.decompressobj()
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer as far as a chunk goes; 0 at the end of the stream."""
+        wanted = len(buffer)
+        while not self._inflate.eof:
+            waiting = self._inflate.unconsumed_tail or self._packed.read(_CHUNK)
+            if not waiting:
+                msg = "the compressed stream ends early"
+                raise EOFError(msg)
+            part = self._inflate.decompress(waiting, wanted)
+            if part:
+                buffer[: len(part)] = part
+                return len(part)
+        return 0
+
+
+def _damaged(path: Path | None, reason: str) -> VolumeReadError:
+    name = "scan" if path is None else path.name
+    msg = f"{name}: expected a complete image, got one that doesn't read ({reason}); get the file again"
+    return VolumeReadError(msg)

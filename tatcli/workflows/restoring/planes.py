@@ -1,0 +1,213 @@
+"""Restore a scan plane by plane: the next slices are read and the last ones written while the network computes."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tatcli.errors import DeviceError
+from tatcli.inference.domain import MOST_SLICES, domain_warnings
+from tatcli.inference.guards import check_header, check_summary, name_of
+from tatcli.inference.survey import survey, windows_for
+from tatcli.inference.system_memory import peak_resident, resident
+from tatcli.reporting.statistics import ChangeGatherer, IntensityGatherer
+from tatcli.volumes.block_writing import BlockWriter, block_writer, encoding_for
+from tatcli.volumes.overlap import read_ahead, written_behind
+from tatcli.volumes.planes import Block, FilePlanes, HeldPlanes, PlaneSource
+from tatcli.volumes.slices import evenly_spaced, slice_shape, slices_along, through_plane_axis
+from tatcli.workflows.restoring.outcome import Job, MemoryRecord, Outcome, in_words
+
+if TYPE_CHECKING:
+    from tatcli.inference.memory import Plan, Workload
+    from tatcli.inference.options import RestoreOptions
+    from tatcli.inference.restoration import Restoration
+    from tatcli.inference.restorer import Restorer
+    from tatcli.workflows.restoring.clock import Clock
+
+__all__ = ["restore_planes"]
+
+_HELD_SHARE: Final = 1 / 3
+"""A scan is held in memory while it takes no more than this of the limit; the network comes first."""
+_LOADED: Final = 512 * 2**20
+"""Resident memory with everything loaded, where the system doesn't tell."""
+
+
+def restore_planes(
+    planes: FilePlanes, output: Path, job: Job, *, options: RestoreOptions, overwrite: bool, clock: Clock
+) -> Outcome:
+    """Restore a scan whose planes can be read one after the other, to an output that takes them so.
+
+    Args:
+        planes: the scan.
+        output: where to, checked.
+        job: what to do.
+        options: how; ``check_values`` is the caller's last word on the check of values.
+        overwrite: whether an existing output may be replaced.
+        clock: takes the time of each stage.
+
+    Raises:
+        VolumeReadError, UnitsError, TaskMismatchError: the input can't be restored; before torch loads.
+        DeviceError: it doesn't fit into the memory that it may take, or memory ran out.
+        WeightsError: before the work.
+        OutputError: the output can't be written.
+    """
+    with clock.stage("read"):
+        task = job.task(planes.header)
+        check_header(planes.header, task, ignore_modality=options.ignore_modality)
+        source: PlaneSource = planes
+        if job.limit is None or planes.stored_bytes <= _HELD_SHARE * job.limit:
+            source = planes.held()
+        found = survey(source, task.intensity)
+        check_summary(
+            planes.header,
+            task,
+            found.summary,
+            trust_values=not options.check_values,
+            ignore_modality=options.ignore_modality,
+        )
+    with clock.stage("load"):
+        restorer = job.load()
+        rule = restorer.card.intensity_rule(task)
+    axis = through_plane_axis(planes.header.geometry, options.axis)
+    plan, notes = _plan(source, output, axis, restorer, job=job, options=options)
+    if not plan.workload.held:
+        source = planes
+    with ExitStack() as finishing:
+        write = finishing.enter_context(
+            block_writer(
+                planes.header,
+                output,
+                axis=axis,
+                spool_in_memory=plan.workload.gathered_in_memory,
+                overwrite=overwrite,
+            )
+        )
+        with clock.stage("restore"):
+            windows = windows_for(source, rule, found)
+            restoration = restorer.begin(
+                found.summary,
+                windows,
+                slices=planes.header.frames * planes.header.geometry.shape[axis],
+                settings=plan.settings,
+                progress=job.progress,
+            )
+            shown = evenly_spaced(planes.header.geometry.shape[axis], MOST_SLICES)
+            seen: dict[int, NDArray[np.float32]] = dict.fromkeys(shown.tolist(), np.empty(0, np.float32))
+            statistics = _pass_through(source, restoration, write, seen, axis=axis, block=plan.block)
+            outside = domain_warnings(planes.header, np.stack([*seen.values()]), task, restorer.card, axis=axis)
+        with clock.stage("write"):
+            finishing.close()
+    before, after, change = statistics
+    origin = planes.header.provenance
+    return Outcome(
+        task=task,
+        restorer=restorer,
+        scan=planes.header,
+        steps=(*origin.steps, restorer.step(task)),
+        warnings=(*origin.warnings, *notes, *restoration.warnings, *outside),
+        before=before.statistics(),
+        after=after.statistics(),
+        change=change.statistics(),
+        memory=_record(plan, job.limit),
+    )
+
+
+def _pass_through(
+    source: PlaneSource,
+    restoration: Restoration,
+    write: BlockWriter,
+    seen: dict[int, NDArray[np.float32]],
+    *,
+    axis: int,
+    block: int,
+) -> tuple[IntensityGatherer, IntensityGatherer, ChangeGatherer]:
+    """Restore block by block; statistics before, after, and of the change. Slices that ``seen`` names are put there."""
+    before, after, change = IntensityGatherer(), IntensityGatherer(), ChangeGatherer()
+
+    def finish(part: Block, values: NDArray[np.float32]) -> None:
+        write(part, values)
+        for old, new in zip(part.values, values, strict=True):
+            before.add(old)
+            after.add(new)
+            change.add(old, new)
+
+    with read_ahead(source.blocks(axis, block)) as parts, written_behind(finish) as put:
+        for part in parts:
+            if part.frame == 0:
+                within = slices_along(part.values, axis)
+                seen |= {i: within[i - part.start].copy() for i in seen if part.start <= i < part.stop}
+            values = np.empty(part.values.shape, dtype=np.float32)
+            restoration.restore(slices_along(part.values, axis), slices_along(values, axis), frame=part.frame)
+            put(part, values)
+            del part, values  # or they would live on while the next part comes
+    return before, after, change
+
+
+def _plan(
+    source: PlaneSource, output: Path, axis: int, restorer: Restorer, *, job: Job, options: RestoreOptions
+) -> tuple[Plan, list[str]]:
+    """How to keep within the memory, and what that changed."""
+    from tatcli.inference.memory import Network, least_memory, plan_memory
+    from tatcli.inference.passes import first_pass
+
+    runtime = restorer.runtime
+    network = Network(restorer.card.config, on_cpu=runtime.device.type == "cpu", threads=runtime.threads)
+    asked = first_pass(options, *slice_shape(source.header.geometry, axis), device=runtime.device)
+    held = source.stored_bytes if isinstance(source, HeldPlanes) else 0
+    now = resident()
+    base = _LOADED if now is None else max(0, now - held)
+    choices = _choices(source, output, axis)
+    plan = plan_memory(choices, network, asked, base=base, limit=job.limit)
+    if plan is None:
+        least = least_memory(choices, network, asked, base=base)
+        msg = (
+            f"{name_of(source.header)}: expected to stay within {in_words(job.limit or 0)} of memory, got a scan that "
+            f"takes {in_words(least)} even in tiles; give it more with --max-memory"
+        )
+        raise DeviceError(msg)
+    # Loading may have taken more than the work will.
+    plan = replace(plan, predicted=max(plan.predicted, peak_resident() or 0))
+    if plan.settings == asked:
+        return plan, []
+    what = f"batches of {plan.settings.batch}" if plan.settings.tile is None else f"tiles of {plan.settings.tile}"
+    return plan, [f"to stay within {in_words(job.limit or 0)} of memory, went on with {what}; see --max-memory"]
+
+
+def _choices(source: PlaneSource, output: Path, axis: int) -> list[Workload]:
+    """What may be in memory, the best first."""
+    from tatcli.inference.memory import Workload
+
+    header = source.header
+    encoding = encoding_for(header, output)
+    streamed = Workload(
+        shape=(header.frames, *header.geometry.shape),
+        axis=axis,
+        itemsize=source.dtype.itemsize,
+        gathered=4 if encoding is None else encoding.dtype.itemsize if axis else 0,
+    )
+    choices = []
+    if isinstance(source, HeldPlanes):
+        held = replace(streamed, held=True)
+        choices += [replace(held, gathered_in_memory=True), held] if streamed.gathered else [held]
+    if streamed.gathered and axis == 0:  # across planes, longer blocks are worth more: they save passes
+        choices.append(replace(streamed, gathered_in_memory=True))
+    return [*choices, streamed]
+
+
+def _record(plan: Plan, limit: int | None) -> MemoryRecord:
+    workload = plan.workload
+    where = "memory" if workload.gathered_in_memory else "disk"
+    return MemoryRecord(
+        limit_bytes=limit,
+        predicted_peak_bytes=plan.predicted,
+        scan="held" if workload.held else "streamed",
+        gathered=where if workload.gathered else None,
+        block=plan.block,
+        batch=plan.settings.batch,
+        tile=plan.settings.tile,
+    )

@@ -1,0 +1,168 @@
+"""Restore a scan as one volume: for files that can only be read or written so, and for a change of its grid."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tatcli.errors import DeviceError, UsageError
+from tatcli.workflows.evidence import Restoration, consistent, write_evidence
+from tatcli.workflows.restoring.outcome import Job, MemoryRecord, Outcome, in_words
+
+if TYPE_CHECKING:
+    from tatcli.inference.options import RestoreOptions
+    from tatcli.intensity import Units
+    from tatcli.volumes.dicom_options import DicomOptions
+    from tatcli.volumes.pet_tags import PetTags
+    from tatcli.volumes.volume import Volume
+    from tatcli.workflows.evidence import EvidenceConfig
+    from tatcli.workflows.restoring.clock import Clock
+
+__all__ = ["WholeFile", "check_room", "restore_whole"]
+
+_SURELY_FITS: Final = 32
+"""A scan whose files are this many times smaller than the limit isn't looked at more closely."""
+_REST: Final = 512 * 2**20
+"""Python, torch, weights, and a pass of small tiles."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeFile:
+    """A scan to be read, and where it goes.
+
+    Attributes:
+        path: file or folder.
+        series: which series of the folder.
+        units: the caller's word on the units.
+        pet: the caller's word on what SUV needs of a PET's DICOM header.
+        output: where to, checked.
+        kind: its format.
+        dicom: how DICOM is written.
+        evidence: maps, preview and data consistency.
+        overwrite: whether an existing output may be replaced.
+        reason: why it is restored as a whole, in words that follow "since".
+    """
+
+    path: Path
+    series: str | None
+    units: Units | None
+    pet: PetTags | None
+    output: Path
+    kind: str
+    dicom: DicomOptions
+    evidence: EvidenceConfig
+    overwrite: bool
+    reason: str
+
+
+def check_room(file: WholeFile, *, scale: int, limit: int | None) -> None:
+    """Refuse a scan that is too big to be restored as a whole, before it is read.
+
+    Args:
+        file: the scan.
+        scale: of the grid, in both in-plane axes.
+        limit: bytes that the process should stay below; None: not known.
+
+    Raises:
+        DeviceError: it is; the message says what it takes.
+        VolumeReadError, GeometryError, UnitsError, UsageError: it can't be read.
+    """
+    path = file.path
+    files = [path] if path.is_file() else [entry for entry in path.rglob("*") if entry.is_file()]
+    if limit is None or _SURELY_FITS * scale**2 * sum(entry.stat().st_size for entry in files) < limit:
+        return
+    voxels, itemsize = _size_of(file)
+    # stored numbers, values, the result; a finer grid has values of its own
+    needed = _REST + voxels * (itemsize + 4 + 4 * scale**2 * (1 if scale == 1 else 2))
+    if needed > limit:
+        msg = (
+            f"{path.name}: expected to stay within {in_words(limit)} of memory, got a scan that takes "
+            f"{in_words(needed)}, since {file.reason}; give it more with --max-memory, or convert it to .nii first"
+        )
+        raise DeviceError(msg)
+
+
+def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: Clock) -> Outcome:
+    """Restore a scan as one volume.
+
+    Args:
+        file: the scan.
+        job: what to do.
+        options: how; ``check_values`` is the caller's last word on the check of values.
+        clock: takes the time of each stage.
+
+    Raises:
+        VolumeReadError, GeometryError, UnitsError, TaskMismatchError: the input can't be restored; before torch loads.
+        WeightsError, DeviceError: before the work, or (out of memory) within it.
+        OutputError: the output can't be written.
+    """
+    from tatcli.inference.domain import domain_warnings
+    from tatcli.inference.guards import check_scan
+    from tatcli.reporting.run_report import change_statistics, intensity_statistics
+    from tatcli.volumes.reading import read_volume
+    from tatcli.volumes.slices import slices_along, through_plane_axis
+    from tatcli.volumes.writing import write_volume
+
+    with clock.stage("read"):
+        uneven = file.kind == "dicom"  # there each slice keeps its own place
+        volume = read_volume(file.path, series=file.series, units=file.units, pet=file.pet, uneven=uneven)
+        options = _acquired_plane(options, volume)
+        task = job.task(volume.header)
+        check_scan(volume, task, trust_values=not options.check_values, ignore_modality=options.ignore_modality)
+    with clock.stage("load"):
+        restorer = job.load()
+    with clock.stage("restore"):
+        checked = replace(options, check_values=False)  # done above
+        restored = restorer(volume, task, options=checked, progress=job.progress)
+        restored = consistent(file.evidence, volume, restored, task, checked)
+        axis = through_plane_axis(volume.geometry, options.axis)
+        stack = slices_along(next(volume.iter_frames()), axis)
+        outside = domain_warnings(volume.header, stack, task, restorer.card, axis=axis, scale=options.scale)
+    with clock.stage("write"):
+        card = restorer.card
+        dicom = replace(file.dicom, software=tuple(filter(None, (f"weights {card.name}", card.sha256))))
+        write_volume(restored, file.output, overwrite=file.overwrite, kind=file.kind, dicom=dicom)
+    with clock.stage("evidence"):
+        done = Restoration(volume=volume, restored=restored, task=task, restorer=restorer, options=checked)
+        facts = write_evidence(file.evidence, done, overwrite=file.overwrite)
+    return Outcome(
+        task=task,
+        restorer=restorer,
+        scan=volume.header,
+        steps=restored.provenance.steps,
+        warnings=(*restored.provenance.warnings, *outside),
+        before=intensity_statistics(volume),
+        after=intensity_statistics(restored),
+        change=change_statistics(volume, restored),
+        memory=MemoryRecord(limit_bytes=job.limit, predicted_peak_bytes=None, scan="whole"),
+        evidence=facts,
+    )
+
+
+def _acquired_plane(options: RestoreOptions, volume: Volume) -> RestoreOptions:
+    """Slices at uneven distances are restored as they were acquired: there is no plane across them."""
+    if not getattr(volume.provenance.header, "uneven", False):
+        return options
+    sagittal, coronal, _ = volume.geometry.anatomical_axes
+    plane = {sagittal: "sagittal", coronal: "coronal"}.get(0, "axial")
+    if options.axis not in ("auto", plane):
+        msg = f"--axis {options.axis}: expected {plane}, the acquired plane, since the slices lie at uneven distances"
+        raise UsageError(msg)
+    return replace(options, axis=plane)
+
+
+def _size_of(file: WholeFile) -> tuple[int, int]:
+    """(voxels of all frames, bytes of a stored number), from headers alone."""
+    import numpy as np
+
+    from tatcli.volumes.formats import format_of
+    from tatcli.volumes.scan_info import describe
+
+    if format_of(file.path) == "npy":
+        array = np.load(file.path, mmap_mode="r", allow_pickle=False)
+        return int(array.size), int(array.dtype.itemsize)
+    info = describe(file.path, series=file.series, units=file.units)
+    voxels = math.prod(info.shape or ()) * (info.frames or 1)
+    return voxels, np.dtype(info.dtype).itemsize if info.dtype else 4

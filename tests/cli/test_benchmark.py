@@ -1,0 +1,49 @@
+"""``tat benchmark``: what it prints, writes and refuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tatcli.workflows.benchmark import case, fresh, machine
+
+QUICK = ("--preset", "tat-small", "--sizes", "16", "--precision", "fp32", "--device", "cpu", "--repeats", "1")
+
+
+@pytest.fixture(autouse=True)
+def in_process(monkeypatch):
+    """No process is started, and the machine is measured in a moment."""
+    monkeypatch.setattr(case, "_SHORTEST", 0.0)
+    monkeypatch.setattr(machine, "_MATRIX", {"cpu": (64,)})
+    monkeypatch.setattr(machine, "_CONVOLUTION", {"cpu": ((16, 16),)})
+    monkeypatch.setattr(machine, "_COPIED", {"cpu": 2**16})
+    answer = lambda kind, **job: json.loads(json.dumps(fresh.answer({"kind": kind, "launched": 0.0, **job})))  # noqa: E731
+    monkeypatch.setattr("tatcli.workflows.benchmark.speed.measure_afresh", answer)
+
+
+def test_speed_shows_tables_and_writes_json(tat, tmp_path):
+    first = tat("benchmark", "speed", *QUICK, "--json", tmp_path / "a.json")
+    assert first.exit_code == 0, first.output
+    assert first.stderr == ""
+    for words in ("1x1 convolution", "of the peak", "tat-small", "16x16", "median of 1", "% of a pass"):
+        assert words in first.stdout
+    told = json.loads((tmp_path / "a.json").read_text())
+    assert [result["size"] for result in told["results"]] == [16]
+
+    again = tat("benchmark", "speed", *QUICK, "--json", tmp_path / "b.json", "--compare", tmp_path / "a.json")
+    assert f"over {tmp_path / 'a.json'}" in again.stdout
+    other = tat("benchmark", "speed", *QUICK, "--batch", "2", "--compare", tmp_path / "a.json")
+    assert "no case in common" in other.stderr
+
+
+def test_speed_refuses_before_it_measures(refused, tmp_path):
+    (tmp_path / "there.json").write_text("{}")
+    speed = ("benchmark", "speed")
+    refused(*speed, *QUICK, "--json", tmp_path / "there.json", code=2, match="exists")
+    refused(*speed, *QUICK, "--compare", tmp_path / "there.json", code=2, match="by tat benchmark speed --json")
+    refused(*speed, "--sizes", "big", code=2, match="--sizes 'big': expected numbers")
+    refused(*speed, "--precision", "int8", code=2, match="expected one of auto, fp32, bf16, fp16")
+    refused(*speed, "--precision", "fp16", "--device", "cpu", code=5, match="expected a GPU")
+    refused(*speed, "--preset", "tat-huge", "--device", "cpu", code=2, match="unknown preset")
+    refused("benchmark", code=2, match="Missing command")
