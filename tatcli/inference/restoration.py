@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -58,20 +59,31 @@ class Restoration:
             frame: which one.
         """
         window = self._windows[frame]
-        start = 0
-        while start < len(source):
-            stop = min(start + self._passes.settings.batch, len(source))
-            target[start:stop] = _restored(source[start:stop], window, self._passes, padding=self._padding)
+        under_way: deque[tuple[int, int, Callable[[], NDArray[np.float32]]]] = deque()
+
+        def collect() -> None:
+            start, stop, restored = under_way.popleft()
+            target[start:stop] = restored()
             self._done += stop - start
             if self._progress is not None:
                 self._progress(self._done, self._all)
+
+        start = 0
+        while start < len(source):
+            stop = min(start + self._passes.settings.batch, len(source))
+            restored = _started(source[start:stop], window, self._passes, padding=self._padding)
+            under_way.append((start, stop, restored))
+            if len(under_way) > self._passes.ahead:
+                collect()
             start = stop
+        while under_way:
+            collect()
 
 
-def _restored(
+def _started(
     slices: NDArray[np.float32], window: Window, passes: Passes, *, padding: float | None
-) -> NDArray[np.float32]:
-    """(n, rows, columns) -> the same, restored; physical units.
+) -> Callable[[], NDArray[np.float32]]:
+    """Start restoring (n, rows, columns) in physical units; the function that is returned waits for the result.
 
     Args:
         slices: of one scan.
@@ -81,14 +93,18 @@ def _restored(
     """
     whole = np.stack([filled(slice_, fallback=window.lower) for slice_ in slices])
     flat = whole.min(axis=(1, 2)) == whole.max(axis=(1, 2))
-    out = slices.copy()
     if flat.all():  # padding: nothing to restore, and nothing to invent
+        return slices.copy
+    corrections = passes.start(window.normalise(window.clip(whole[~flat])))
+
+    def restored() -> NDArray[np.float32]:
+        out = slices.copy()
+        correction = corrections() * np.float32(window.width)
+        correction[~np.isfinite(out[~flat])] = 0.0
+        if padding is not None and padding < window.lower:
+            correction[out[~flat] == padding] = 0.0
+        # Where nothing changes, not even the sign of a zero does.
+        out[~flat] = np.where(correction == 0.0, out[~flat], out[~flat] + correction)
         return out
-    clipped = window.normalise(window.clip(whole[~flat]))
-    correction = passes.corrections(clipped) * np.float32(window.width)
-    correction[~np.isfinite(out[~flat])] = 0.0
-    if padding is not None and padding < window.lower:
-        correction[out[~flat] == padding] = 0.0
-    # Where nothing changes, not even the sign of a zero does.
-    out[~flat] = np.where(correction == 0.0, out[~flat], out[~flat] + correction)
-    return out
+
+    return restored

@@ -6,6 +6,7 @@ import typer
 
 from tatcli.cli.benchmark.quality import quality
 from tatcli.cli.benchmark.speed import speed
+from tatcli.cli.benchmark.training import training
 
 __all__ = ["benchmark"]
 
@@ -13,6 +14,7 @@ benchmark = typer.Typer(
     name="benchmark", help="Measure speed on this machine, and quality beside other methods.", rich_markup_mode=None
 )
 benchmark.command()(speed)
+benchmark.command()(training)
 benchmark.command()(quality)
 
 
