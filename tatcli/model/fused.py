@@ -18,7 +18,15 @@ from torch import Tensor, nn
 from tatcli.model.native_library import BlockArguments, CellArguments, native_library
 from tatcli.model.windows import Cells
 
-__all__ = ["PackedWeights", "attention_mix", "attention_statistics", "can_fuse", "feedforward", "without_kernels"]
+__all__ = [
+    "PackedWeights",
+    "attention_mix",
+    "attention_statistics",
+    "can_fuse",
+    "feedforward",
+    "section_seconds",
+    "without_kernels",
+]
 
 LANES = 16
 """Channel counts must be multiples of this: whole vectors of any processor."""
@@ -27,6 +35,29 @@ HIDDEN_BLOCK = 64
 
 
 _allowed = True
+_SECTIONS = ("LayerNorm", "products", "depthwise", "gate", "statistics")
+"""In the order of ``native/profile.h``."""
+
+
+@contextmanager
+def section_seconds() -> Iterator[dict[str, float]]:
+    """What the kernels spend their time on in this context: seconds of all threads together, by section, once it ends.
+
+    It sees the passes of inference; of the backward passes only what they share with these.
+    """
+    spent: dict[str, float] = {}
+    library = native_library()
+    if library is None:
+        yield spent
+        return
+    library.tat_profile(1)
+    try:
+        yield spent
+    finally:
+        seconds = (ctypes.c_double * len(_SECTIONS))()
+        library.tat_section_seconds(seconds)
+        library.tat_profile(0)
+        spent |= dict(zip(_SECTIONS, seconds, strict=True))
 
 
 @contextmanager

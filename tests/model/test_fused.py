@@ -185,6 +185,24 @@ def test_changed_weights_are_seen() -> None:
     assert agree()
 
 
+def test_sections_are_timed() -> None:
+    """Everything that a pass does in the kernels, and nothing once the context ended."""
+    network = random_network(NARROW).eval()
+    x = torch.rand(1, 1, 64, 64)
+    with torch.inference_mode():
+        network(x)
+        with fused.section_seconds() as spent:
+            network(x)
+        before = dict(spent)
+        network(x)
+    assert spent == before
+    assert set(spent) == {"LayerNorm", "products", "depthwise", "gate", "statistics"}
+    assert min(spent.values()) > 0
+    with fused.section_seconds() as spent, without_kernels(), torch.inference_mode():
+        network(x)
+    assert max(spent.values()) == 0
+
+
 def test_threads_change_rounding_at_most() -> None:
     network = random_network(NARROW).eval()
     x = torch.rand(1, 1, 96, 80)

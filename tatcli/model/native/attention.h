@@ -46,6 +46,7 @@ static void attention_statistics(const BlockArguments &a, const CellArguments &c
       float *to = shares.data() + thread * size + ((cells[i] * a.samples + tile.sample) * a.blocks + head) * one;
       const float *pairs = over_pixels<BF>(qkv, pixels, width, 5);
       multiply<BF>(c, c, words<BF>(pixels), {pairs, 1, width}, {pairs + c, width, false}, to, c + 2, true);
+      const Timed timed(STATISTICS);  // the norms, and v on its way to memory
       for (long v = 0; v < 2 * c; v += VL) {
         vf squares{};
         for (long p = 0; p < pixels; p++) {

@@ -83,6 +83,7 @@ static Moments moments(const float *x, long dim) {
 
 // LayerNorm of a region: (pixels, dim).
 static void normalise(const float *x, const Map &map, const Region &region, const Expansion &e, float *to) {
+  const Timed timed(NORMALISE);
   for (long r = region.r0; r < region.r1; r++)
     for (long c = region.c0; c < region.c1; c++, to += e.dim) {
       const float *pixel = x + map.offset(region.sample, r, c);
@@ -96,6 +97,7 @@ static void normalise(const float *x, const Map &map, const Region &region, cons
 // at the map's borders. Kernel (ky, kx) lies at kernel + (3 ky + kx) * step.
 static void depthwise(const float *in, const Region &from, const float *kernel, long step, long width, const Region &to,
                       float *out) {
+  const Timed timed(DEPTHWISE);
   for (long r = to.r0; r < to.r1; r++, out += to.width() * width) {
     const float *rows[3];
     bool inside[3];

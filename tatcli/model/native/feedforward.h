@@ -5,6 +5,7 @@
 
 // g (pixels, group) = gelu(a) b, with (a, b) side by side in `hidden`.
 static void gate(const float *hidden, long pixels, long group, float *to) {
+  const Timed timed(GATE);
   for (long p = 0; p < pixels; p++, hidden += 2 * group, to += group)
     for (long i = 0; i < group; i += VL) {
       const vf a = load(hidden + i);

@@ -4,6 +4,7 @@
 // code. B's rows hold whole vectors: packed in panels of at most PANEL columns, or as they are with a row stride.
 #pragma once
 
+#include "profile.h"
 #include "simd.h"
 
 #if defined(__AVX__) && !defined(__AVX512F__)
@@ -93,6 +94,7 @@ constexpr long K_BLOCK = 256;  // words of k whose panel of B stays in the first
 // C (m, n; row stride ldc) = A B, or += with `add`; n is a multiple of VL.
 template <bool BF>
 static void multiply(long m, long n, long k, Left a, Right b, float *c, long ldc, bool add) {
+  const Timed timed(PRODUCT);
   for (long n0 = 0; n0 < n; n0 += PANEL) {
     const long width = n - n0 < PANEL ? n - n0 : PANEL;
     const int vectors = int(width / VL), step = rows_of_tile(vectors);

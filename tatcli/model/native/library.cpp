@@ -17,6 +17,16 @@ extern "C" {
 long tat_vector_length() { return VL; }
 long tat_has_bf16() { return TAT_BF16; }
 
+void tat_profile(long on) {
+  profiling = on != 0;
+  for (double &seconds : section_seconds) seconds = 0;
+}
+
+long tat_section_seconds(double *to) {
+  for (int i = 0; i < SECTIONS; i++) to[i] = section_seconds[i];
+  return SECTIONS;
+}
+
 // weights (hidden, dim) -> both packed forms, each of blocks * width * dim words (half of it in bfloat16).
 void tat_pack_expansion(const BlockArguments *a, const float *weights, float *forward, float *backward) {
   std::vector<float> none;
