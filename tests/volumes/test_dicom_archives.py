@@ -93,6 +93,7 @@ def media(maker: Any, folder: Path) -> Path:
         dataset.StudyDate, dataset.StudyTime, dataset.StudyID, dataset.AccessionNumber = "20200101", "120000", "1", ""
         files.add(dataset)
     files.write(folder)
+    files._tmpdir.cleanup()  # which pydicom leaves to the garbage collector, with a warning
     return folder / "DICOMDIR"
 
 
