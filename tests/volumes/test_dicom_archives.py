@@ -92,8 +92,10 @@ def media(maker: Any, folder: Path) -> Path:
         dataset.PatientID, dataset.PatientName, dataset.StudyInstanceUID = "1", "Made^Up", "1.2.3"
         dataset.StudyDate, dataset.StudyTime, dataset.StudyID, dataset.AccessionNumber = "20200101", "120000", "1", ""
         files.add(dataset)
+    staging = files._tmpdir
     files.write(folder)
-    files._tmpdir.cleanup()  # which pydicom leaves to the garbage collector, with a warning
+    for temporary in (staging, files._tmpdir):  # pydicom leaves them to the garbage collector, with a warning
+        temporary.cleanup()
     return folder / "DICOMDIR"
 
 
