@@ -21,6 +21,7 @@ _SAME_POSITION: Final = 1e-3
 _SAME_DIRECTION: Final = 1e-3
 _SPACING_TOLERANCE: Final = 0.01
 """Relative; highdicom's tolerance for a regular volume."""
+_DICOM_CAN: Final = "or write DICOM, where each slice keeps its place"
 _ROUNDED_POSITION: Final = 0.06
 """mm: positions written with one decimal lie this far from the grid that fits them best."""
 
@@ -208,12 +209,12 @@ def _regular_step(
     if (missing > 1).any() and np.abs(gaps - missing * typical).max() <= 0.1 * typical:
         lost = int((missing - 1).sum())
         msg = f"{name}: expected slices every {typical:.4g} mm, got gaps up to {gaps.max():.4g} mm; {lost} missing"
-        raise GeometryError(msg + " slices, complete the series")
+        raise GeometryError(msg + f" slices, complete the series, {_DICOM_CAN}")
     if gaps.max() - gaps.min() <= 2 * _SPACING_TOLERANCE * typical:
         msg = f"{name}: expected slices on a line, got positions up to {residual:.3g} mm beside it; separate the stacks"
         raise GeometryError(msg)
     msg = f"{name}: expected evenly spaced slices, got gaps of {gaps.min():.4g} to {gaps.max():.4g} mm"
-    raise GeometryError(msg + "; separate the parts or resample the series")
+    raise GeometryError(msg + f"; separate the parts, resample the series, {_DICOM_CAN}")
 
 
 def _mean_step(stack: list[DicomImage]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -2,6 +2,7 @@
 
 import gc
 import shutil
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -86,13 +87,17 @@ def test_archives_that_do_not_unpack(series: Callable[..., Any], tmp_path: Path)
 
 def media(maker: Any, folder: Path) -> Path:
     """A DICOMDIR with the maker's files, as on a patient's disc."""
-    files = FileSet()
-    for path in sorted(maker.folder.iterdir()):
-        dataset = pydicom.dcmread(path)
-        dataset.PatientID, dataset.PatientName, dataset.StudyInstanceUID = "1", "Made^Up", "1.2.3"
-        dataset.StudyDate, dataset.StudyTime, dataset.StudyID, dataset.AccessionNumber = "20200101", "120000", "1", ""
-        files.add(dataset)
-    files.write(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # pydicom leaves temporary folders to the garbage collector
+        files = FileSet()
+        for path in sorted(maker.folder.iterdir()):
+            dataset = pydicom.dcmread(path)
+            dataset.PatientID, dataset.PatientName, dataset.StudyInstanceUID = "1", "Made^Up", "1.2.3"
+            dataset.StudyDate, dataset.StudyTime, dataset.StudyID, dataset.AccessionNumber = "20200101", "1200", "1", ""
+            files.add(dataset)
+        files.write(folder)
+        del files
+        gc.collect()
     return folder / "DICOMDIR"
 
 
