@@ -158,7 +158,7 @@ def restore(
         write_volume(restored, output, overwrite=config.overwrite)
     with clock.stage("evidence"):
         done = Restoration(volume=volume, restored=restored, task=task, restorer=restorer, options=options)
-        facts = write_evidence(config.evidence, done, overwrite=config.overwrite)
+        facts = write_evidence(config.evidence, done, overwrite=config.overwrite, progress=progress)
     with clock.stage("report"):
         resident, on_device = peak_memory(restorer.runtime.device)
         report = RestoreReport(
