@@ -156,9 +156,11 @@ def restore(
         outside = domain_warnings(volume, task, restorer.card, axis=axis, scale=options.scale)
     with clock.stage("write"):
         write_volume(restored, output, overwrite=config.overwrite)
-    with clock.stage("evidence"):
-        done = Restoration(volume=volume, restored=restored, task=task, restorer=restorer, options=options)
-        facts = write_evidence(config.evidence, done, overwrite=config.overwrite, progress=progress)
+    facts: dict[str, float] = {}
+    if config.evidence.files:
+        with clock.stage("evidence"):
+            done = Restoration(volume=volume, restored=restored, task=task, restorer=restorer, options=options)
+            facts = write_evidence(config.evidence, done, overwrite=config.overwrite, progress=progress)
     with clock.stage("report"):
         resident, on_device = peak_memory(restorer.runtime.device)
         report = RestoreReport(
