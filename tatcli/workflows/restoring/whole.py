@@ -124,9 +124,11 @@ def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: 
         card = restorer.card
         dicom = replace(file.dicom, software=tuple(filter(None, (f"weights {card.name}", card.sha256))))
         write_volume(restored, file.output, overwrite=file.overwrite, kind=file.kind, dicom=dicom)
-    with clock.stage("evidence"):
-        done = Restoration(volume=volume, restored=restored, task=task, restorer=restorer, options=checked)
-        facts = write_evidence(file.evidence, done, overwrite=file.overwrite)
+    facts: dict[str, float] = {}
+    if file.evidence.files:
+        with clock.stage("evidence"):
+            done = Restoration(volume=volume, restored=restored, task=task, restorer=restorer, options=checked)
+            facts = write_evidence(file.evidence, done, overwrite=file.overwrite, progress=job.progress)
     return Outcome(
         task=task,
         restorer=restorer,
