@@ -20,6 +20,7 @@ __all__ = [
     "AxisOption",
     "DeviceOption",
     "InputArgument",
+    "MaxMemoryOption",
     "OverwriteOption",
     "PetOption",
     "PrecisionOption",
@@ -160,6 +161,14 @@ PrecisionOption = Annotated[
 ]
 ThreadsOption = Annotated[
     int | None, typer.Option(metavar="N", help="Threads of the CPU.", show_default="one per core")
+]
+MaxMemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        show_default="most of what is free",
+        help="Memory to stay below, such as 6GiB: decides batch and tiles, and whether the scan is read in pieces.",
+    ),
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")]

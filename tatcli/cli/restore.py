@@ -12,6 +12,7 @@ from tatcli.cli.options import (
     AxisOption,
     DeviceOption,
     InputArgument,
+    MaxMemoryOption,
     OverwriteOption,
     PetOption,
     PrecisionOption,
@@ -82,14 +83,7 @@ def restore(
     scale: Annotated[
         int, typer.Option(metavar="N", help="mri-sr: first zero-fill k-space to N times the in-plane matrix.")
     ] = 1,
-    max_memory: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            show_default="most of what is free",
-            help="Memory to stay below, such as 6GiB: decides batch and tiles, and whether the scan is read in pieces.",
-        ),
-    ] = None,
+    max_memory: MaxMemoryOption = None,
     threads: ThreadsOption = None,
     series: SeriesOption = None,
     units: UnitsOption = None,

@@ -5,10 +5,20 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from tatcli.workflows.benchmark import case, fresh, machine
 
 QUICK = ("--preset", "tat-small", "--sizes", "16", "--precision", "fp32", "--device", "cpu", "--repeats", "1")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """The network is so small that threads would only wait for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +30,7 @@ def in_process(monkeypatch):
     monkeypatch.setattr(machine, "_COPIED", {"cpu": 2**16})
     answer = lambda kind, **job: json.loads(json.dumps(fresh.answer({"kind": kind, "launched": 0.0, **job})))  # noqa: E731
     monkeypatch.setattr("tatcli.workflows.benchmark.speed.measure_afresh", answer)
+    monkeypatch.setattr("tatcli.workflows.benchmark.volume.measure_afresh", answer)
 
 
 def test_speed_shows_tables_and_writes_json(tat, tmp_path):
@@ -47,3 +58,26 @@ def test_speed_refuses_before_it_measures(refused, tmp_path):
     refused(*speed, "--precision", "fp16", "--device", "cpu", code=5, match="expected a GPU")
     refused(*speed, "--preset", "tat-huge", "--device", "cpu", code=2, match="unknown preset")
     refused("benchmark", code=2, match="Missing command")
+
+
+def test_volume_shows_tables_and_writes_json(tat, tmp_path):
+    words = ("--slices", "3", "--sizes", "16", "--repeats", "1", "--device", "cpu", "--folder", tmp_path)
+    done = tat("benchmark", "volume", *words, "--format", ".mha", "--json", tmp_path / "v.json")
+    assert done.exit_code == 0, done.output
+    assert done.stderr == ""
+    for expected in ("16x16", "over slices", "predicted", "held"):
+        assert expected in done.stdout
+    (result,) = json.loads((tmp_path / "v.json").read_text())["results"]
+    assert (result["slices"], result["size"], result["extension"]) == (3, 16, ".mha")
+    assert [path.name for path in tmp_path.iterdir()] == ["v.json"]
+
+
+def test_volume_refuses_before_it_measures(refused, tmp_path):
+    command = ("benchmark", "volume")
+    refused(*command, "--slices", "1", code=2, match="--slices: expected at least 2, got 1")
+    refused(*command, "--sizes", "", code=2, match="--sizes: expected at least 8, got none")
+    refused(*command, "--format", ".dcm", code=2, match="expected .nii, .nii.gz, .nrrd or .mha")
+    refused(*command, "--folder", tmp_path / "none", code=2, match="expected a folder")
+    refused(*command, "--max-memory", "much", code=2, match="expected an amount of memory")
+    refused(*command, "--weights", "tat-huge", code=2, match="unknown preset")
+    refused(*command, "--slices", "2", "--sizes", "16", "--max-memory", "1MiB", code=5, match="even in tiles")

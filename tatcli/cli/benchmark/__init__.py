@@ -7,17 +7,14 @@ import typer
 from tatcli.cli.benchmark.quality import quality
 from tatcli.cli.benchmark.speed import speed
 from tatcli.cli.benchmark.training import training
+from tatcli.cli.benchmark.volume import volume
 
 __all__ = ["benchmark"]
 
 benchmark = typer.Typer(
-    name="benchmark", help="Measure speed on this machine, and quality beside other methods.", rich_markup_mode=None
+    name="benchmark", help="Measure speed, and quality beside other methods.", rich_markup_mode=None
 )
 benchmark.command()(speed)
+benchmark.command()(volume)
 benchmark.command()(training)
 benchmark.command()(quality)
-
-
-@benchmark.callback()
-def _start() -> None:
-    """Keeps the subcommand's name needed however many there are."""

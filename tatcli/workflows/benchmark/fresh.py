@@ -27,7 +27,8 @@ def measure_afresh(kind: str, **job: Any) -> dict[str, Any]:
 
     Args:
         kind: ``case`` (fields of :class:`~tatcli.workflows.benchmark.case.Case`), ``machine`` (``device``, ``threads``,
-            ``precisions``) or ``volume`` (fields of :class:`~tatcli.workflows.benchmark.volume.VolumeCase`).
+            ``precisions``) or ``volume`` (parameters of
+            :func:`~tatcli.workflows.benchmark.scan_case.measure_scan`).
         job: its fields.
 
     Raises:
@@ -70,6 +71,10 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
         from tatcli.workflows.benchmark.case import Case, measure_case
 
         return asdict(measure_case(Case(launched=launched, **job)))
+    if kind == "volume":
+        from tatcli.workflows.benchmark.scan_case import measure_scan
+
+        return asdict(measure_scan(Path(job.pop("scan")), Path(job.pop("one")), **job))
     return _machine(**job)
 
 

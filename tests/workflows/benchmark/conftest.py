@@ -24,6 +24,15 @@ TINY = TatConfig(
 )
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """The network is so small that threads would only wait for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def tiny() -> TatConfig:
     return TINY
@@ -55,4 +64,5 @@ def in_process(monkeypatch):
     monkeypatch.setattr(machine, "_CONVOLUTION", {"cpu": ((16, 16),)})
     monkeypatch.setattr(machine, "_COPIED", {"cpu": 2**16})
     monkeypatch.setattr("tatcli.workflows.benchmark.speed.measure_afresh", answer)
+    monkeypatch.setattr("tatcli.workflows.benchmark.volume.measure_afresh", answer)
     return jobs
