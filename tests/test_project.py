@@ -25,8 +25,10 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 MODULES = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in SOURCES]
 
 
-def in_fresh_python(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+def in_fresh_python(code: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -82,6 +84,31 @@ def test_help_and_version_load_no_heavy_library():
         )
         loaded = in_fresh_python(code).rpartition("\nloaded ")[2].split()
         assert not set(HEAVY) & set(loaded), arguments
+
+
+def test_restoring_a_small_file_loads_what_it_needs_and_no_more(tmp_path):
+    """Next to torch nothing counts: no scipy but what nibabel takes, no reader of other formats, no simulators."""
+    code = f"""
+import pathlib, sys
+import numpy as np
+from torch import nn
+from tatcli.inference.options import RestoreOptions
+from tatcli.inference.restorer import Restorer
+from tatcli.model.config import PRESETS
+from tatcli.model.weights import card_for_tasks
+from tatcli.workflows.benchmark.volume import make_scan
+from tatcli.workflows.restore import RestoreConfig, restore
+scan = pathlib.Path({str(tmp_path)!r}) / sys.argv[1]
+make_scan(scan, slices=2, size=16)
+restorer = Restorer.from_network(nn.Identity(), card_for_tasks("none", PRESETS["tat-small"]), device="cpu")
+restore(RestoreConfig(input=scan, task="ct", options=RestoreOptions(check_values=False)), restorer=restorer)
+print(*sorted(sys.modules))
+"""
+    never = {"skimage", "scipy.fft", "scipy.ndimage", "torch._dynamo", "tatcli.degradation", "tatcli.baselines", "rich"}
+    unused = {"small.nii.gz": {"SimpleITK"}, "small.mha": {"nibabel", "pydicom", "scipy"}}
+    for name, others in unused.items():
+        loaded = set(in_fresh_python(code, name).split())
+        assert not (never | others) & loaded
 
 
 def imports_at_module_level(tree: ast.Module) -> set[str]:

@@ -219,9 +219,8 @@ def restore(
         stages = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in done.seconds.items())
         console.note(f"{done.device}, {done.precision}, {done.threads} threads; {stages}")
         if done.peak_rss_bytes is not None:
-            predicted = done.memory.predicted_peak_bytes
-            words = "" if predicted is None else f", predicted {predicted / 2**20:.0f} MiB"
-            console.note(f"peak memory {done.peak_rss_bytes / 2**20:.0f} MiB{words}; scan {done.memory.scan}")
+            peak, predicted = (size / 2**20 for size in (done.peak_rss_bytes, done.memory.predicted_peak_bytes))
+            console.note(f"peak memory {peak:.0f} MiB, predicted {predicted:.0f} MiB; scan {done.memory.scan}")
         if done.change is not None:
             units = TASKS[done.task].units
             console.note(f"change {done.change.rms:.4g} {units} (rms), largest {done.change.largest:.4g} {units}")

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from tatcli.degradation.low_resolution_mri import zero_fill_volume
 from tatcli.errors import UsageError
 from tatcli.inference.holes import filled
 from tatcli.tasks import Task
@@ -36,6 +35,8 @@ def refined(volume: Volume, task: Task, *, scale: int, axis: int) -> Volume:
     if task.name != "mri-sr":
         msg = f"--scale: expected only with mri-sr, got {task.name}; leave it out"
         raise UsageError(msg)
+    from tatcli.degradation.low_resolution_mri import zero_fill_volume  # its Fourier transforms take long to load
+
     if np.isfinite(volume.array).all():
         return zero_fill_volume(volume, scale, axis)
     whole = volume.array.copy()

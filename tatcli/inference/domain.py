@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from tatcli.inference.data_consistency import estimate_known_lines
 from tatcli.metrics.noise_level import noise_level
 from tatcli.volumes.slices import evenly_spaced
 
@@ -55,7 +54,7 @@ def stack_statistics(
     Returns:
         Name -> value; what can't be told is left out, and ``kspace_factor`` is 1 where the spectrum has no border.
     """
-    part = stack[evenly_spaced(len(stack), MOST_SLICES)]
+    part = stack if len(stack) <= MOST_SLICES else stack[evenly_spaced(len(stack), MOST_SLICES)]
     scan_range = rule.window_for(part)
     window = task.evaluation_window or scan_range
     levels = [noise_level(slice_, window) for slice_ in part]
@@ -63,10 +62,12 @@ def stack_statistics(
     found = {"spacing_mm": float(max(spacing))}
     if levels:
         found["noise"] = float(np.median(levels))
-    finite = part[np.isfinite(part)]
-    if task.evaluation_window is not None and finite.size:
-        found["beyond"] = float(np.mean(finite > scan_range.upper))
+    finite = np.isfinite(part)
+    if task.evaluation_window is not None and (count := np.count_nonzero(finite)):
+        found["beyond"] = np.count_nonzero(finite & (part > scan_range.upper)) / count
     if task.name == "mri-sr" and min(stack.shape[1:]) >= _SMALLEST_MATRIX:
+        from tatcli.inference.data_consistency import estimate_known_lines
+
         known = estimate_known_lines(part)
         found["kspace_factor"] = 1.0 if known is None else float(np.mean(known.factors))
     return found

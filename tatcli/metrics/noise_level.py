@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import scipy.ndimage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,10 +36,25 @@ def noise_level(slice_: NDArray[np.floating[Any]], window: Window) -> float:
     """
     values = np.nan_to_num(np.asarray(slice_, dtype=np.float64), nan=window.lower)
     values = np.clip(values, window.lower - window.width, window.upper + window.width)
-    mean = scipy.ndimage.uniform_filter(values, _PATCH)
-    variance = scipy.ndimage.uniform_filter((values - values.mean()) ** 2, _PATCH) - (mean - values.mean()) ** 2
+    values -= (centre := values.mean())
+    mean = _patch_means(values)
+    variance = _patch_means(values**2) - mean**2
+    mean += centre
     deviation = np.sqrt(np.maximum(variance, 0.0))
     shown = (mean > window.lower + _MARGIN * window.width) & (mean < window.upper - _MARGIN * window.width)
     if shown.sum() < _FEWEST:
         shown = deviation > 1e-9 * window.width
     return float(np.percentile(deviation[shown], _PERCENTILE)) if shown.any() else 0.0
+
+
+def _patch_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of each pixel's patch, the image mirrored at its borders; by running sums, which need no scipy at start-up."""
+    for axis in (0, 1):
+        padding = [(0, 0), (0, 0)]
+        padding[axis] = (_PATCH // 2 + 1, _PATCH // 2)
+        sums = np.cumsum(np.pad(values, padding, mode="symmetric"), axis=axis)
+        values = np.take(sums, range(_PATCH, sums.shape[axis]), axis) - np.take(
+            sums, range(sums.shape[axis] - _PATCH), axis
+        )
+        values /= _PATCH
+    return values

@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from tatcli.model import fused
 from tatcli.model.depthwise import DepthwiseConv, expand_and_convolve, row_strips
-from tatcli.model.fused import PackedWeights, can_fuse
+from tatcli.model.fused import can_fuse
+from tatcli.model.packing import PackedWeights
 from tatcli.model.windows import Cells, cut_into_cells
 
 __all__ = ["ChannelAttention"]

@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from tatcli.model import fused
 from tatcli.model.depthwise import DepthwiseConv, expand_and_convolve, row_strips
-from tatcli.model.fused import PackedWeights, can_fuse
+from tatcli.model.fused import can_fuse
+from tatcli.model.packing import PackedWeights
 
 __all__ = ["GatedFeedForward"]
 

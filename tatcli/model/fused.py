@@ -9,13 +9,13 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tatcli.model.native_library import BlockArguments, CellArguments, native_library
+from tatcli.model.packing import LANES, PackedWeights, Shape, call
 from tatcli.model.windows import Cells
 
 __all__ = [
@@ -27,12 +27,6 @@ __all__ = [
     "section_seconds",
     "without_kernels",
 ]
-
-LANES = 16
-"""Channel counts must be multiples of this: whole vectors of any processor."""
-HIDDEN_BLOCK = 64
-"""Channels of each half of the gate that are computed at once."""
-
 
 _allowed = True
 _SECTIONS = ("LayerNorm", "products", "depthwise", "gate", "statistics")
@@ -86,55 +80,6 @@ def can_fuse(x: Tensor, *channels: int) -> bool:
 def _rows(x: Tensor) -> Tensor:
     """(batch, channels, rows, columns) in float32, channels-last in memory."""
     return x.detach().float().contiguous(memory_format=torch.channels_last)
-
-
-@dataclass(frozen=True)
-class Shape:
-    """How hidden channels lie in blocks; see ``Expansion`` in ``native/expand.h``."""
-
-    dim: int
-    groups: int
-    group: int
-    blocks: int
-    valid: int
-
-    @classmethod
-    def of_gate(cls, dim: int, hidden: int) -> Shape:
-        """Blocks of a feed-forward part: channels of a beside their partners of b, the last block padded."""
-        group = min(HIDDEN_BLOCK, -(-hidden // LANES) * LANES)
-        return cls(dim, groups=2, group=group, blocks=-(-hidden // group), valid=hidden)
-
-    @classmethod
-    def of_heads(cls, dim: int, heads: int) -> Shape:
-        """Blocks of an attention: q, k and v of a head."""
-        return cls(dim, groups=3, group=dim // heads, blocks=heads, valid=dim)
-
-    def arguments(self, **more: Any) -> BlockArguments:
-        """The structure that the library's functions take."""
-        return BlockArguments(**vars(self), threads=torch.get_num_threads(), **more)
-
-
-class PackedWeights:
-    """A weight matrix in the order that the products read it, kept until it changes."""
-
-    def __init__(self) -> None:
-        self.key: tuple[object, ...] = ()
-        self.tensors: tuple[Tensor, Tensor] = (torch.empty(0), torch.empty(0))
-
-    def get(self, function: str, weight: Tensor, shape: Shape, *, bf16: bool) -> tuple[Tensor, Tensor]:
-        """(packed for the product, packed for its gradient), by this function of the library."""
-        # While training, weights change at every step, and by ways that leave no mark on their version; inference
-        # tensors have none.
-        kept = not (torch.is_grad_enabled() or weight.is_inference())
-        key = (weight.data_ptr(), weight._version, shape, bf16) if kept else ()  # noqa: SLF001
-        if not key or key != self.key:
-            rows = shape.blocks * shape.group * (shape.groups if function == "tat_pack_expansion" else 1)
-            size = rows * shape.dim // (2 if bf16 else 1)
-            # Inference has no use for the second one.
-            self.tensors = (torch.empty(size), torch.empty(size if torch.is_grad_enabled() else 0))
-            _call(function, shape.arguments(bf16=bf16), weight.detach().float().contiguous(), *self.tensors)
-            self.key = key
-        return self.tensors
 
 
 def feedforward(
@@ -214,7 +159,7 @@ class _FeedForward(torch.autograd.Function):
         kernels = kernels.detach().float().contiguous()
         arguments = _arguments(shape, x, (gamma, beta), kernels, first, bf16=bf16)
         y = torch.empty_like(x)
-        _call("tat_feedforward", arguments, second[0], y)
+        call("tat_feedforward", arguments, second[0], y)
         ctx.save_for_backward(x, gamma, beta, kernels, *first, *second)
         ctx.shape, ctx.bf16, ctx.weights = shape, bf16, (expand.shape, project.shape)
         return y
@@ -228,7 +173,7 @@ class _FeedForward(torch.autograd.Function):
         d_expand = torch.empty(ctx.weights[0])
         d_project = torch.empty(shape.valid, shape.dim)
         results = (dx, d_gamma, d_beta, d_expand, d_kernels, d_project)
-        _call("tat_feedforward_backward", arguments, second_back, dy, *results)
+        call("tat_feedforward_backward", arguments, second_back, dy, *results)
         return dx, d_gamma, d_beta, d_expand, d_kernels, d_project.t().reshape(ctx.weights[1]), None
 
 
@@ -241,7 +186,7 @@ class _AttentionStatistics(torch.autograd.Function):
         arguments = _arguments(shape, x, (gamma, beta), kernels, first, bf16=bf16)
         statistics = torch.empty(cells.count, x.shape[0], shape.blocks, shape.group, shape.group + 2)
         values = torch.empty_like(x, dtype=torch.bfloat16 if bf16 else torch.float32)
-        _call("tat_attention_statistics", arguments, _cell_arguments(cells), statistics, values)
+        call("tat_attention_statistics", arguments, _cell_arguments(cells), statistics, values)
         ctx.save_for_backward(x, gamma, beta, kernels, *first)
         ctx.shape, ctx.bf16, ctx.weight = shape, bf16, expand.shape
         return statistics, values
@@ -255,7 +200,7 @@ class _AttentionStatistics(torch.autograd.Function):
         dx, d_gamma, d_beta, d_kernels = (torch.empty_like(t) for t in (x, gamma, beta, kernels))
         d_expand = torch.empty(ctx.weight)
         results = (dx, d_gamma, d_beta, d_expand, d_kernels)
-        _call("tat_attention_statistics_backward", arguments, d_statistics, d_values, *results)
+        call("tat_attention_statistics_backward", arguments, d_statistics, d_values, *results)
         return dx, d_gamma, d_beta, d_expand, d_kernels, None
 
 
@@ -266,7 +211,7 @@ class _AttentionMix(torch.autograd.Function):
         x = _rows(x)
         folded = folded.detach().float().contiguous()
         y = x if in_place else torch.empty_like(x)
-        _call("tat_attention_mix", _mix_arguments(x, values), _cell_arguments(cells), folded, values, y)
+        call("tat_attention_mix", _mix_arguments(x, values), _cell_arguments(cells), folded, values, y)
         ctx.save_for_backward(values, folded)
         return y
 
@@ -275,7 +220,7 @@ class _AttentionMix(torch.autograd.Function):
         values, folded = ctx.saved_tensors
         dy = _rows(gradients[0])
         d_values, d_folded = torch.empty_like(values), torch.empty_like(folded)
-        _call("tat_attention_mix_backward", _mix_arguments(dy, values), folded, values, dy, d_folded, d_values)
+        call("tat_attention_mix_backward", _mix_arguments(dy, values), folded, values, dy, d_folded, d_values)
         return dy, d_values, d_folded, None, None
 
 
@@ -309,14 +254,3 @@ def _cell_arguments(cells: Cells) -> CellArguments:
     edges = [[axis[0][0], *(stop for _, stop in axis)] for axis in (cells.rows, cells.columns)]
     arrays = [(ctypes.c_long * len(axis))(*axis) for axis in edges]
     return CellArguments(len(cells.rows), len(cells.columns), *arrays)
-
-
-def _call(function: str, arguments: BlockArguments, *more: Tensor | CellArguments) -> None:
-    library = native_library()
-    assert library is not None  # noqa: S101 - can_fuse said so
-    # (an empty tensor's address is NULL, which says: not wanted)
-    pointers = [
-        ctypes.c_void_p(one.data_ptr()) if isinstance(one, Tensor) else ctypes.byref(one) for one in (arguments, *more)
-    ]
-    with torch.autograd.profiler.record_function(function.replace("_", "::", 1)):
-        getattr(library, function)(*pointers)

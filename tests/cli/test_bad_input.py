@@ -320,7 +320,7 @@ class TestOutput:
 # --- interruption ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("where", ["tatcli.inference.passes.Passes.corrections", "tatcli.volumes.nifti._put"])
+@pytest.mark.parametrize("where", ["tatcli.inference.passes.Passes.start", "tatcli.volumes.nifti._put"])
 def test_ctrl_c_leaves_nothing(tat, ct, tmp_path, monkeypatch, where):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
@@ -345,6 +345,6 @@ def test_a_bug_shows_its_traceback(tat, ct, monkeypatch):
     def buggy(*_, **__):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("tatcli.inference.passes.Passes.corrections", buggy)
+    monkeypatch.setattr("tatcli.inference.passes.Passes.start", buggy)
     with pytest.raises(ZeroDivisionError):
         tat("restore", ct, *CT)

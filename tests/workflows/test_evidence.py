@@ -120,7 +120,7 @@ def test_what_is_refused_before_the_work(darker, ct, tmp_path) -> None:
         assert [path.name for path in tmp_path.iterdir()] == ["ct.nii"]
 
     refuse(UsageError, r"--preview panel.jpg: expected a name ending in .png", preview=tmp_path / "panel.jpg")
-    refuse(UsageError, "expected an output ending in", residual=tmp_path / "map.txt")
+    refuse(UsageError, "an output ending in", residual=tmp_path / "map.txt")
     refuse(OutputError, "got a name that is used twice", residual=tmp_path / "a.nii", uncertainty=tmp_path / "a.nii")
     refuse(OutputError, "got a name that is used twice", residual=tmp_path / "ct_restored.nii")
     refuse(UsageError, "--kspace-factor: expected together with --data-consistency", kspace_factor=2.0)

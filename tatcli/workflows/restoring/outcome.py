@@ -21,7 +21,7 @@ class MemoryRecord:
 
     Attributes:
         limit_bytes: what the process was to stay below; None: not known, so there was none.
-        predicted_peak_bytes: of resident memory; None: the scan was restored as a whole, or the system doesn't tell.
+        predicted_peak_bytes: of resident memory.
         scan: ``whole``: as a volume; ``held``: in memory as it is stored; ``streamed``: from its file in each pass.
         gathered: ``memory`` or ``disk``, where what was computed didn't come in the order of the file; else None.
         block: slices that were read and written at once.
@@ -30,7 +30,7 @@ class MemoryRecord:
     """
 
     limit_bytes: int | None
-    predicted_peak_bytes: int | None
+    predicted_peak_bytes: int
     scan: str
     gathered: str | None = None
     block: int | None = None

@@ -10,31 +10,28 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tatcli.errors import DeviceError
 from tatcli.inference.domain import MOST_SLICES, domain_warnings
 from tatcli.inference.guards import check_header, check_summary, name_of
 from tatcli.inference.survey import survey, windows_for
-from tatcli.inference.system_memory import peak_resident, resident
 from tatcli.reporting.statistics import ChangeGatherer, IntensityGatherer
 from tatcli.volumes.block_writing import BlockWriter, block_writer, encoding_for
 from tatcli.volumes.overlap import read_ahead, written_behind
 from tatcli.volumes.planes import Block, FilePlanes, HeldPlanes, PlaneSource
 from tatcli.volumes.slices import evenly_spaced, slice_shape, slices_along, through_plane_axis
-from tatcli.workflows.restoring.outcome import Job, MemoryRecord, Outcome, in_words
+from tatcli.workflows.restoring.fitting import fitted, loaded_memory
+from tatcli.workflows.restoring.outcome import Job, MemoryRecord, Outcome
 
 if TYPE_CHECKING:
     from tatcli.inference.memory import Plan, Workload
     from tatcli.inference.options import RestoreOptions
     from tatcli.inference.restoration import Restoration
-    from tatcli.inference.restorer import Restorer
+    from tatcli.volumes.geometry import Geometry
     from tatcli.workflows.restoring.clock import Clock
 
 __all__ = ["restore_planes"]
 
 _HELD_SHARE: Final = 1 / 3
 """A scan is held in memory while it takes no more than this of the limit; the network comes first."""
-_LOADED: Final = 512 * 2**20
-"""Resident memory with everything loaded, where the system doesn't tell."""
 
 
 def restore_planes(
@@ -59,6 +56,7 @@ def restore_planes(
     with clock.stage("read"):
         task = job.task(planes.header)
         check_header(planes.header, task, ignore_modality=options.ignore_modality)
+        axis = through_plane_axis(planes.header.geometry, options.axis)
         source: PlaneSource = planes
         if job.limit is None or planes.stored_bytes <= _HELD_SHARE * job.limit:
             source = planes.held()
@@ -73,8 +71,15 @@ def restore_planes(
     with clock.stage("load"):
         restorer = job.load()
         rule = restorer.card.intensity_rule(task)
-    axis = through_plane_axis(planes.header.geometry, options.axis)
-    plan, notes = _plan(source, output, axis, restorer, job=job, options=options)
+    held = source.stored_bytes if isinstance(source, HeldPlanes) else 0
+    plan, notes = fitted(
+        _choices(source, output, axis),
+        restorer,
+        options,
+        base=loaded_memory(held=held),
+        limit=job.limit,
+        name=name_of(planes.header),
+    )
     if not plan.workload.held:
         source = planes
     with ExitStack() as finishing:
@@ -96,10 +101,9 @@ def restore_planes(
                 settings=plan.settings,
                 progress=job.progress,
             )
-            shown = evenly_spaced(planes.header.geometry.shape[axis], MOST_SLICES)
-            seen: dict[int, NDArray[np.float32]] = dict.fromkeys(shown.tolist(), np.empty(0, np.float32))
+            seen = _Seen(planes.header.geometry, axis)
             statistics = _pass_through(source, restoration, write, seen, axis=axis, block=plan.block)
-            outside = domain_warnings(planes.header, np.stack([*seen.values()]), task, restorer.card, axis=axis)
+            outside = domain_warnings(planes.header, seen.slices, task, restorer.card, axis=axis)
         with clock.stage("write"):
             finishing.close()
     before, after, change = statistics
@@ -117,16 +121,32 @@ def restore_planes(
     )
 
 
+class _Seen:
+    """Slices of the first frame that tell what the scan is like."""
+
+    def __init__(self, geometry: Geometry, axis: int) -> None:
+        self.indices = evenly_spaced(geometry.shape[axis], MOST_SLICES)
+        self.axis = axis
+        self.slices = np.empty((len(self.indices), *slice_shape(geometry, axis)), dtype=np.float32)
+
+    def look(self, part: Block) -> None:
+        """Keep those that lie in this block."""
+        if part.frame == 0:
+            within = slices_along(part.values, self.axis)
+            for number in np.flatnonzero((self.indices >= part.start) & (self.indices < part.stop)):
+                self.slices[number] = within[self.indices[number] - part.start]
+
+
 def _pass_through(
     source: PlaneSource,
     restoration: Restoration,
     write: BlockWriter,
-    seen: dict[int, NDArray[np.float32]],
+    seen: _Seen,
     *,
     axis: int,
     block: int,
 ) -> tuple[IntensityGatherer, IntensityGatherer, ChangeGatherer]:
-    """Restore block by block; statistics before, after, and of the change. Slices that ``seen`` names are put there."""
+    """Restore block by block; statistics before, after, and of the change. What ``seen`` asks for is put there."""
     before, after, change = IntensityGatherer(), IntensityGatherer(), ChangeGatherer()
 
     def finish(part: Block, values: NDArray[np.float32]) -> None:
@@ -138,44 +158,12 @@ def _pass_through(
 
     with read_ahead(source.blocks(axis, block)) as parts, written_behind(finish) as put:
         for part in parts:
-            if part.frame == 0:
-                within = slices_along(part.values, axis)
-                seen |= {i: within[i - part.start].copy() for i in seen if part.start <= i < part.stop}
+            seen.look(part)
             values = np.empty(part.values.shape, dtype=np.float32)
             restoration.restore(slices_along(part.values, axis), slices_along(values, axis), frame=part.frame)
             put(part, values)
             del part, values  # or they would live on while the next part comes
     return before, after, change
-
-
-def _plan(
-    source: PlaneSource, output: Path, axis: int, restorer: Restorer, *, job: Job, options: RestoreOptions
-) -> tuple[Plan, list[str]]:
-    """How to keep within the memory, and what that changed."""
-    from tatcli.inference.memory import Network, least_memory, plan_memory
-    from tatcli.inference.passes import first_pass
-
-    runtime = restorer.runtime
-    network = Network(restorer.card.config, on_cpu=runtime.device.type == "cpu", threads=runtime.threads)
-    asked = first_pass(options, *slice_shape(source.header.geometry, axis), device=runtime.device)
-    held = source.stored_bytes if isinstance(source, HeldPlanes) else 0
-    now = resident()
-    base = _LOADED if now is None else max(0, now - held)
-    choices = _choices(source, output, axis)
-    plan = plan_memory(choices, network, asked, base=base, limit=job.limit)
-    if plan is None:
-        least = least_memory(choices, network, asked, base=base)
-        msg = (
-            f"{name_of(source.header)}: expected to stay within {in_words(job.limit or 0)} of memory, got a scan that "
-            f"takes {in_words(least)} even in tiles; give it more with --max-memory"
-        )
-        raise DeviceError(msg)
-    # Loading may have taken more than the work will.
-    plan = replace(plan, predicted=max(plan.predicted, peak_resident() or 0))
-    if plan.settings == asked:
-        return plan, []
-    what = f"batches of {plan.settings.batch}" if plan.settings.tile is None else f"tiles of {plan.settings.tile}"
-    return plan, [f"to stay within {in_words(job.limit or 0)} of memory, went on with {what}; see --max-memory"]
 
 
 def _choices(source: PlaneSource, output: Path, axis: int) -> list[Workload]:

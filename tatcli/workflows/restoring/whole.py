@@ -8,15 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tatcli.errors import DeviceError, UsageError
+from tatcli.inference.guards import check_scan, name_of
+from tatcli.volumes.slices import through_plane_axis
 from tatcli.workflows.evidence import Restoration, consistent, write_evidence
+from tatcli.workflows.restoring.fitting import fitted, loaded_memory
 from tatcli.workflows.restoring.outcome import Job, MemoryRecord, Outcome, in_words
 
 if TYPE_CHECKING:
+    from tatcli.inference.memory import Plan
     from tatcli.inference.options import RestoreOptions
+    from tatcli.inference.passes import Pass
+    from tatcli.inference.restorer import Restorer
     from tatcli.intensity import Units
     from tatcli.volumes.dicom_options import DicomOptions
     from tatcli.volumes.pet_tags import PetTags
-    from tatcli.volumes.volume import Volume
+    from tatcli.volumes.volume import ScanHeader, Volume
     from tatcli.workflows.evidence import EvidenceConfig
     from tatcli.workflows.restoring.clock import Clock
 
@@ -99,10 +105,9 @@ def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: 
         OutputError: the output can't be written.
     """
     from tatcli.inference.domain import domain_warnings
-    from tatcli.inference.guards import check_scan
     from tatcli.reporting.run_report import change_statistics, intensity_statistics
     from tatcli.volumes.reading import read_volume
-    from tatcli.volumes.slices import slices_along, through_plane_axis
+    from tatcli.volumes.slices import slices_along
     from tatcli.volumes.writing import write_volume
 
     with clock.stage("read"):
@@ -113,8 +118,10 @@ def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: 
         check_scan(volume, task, trust_values=not options.check_values, ignore_modality=options.ignore_modality)
     with clock.stage("load"):
         restorer = job.load()
+    plan, notes = _fitted(volume.header, restorer, options, limit=job.limit)
     with clock.stage("restore"):
-        checked = replace(options, check_values=False)  # done above
+        fitting = _with_settings(options, plan.settings)
+        checked = replace(fitting, check_values=False)  # done above
         restored = restorer(volume, task, options=checked, progress=job.progress)
         restored = consistent(file.evidence, volume, restored, task, checked)
         axis = through_plane_axis(volume.geometry, options.axis)
@@ -134,13 +141,42 @@ def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: 
         restorer=restorer,
         scan=volume.header,
         steps=restored.provenance.steps,
-        warnings=(*restored.provenance.warnings, *outside),
+        warnings=(*restored.provenance.warnings, *notes, *outside),
         before=intensity_statistics(volume),
         after=intensity_statistics(restored),
         change=change_statistics(volume, restored),
-        memory=MemoryRecord(limit_bytes=job.limit, predicted_peak_bytes=None, scan="whole"),
+        memory=MemoryRecord(
+            limit_bytes=job.limit,
+            predicted_peak_bytes=plan.predicted,
+            scan="whole",
+            batch=plan.settings.batch,
+            tile=plan.settings.tile,
+        ),
         evidence=facts,
     )
+
+
+def _fitted(
+    scan: ScanHeader, restorer: Restorer, options: RestoreOptions, *, limit: int | None
+) -> tuple[Plan, list[str]]:
+    """Batch and tiles that leave room for the result, on the finer grid if there is one."""
+    from tatcli.inference.memory import Workload
+
+    axis = through_plane_axis(scan.geometry, options.axis)
+    slices, rows, columns = (
+        length * (1 if index == axis else options.scale) for index, length in enumerate(scan.geometry.shape)
+    )
+    workload = Workload(shape=(scan.frames, slices, rows, columns), axis=axis, itemsize=4)
+    arrays = 1 if options.scale == 1 else 2  # the result, and the finer grid's own values
+    base = loaded_memory(held=0) + 4 * arrays * math.prod(workload.shape)
+    return fitted([workload], restorer, options, base=base, limit=limit, name=name_of(scan))
+
+
+def _with_settings(options: RestoreOptions, settings: Pass) -> RestoreOptions:
+    """The options that ask for these settings."""
+    if settings.tile is None:
+        return replace(options, batch=settings.batch)
+    return replace(options, mode="patch", tile=settings.tile, overlap=settings.overlap, batch=settings.batch)
 
 
 def _acquired_plane(options: RestoreOptions, volume: Volume) -> RestoreOptions:
