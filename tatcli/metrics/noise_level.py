@@ -48,13 +48,11 @@ def noise_level(slice_: NDArray[np.floating[Any]], window: Window) -> float:
 
 
 def _patch_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of each pixel's patch, the image mirrored at its borders; by running sums, which need no scipy at start-up."""
+    """Mean of each pixel's patch, the image mirrored at its borders; running sums need no scipy at start-up."""
     for axis in (0, 1):
         padding = [(0, 0), (0, 0)]
         padding[axis] = (_PATCH // 2 + 1, _PATCH // 2)
         sums = np.cumsum(np.pad(values, padding, mode="symmetric"), axis=axis)
-        values = np.take(sums, range(_PATCH, sums.shape[axis]), axis) - np.take(
-            sums, range(sums.shape[axis] - _PATCH), axis
-        )
-        values /= _PATCH
+        upper, lower = (sums[_PATCH:], sums[:-_PATCH]) if axis == 0 else (sums[:, _PATCH:], sums[:, :-_PATCH])
+        values = (upper - lower) / _PATCH
     return values
