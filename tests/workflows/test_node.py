@@ -52,7 +52,10 @@ class Identity(nn.Module):
 
 
 def tool(name: str) -> str:
-    found = shutil.which(name)
+    """DCMTK or Orthanc, not pynetdicom's script of the same name beside this Python: the peer is to be another's."""
+    own = Path(sys.executable).parent.resolve()
+    folders = [folder for folder in os.environ["PATH"].split(os.pathsep) if Path(folder).resolve() != own]
+    found = shutil.which(name, path=os.pathsep.join(folders))
     if found is None:
         pytest.skip(f"needs {name}")
     return found
