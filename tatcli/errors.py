@@ -8,7 +8,9 @@ from __future__ import annotations
 
 __all__ = [
     "DeviceError",
+    "EmptyMaskError",
     "GeometryError",
+    "MissingPartnerError",
     "OutputError",
     "PartialFailure",
     "TaskMismatchError",
@@ -32,6 +34,10 @@ class UsageError(TatError):
     exit_code = 2
 
 
+class MissingPartnerError(UsageError):
+    """A scan has no scan of equal name where one is needed: no reference, no input, no mask."""
+
+
 class OutputError(UsageError):
     """The output can't be written where asked: it exists, equals the input, or its folder is not writable."""
 
@@ -44,6 +50,10 @@ class VolumeReadError(TatError):
 
 class GeometryError(VolumeReadError):
     """The input's grid is unusable: zero-sized axes, 5-D, slices that don't form a stack."""
+
+
+class EmptyMaskError(VolumeReadError):
+    """A mask has no voxel, or none where the scan can be scored."""
 
 
 class UnitsError(VolumeReadError):

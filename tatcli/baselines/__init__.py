@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tatcli.baselines.baseline import Baseline, SliceContext, noise_level
-from tatcli.baselines.registry import BASELINES, find_baseline, is_installed, usual_baselines
+from tatcli.baselines.registry import BASELINES, every_baseline, find_baseline, is_installed, usual_baselines
 from tatcli.baselines.tuning import TrainingSlice, TunedBaseline, tune
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "SliceContext",
     "TrainingSlice",
     "TunedBaseline",
+    "every_baseline",
     "find_baseline",
     "is_installed",
     "noise_level",

@@ -34,4 +34,6 @@ BLOCK_MATCHING: Final = Baseline(
     tasks=("ct-denoise", "pet-synthesis"),
     apply=_denoise,
     package="bm3d",
+    extra="bm3d",
+    usual=False,
 )

@@ -14,6 +14,7 @@ from tatcli.cli import console
 from tatcli.cli.benchmark import benchmark
 from tatcli.cli.evaluate import evaluate
 from tatcli.cli.info import info
+from tatcli.cli.node import node
 from tatcli.cli.restore import restore
 from tatcli.cli.simulate import simulate
 from tatcli.cli.train import train
@@ -79,6 +80,7 @@ app.command()(simulate)
 app.command()(evaluate)
 app.command()(train)
 app.command()(info)
+app.command()(node)
 app.add_typer(weights)
 app.add_typer(benchmark)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -17,11 +17,9 @@ from tatcli.cli.options import (
     completes,
     parse_list,
 )
-from tatcli.errors import PartialFailure, UsageError
+from tatcli.cli.scores import EvaluationOutputs, end_with_failures, show_task
+from tatcli.errors import UsageError
 from tatcli.tasks import TASKS
-
-if TYPE_CHECKING:
-    from tatcli.workflows.evaluation.report import MethodSummary, TaskReport
 
 __all__ = ["evaluate"]
 
@@ -73,7 +71,7 @@ def evaluate(
     baselines: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME,...|none", show_default="those that suit the task", help="Classical filters beside it."
+            metavar="NAME,...|all|none", show_default="those that suit the task", help="Classical filters beside it."
         ),
     ] = None,
     protocol: Annotated[
@@ -91,10 +89,33 @@ def evaluate(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     threads: ThreadsOption = None,
-    json: Annotated[bool, typer.Option("--json", help="Everything as JSON.")] = False,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE", show_default=False, help="Write everything as JSON.")
+    compare: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", show_default=False, help="Another method's scan or folder: scored, and tested."),
     ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", show_default=False, help="Only its voxels count; a folder: by equal names."),
+    ] = None,
+    subjects: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX", show_default="every scan", help="What in a scan's name tells the subject (first group)."
+        ),
+    ] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option("--json", "--report", metavar="FILE|-", show_default=False, help="Everything as JSON; -: stdout."),
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", show_default=False, help="Tables of slices, volumes, tasks and tests."),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", show_default=False, help="A self-contained page: tables, plots, pictures."),
+    ] = None,
+    html_slices: Annotated[int, typer.Option(metavar="N", help="Slices of each scan that the page shows.")] = 1,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -103,7 +124,6 @@ def evaluate(
     Either RESTORED with --reference, or --data: then the scans are degraded and restored first, and classical filters,
     tuned on the training split, are scored beside the network.
     """
-    from tatcli.volumes.replacing import checked_output
     from tatcli.workflows.evaluate import EvaluateConfig
     from tatcli.workflows.evaluate import evaluate as run
 
@@ -128,45 +148,17 @@ def evaluate(
         device=device,
         precision=precision,
         threads=threads,
+        compare=compare,
+        mask=mask,
+        subjects=subjects,
+        pictures=html_slices if html is not None else 0,
     )
-    if report is not None:
-        checked_output(report, source=None, overwrite=overwrite)
+    outputs = EvaluationOutputs(json=json, csv=csv, html=html)
+    outputs.check(overwrite=overwrite)
     with console.stage_bar(quiet=quiet) as progress:
         found = run(config, progress=progress)
-    if report is not None:
-        from tatcli.reporting.run_report import write_json
-
-        write_json(found.to_json(), report)
-    if json:
-        console.result(found.to_json().rstrip())
-    else:
+    outputs.write(found, title="tat evaluate")
+    if not outputs.on_stdout:
         for task in found.tasks:
-            columns = (
-                "method",
-                "PSNR (dB)",
-                "gain",
-                "SSIM",
-                f"RMSE ({task.units})",
-                f"MAE ({task.units})",
-                "parameter",
-            )
-            console.table(columns, map(_row, task.methods), title=_title(task, found.protocol))
-    for name, reason in found.failures.items():
-        console.warn(f"{name}: {reason}")
-    if found.failures:
-        scans = sum(len(task.scans) + len(task.failures) for task in found.tasks)
-        msg = f"{len(found.failures)} of {scans} scans could not be evaluated"
-        raise PartialFailure(msg)
-
-
-def _title(task: TaskReport, protocol: str) -> str:
-    strength = "" if task.strength is None else f", {task.strength_name} {task.strength:g}"
-    scans = f"{len(task.scans)} scan{'' if len(task.scans) == 1 else 's'}"
-    return f"{task.task}{strength}: {scans}, protocol {protocol}"
-
-
-def _row(method: MethodSummary) -> tuple[str, ...]:
-    score = method.score
-    gain = "" if method.gain is None else f"{method.gain:+.2f}"
-    numbers = (f"{score.psnr:.2f}", gain, f"{score.ssim:.4f}", f"{score.rmse:.4g}", f"{score.mae:.4g}")
-    return (method.method, *numbers, method.parameter)
+            show_task(task, found.protocol)
+    end_with_failures(found)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tatcli.cli import console
-from tatcli.cli.options import InputArgument, SeriesOption, UnitsOption, parse_units
+from tatcli.cli.options import InputArgument, PetOption, SeriesOption, UnitsOption, parse_pet, parse_units
 
 if TYPE_CHECKING:
     from tatcli.volumes.scan_info import ScanInfo
@@ -19,6 +19,7 @@ def info(
     scan: InputArgument,
     series: SeriesOption = None,
     units: UnitsOption = None,
+    pet: PetOption = None,
     header_only: Annotated[
         bool, typer.Option("--header-only", help="Don't read the voxels: no range, tasks by the header alone.")
     ] = False,
@@ -30,7 +31,7 @@ def info(
     """
     from tatcli.workflows.info import info_json, scan_info
 
-    found = scan_info(scan, series=series, units=parse_units(units), values=not header_only)
+    found = scan_info(scan, series=series, units=parse_units(units), pet=parse_pet(pet), values=not header_only)
     if json:
         console.result(info_json(found))
         return
@@ -38,10 +39,17 @@ def info(
     if len(found.series) > 1 or found.shape is None:
         columns = ("series", "description", "modality", "images", "UID", "problem")
         rows = [
-            (entry.number or "-", entry.description, entry.modality, str(entry.images), entry.uid, entry.problem)
+            (
+                (entry.number or "-") + f":{entry.part}" * bool(entry.part),
+                entry.description,
+                entry.modality,
+                str(entry.images),
+                entry.uid,
+                entry.problem,
+            )
             for entry in found.series
         ]
-        console.table(columns, rows, title="choose with --series UID or NUMBER")
+        console.table(columns, rows, title="choose with --series UID or NUMBER[:PART]")
     if found.tasks:
         words = {True: "yes", False: "no", None: "maybe"}
         console.table(("task", "fits", "why"), [(fit.task, words[fit.fits], fit.reason) for fit in found.tasks])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -13,12 +13,16 @@ from tatcli.errors import UsageError
 from tatcli.intensity import Units
 from tatcli.tasks import TASKS
 
+if TYPE_CHECKING:
+    from tatcli.volumes.pet_tags import PetTags
+
 __all__ = [
     "AxisOption",
     "DeviceOption",
     "InputArgument",
     "MaxMemoryOption",
     "OverwriteOption",
+    "PetOption",
     "PrecisionOption",
     "QuietOption",
     "SeriesOption",
@@ -28,6 +32,7 @@ __all__ = [
     "VerboseOption",
     "completes",
     "parse_list",
+    "parse_pet",
     "parse_size",
     "parse_units",
 ]
@@ -87,6 +92,19 @@ def parse_units(word: str | None) -> Units | None:
     raise UsageError(msg)
 
 
+def parse_pet(text: str | None) -> PetTags | None:
+    """What the caller knows of a PET scan.
+
+    Raises:
+        UsageError: an unknown key, a value that isn't one.
+    """
+    if text is None:
+        return None
+    from tatcli.volumes.pet_tags import PetTags
+
+    return PetTags.parse(text)
+
+
 _UNITS = tuple(units for units in Units if units is not Units.UNKNOWN)
 
 TaskOption = Annotated[
@@ -99,7 +117,15 @@ TaskOption = Annotated[
 ]
 SeriesOption = Annotated[
     str | None,
-    typer.Option(metavar="UID|NUMBER", help="Which series of a DICOM folder that holds several."),
+    typer.Option(metavar="UID|NUMBER[:PART]", help="Which series of a DICOM folder that holds several."),
+]
+PetOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY=VALUE,...",
+        help="What a PET's DICOM header lacks for SUV: weight (kg), dose (MBq), half-life (s), injected and scanned "
+        "([DATET]HH:MM:SS), decay (START|ADMIN).",
+    ),
 ]
 UnitsOption = Annotated[
     str | None,
@@ -149,5 +175,6 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="More about what was done.")]
 
 InputArgument = Annotated[
-    Path, typer.Argument(metavar="SCAN", show_default=False, help="A file, or a folder with DICOM.")
+    Path,
+    typer.Argument(metavar="SCAN", show_default=False, help="A file, or DICOM: a folder, zip archive or DICOMDIR."),
 ]

@@ -14,6 +14,7 @@ from tatcli.cli.options import (
     InputArgument,
     MaxMemoryOption,
     OverwriteOption,
+    PetOption,
     PrecisionOption,
     QuietOption,
     SeriesOption,
@@ -22,6 +23,7 @@ from tatcli.cli.options import (
     UnitsOption,
     VerboseOption,
     completes,
+    parse_pet,
     parse_size,
     parse_units,
 )
@@ -36,9 +38,22 @@ def restore(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", show_default="<name>_restored.<ext> beside the input", help="Output."
+            "--output",
+            "-o",
+            metavar="FILE|FOLDER",
+            show_default="<name>_restored.<ext> beside the input",
+            help="Output. From DICOM, a name without extension is a folder for the derived series.",
         ),
     ] = None,
+    format_: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="auto|dicom|nifti|nrrd|mha",
+            autocompletion=completes("auto", "dicom", "nifti", "nrrd", "mha"),
+            help="Of the output. auto: by its name, else the input's own.",
+        ),
+    ] = "auto",
     weights: Annotated[
         str | None,
         typer.Option(metavar="NAME|PATH", show_default="tat-small", help="Weights: see tat weights list."),
@@ -72,12 +87,70 @@ def restore(
     threads: ThreadsOption = None,
     series: SeriesOption = None,
     units: UnitsOption = None,
+    pet: PetOption = None,
     ignore_modality: Annotated[
         bool, typer.Option("--ignore-modality", help="Take a scan whose header names another modality than the task's.")
+    ] = False,
+    uid_root: Annotated[
+        str | None,
+        typer.Option(metavar="UID", show_default="2.25, UUIDs", help="DICOM output: where new UIDs are made."),
+    ] = None,
+    reproducible: Annotated[
+        bool,
+        typer.Option(
+            "--reproducible", help="DICOM output: UIDs follow from the source and what was done; no time of creation."
+        ),
+    ] = False,
+    private: Annotated[
+        str,
+        typer.Option(
+            metavar="keep|drop",
+            autocompletion=completes("keep", "drop"),
+            help="DICOM output: what becomes of private attributes.",
+        ),
+    ] = "keep",
+    enhanced: Annotated[
+        str,
+        typer.Option(
+            metavar="keep|classic",
+            autocompletion=completes("keep", "classic"),
+            help="DICOM output: enhanced multi-frame objects stay so, or become one object per frame.",
+        ),
+    ] = "keep",
+    series_number: Annotated[
+        int | None,
+        typer.Option(metavar="N", show_default="the source's + 1000", help="DICOM output: of the new series."),
+    ] = None,
+    series_suffix: Annotated[
+        str, typer.Option(metavar="TEXT", help="DICOM output: is added to the series description.")
+    ] = " restored",
+    anonymise: Annotated[
+        bool,
+        typer.Option("--anonymise", help="DICOM output: by the basic confidentiality profile (PS3.15 E)."),
     ] = False,
     overwrite: OverwriteOption = False,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a JSON report of the run.", show_default=False)
+    ] = None,
+    preview: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Draw a slice before, after, and their difference.", show_default=False),
+    ] = None,
+    residual: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the map restored - input.", show_default=False)
+    ] = None,
+    uncertainty: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write the spread over flips and turns; 8 to 10 times the work.", show_default=False
+        ),
+    ] = None,
+    data_consistency: Annotated[
+        bool, typer.Option("--data-consistency", help="mri-sr: put the measured low frequencies back.")
+    ] = False,
+    kspace_factor: Annotated[
+        float | None,
+        typer.Option(metavar="X", show_default="from the spectrum", help="mri-sr: of the measured k-space, with it."),
     ] = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -87,6 +160,8 @@ def restore(
     The output keeps the scan's grid, units and voxel type. It appears under its name only when it is complete.
     """
     from tatcli.inference.options import RestoreOptions
+    from tatcli.volumes.dicom_options import DicomOptions
+    from tatcli.workflows.evidence import EvidenceConfig
     from tatcli.workflows.restore import RestoreConfig
     from tatcli.workflows.restore import restore as run
 
@@ -94,6 +169,16 @@ def restore(
         input=input_,
         task=task,
         output=output,
+        format=format_,
+        dicom=DicomOptions(
+            uid_root=uid_root,
+            reproducible=reproducible,
+            private=private,
+            enhanced=enhanced,
+            anonymise=anonymise,
+            suffix=series_suffix,
+            series_number=series_number,
+        ),
         weights=weights,
         device=device,
         precision=precision,
@@ -110,8 +195,16 @@ def restore(
         max_memory=parse_size("--max-memory", max_memory),
         series=series,
         units=parse_units(units),
+        pet=parse_pet(pet),
         overwrite=overwrite,
         report=report,
+        evidence=EvidenceConfig(
+            uncertainty=uncertainty,
+            residual=residual,
+            preview=preview,
+            data_consistency=data_consistency,
+            kspace_factor=kspace_factor,
+        ),
     )
     with console.progress_bar(input_.name, unit="slice", quiet=quiet) as progress:
         done = run(config, progress=progress)
@@ -120,6 +213,8 @@ def restore(
     for warning in done.warnings:
         console.warn(f"{input_.name}: {warning}")
     console.note(f"{done.output.path}: {done.task} with {done.weights['name']} in {done.seconds['total']:.1f} s")
+    for option, path in config.evidence.files.items():
+        console.note(f"{path}: {option.removeprefix('--')}")
     if verbose:
         stages = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in done.seconds.items())
         console.note(f"{done.device}, {done.precision}, {done.threads} threads; {stages}")

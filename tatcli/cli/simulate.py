@@ -12,10 +12,12 @@ from tatcli.cli.options import (
     AxisOption,
     InputArgument,
     OverwriteOption,
+    PetOption,
     QuietOption,
     SeriesOption,
     TaskOption,
     UnitsOption,
+    parse_pet,
     parse_units,
 )
 
@@ -49,6 +51,7 @@ def simulate(
     ] = "auto",
     series: SeriesOption = None,
     units: UnitsOption = None,
+    pet: PetOption = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -67,6 +70,7 @@ def simulate(
             kernel=kernel,
             series=series,
             units=parse_units(units),
+            pet=parse_pet(pet),
             overwrite=overwrite,
         )
     )

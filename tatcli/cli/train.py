@@ -14,12 +14,13 @@ from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
 
 if TYPE_CHECKING:
+    from tatcli.training.config import LossName
     from tatcli.training.loop import Progress
 
 __all__ = ["train"]
 
 _DEFAULT: Final = TrainConfig(data=Path(), output=Path())
-_LOSSES: Final = ("balanced", "l1")
+_LOSSES: Final = ("balanced", "l1", "psnr")
 _PRECISIONS: Final = ("fp32", "bf16")
 
 
@@ -64,7 +65,9 @@ def train(
     loss: Annotated[
         str,
         typer.Option(
-            metavar="balanced|l1", autocompletion=completes(*_LOSSES), help="Task-adaptive loss balancing, or L1."
+            metavar="balanced|l1|psnr",
+            autocompletion=completes(*_LOSSES),
+            help="Task-adaptive loss balancing, L1, or decibels.",
         ),
     ] = _DEFAULT.loss,
     task_weights: Annotated[
@@ -131,7 +134,7 @@ def train(
         weight_decay=weight_decay,
         clip=clip,
         ema=ema,
-        loss=cast("Literal['balanced', 'l1']", loss),
+        loss=cast("LossName", loss),
         task_weights=parse_list("--task-weights", task_weights, float),
         task_multiples=parse_list("--task-multiples", task_multiples, int),
         augment=augment,
@@ -154,7 +157,11 @@ def train(
             if progress is not None:
                 progress(state.step, steps)
 
-        done = run(config, card=card, command=console.command_line(), on_step=on_step)
+        def on_prepare(name: str, left_out: str) -> None:
+            if left_out:
+                console.warn(f"{name}: left out: {left_out}")
+
+        done = run(config, card=card, command=console.command_line(), on_prepare=on_prepare, on_step=on_step)
     rows = [
         (task, f"{score.psnr_lq:.2f}", f"{score.psnr_restored:.2f}", f"{score.gain:+.2f}", str(score.slices))
         for task, score in done.validation.items()

@@ -99,3 +99,30 @@ def import_(
     config = ImportConfig(checkpoint=checkpoint, output=output, name=name, mri_range=mri_range, overwrite=overwrite)
     done = import_weights(config)
     console.note(f"{done.output}: {done.card.name}, {done.parameters / 1e6:.2f} M parameters; its card lies beside it")
+
+
+@weights.command()
+def domain(
+    name: Annotated[str, typer.Argument(metavar="NAME|PATH", show_default=False, help="Weights; their card changes.")],
+    data: Annotated[Path, typer.Option(metavar="ROOT", show_default=False, help="The dataset of the training.")],
+    split: Annotated[str, typer.Option(metavar="NAME", help="Of the dataset.")] = "train",
+    scans: Annotated[int, typer.Option(metavar="N", help="At most so many of each task.")] = 12,
+    slices: Annotated[int, typer.Option(metavar="N", help="Of each scan.")] = 4,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the simulated noise.")] = 0,
+) -> None:
+    """Measure noise, pixel size and range of the training's scans, and note them in the card.
+
+    tat restore warns when a scan lies outside.
+    """
+    from tatcli.workflows.domain import DomainConfig, measure_domain
+
+    config = DomainConfig(weights=name, data=data, split=split, scans=scans, slices=slices, seed=seed)
+    with console.stage_bar() as progress:
+        path, card = measure_domain(config, progress=progress)
+    rows = [
+        (task, quantity, f"{low:g}", f"{high:g}")
+        for task, known in card.tasks.items()
+        for quantity, (low, high) in known.domain.items()
+    ]
+    console.table(("task", "quantity", "lowest", "highest"), rows)
+    console.note(f"{path}: the card of {card.name}")

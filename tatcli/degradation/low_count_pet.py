@@ -21,6 +21,7 @@ import numpy as np
 import scipy.ndimage
 
 from tatcli.degradation.pet_scanner import PetReconstruction, pet_scanner, random_reconstruction
+from tatcli.volumes.slices import evenly_spaced
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -102,7 +103,7 @@ def count_level(
     """
     reconstruction = reconstruction or PetReconstruction()
     rng = np.random.default_rng(seed)
-    chosen = volume_suv[_evenly(len(volume_suv), _MOST_SLICES)]
+    chosen = volume_suv[evenly_spaced(len(volume_suv), _MOST_SLICES)]
     tissue = [int((slice_ > _BODY_SUV).sum()) for slice_ in chosen]
     probed = chosen[np.argsort(tissue, kind="stable")[::-1][:slices]]
     own = estimate_variation(probed, spacing_mm) if variation is None else variation
@@ -134,13 +135,9 @@ def estimate_variation(volume_suv: NDArray[np.floating[Any]], spacing_mm: tuple[
     Returns:
         Standard deviation over mean; NaN where there is no tissue.
     """
-    chosen = volume_suv[_evenly(len(volume_suv), _MOST_SLICES)]
+    chosen = volume_suv[evenly_spaced(len(volume_suv), _MOST_SLICES)]
     patches = _local_variation(chosen, chosen, spacing_mm, detrended=True)
     return float(np.percentile(patches, _PERCENTILE)) if len(patches) >= _FEWEST_PATCHES else float("nan")
-
-
-def _evenly(count: int, wanted: int) -> NDArray[np.intp]:
-    return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(np.intp))
 
 
 def _local_variation(

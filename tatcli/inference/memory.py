@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from tatcli.inference.domain import MOST_SLICES
 from tatcli.inference.passes import Pass
 from tatcli.model.config import TatConfig
 from tatcli.model.tat import MULTIPLE
@@ -23,6 +24,8 @@ _BATCH_BYTES: Final = 40
 """For each pixel in a pass: the slices whole, clipped, normalised, corrected, and their masks."""
 _PLANE_BYTES: Final = 64
 """For each pixel of a plane that is decoded, encoded or measured in float64."""
+_SEEN_BYTES: Final = 16
+"""For each pixel of the slices that the scan is compared with the training by: the slices, and their statistics."""
 _BLOCK_BYTES: Final = 8 * 2**20
 """A block has about so many bytes as values: enough to keep the disk busy, too few to count."""
 _BLOCKS: Final = 3
@@ -134,6 +137,7 @@ def predicted_peak(workload: Workload, network: Network, settings: Pass, *, bloc
     rows, columns = workload.slice_shape
     in_pass = settings.batch * workload.slice_pixels * _BATCH_BYTES
     plane = max(workload.shape[2] * workload.shape[3], workload.slice_pixels) * _PLANE_BYTES
+    plane += min(MOST_SLICES, workload.slices) * workload.slice_pixels * _SEEN_BYTES
     fixed = base + workload.throughout + network_bytes(network, settings, rows, columns)
     return fixed + block * _slice_bytes(workload) + in_pass + plane
 

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tatcli.errors import DeviceError, WeightsError
+from tatcli.inference.cuda_graphs import GraphedNetwork
 from tatcli.inference.options import RestoreOptions
 from tatcli.inference.runtime import Runtime, is_out_of_memory
 from tatcli.inference.tiling import blended
+from tatcli.inference.transfers import Started, Transfers
 
 __all__ = ["Pass", "Passes", "first_pass"]
 
@@ -79,18 +81,28 @@ class Passes:
         self.runtime = runtime
         self.settings = settings
         self.on_shrink = on_shrink
+        self._transfers = Transfers(runtime.device)
+
+    @property
+    def ahead(self) -> int:
+        """How many starts are worth making before the first is collected: a GPU goes on with the next by itself."""
+        return 1 if self.runtime.device.type == "cuda" else 0
 
     def corrections(self, slices: NDArray[np.float32]) -> NDArray[np.float32]:
-        """network(slices) - slices.
+        """network(slices) - slices; see :meth:`start`."""
+        return self.start(slices)()
+
+    def start(self, slices: NDArray[np.float32]) -> Callable[[], NDArray[np.float32]]:
+        """Start computing network(slices) - slices; the function that is returned waits for it.
 
         Args:
             slices: (n, rows, columns), clipped to [0, 1]; n may exceed the batch.
 
         Raises:
             DeviceError: memory ran out even with single small tiles, or fp16 overflowed.
-            WeightsError: the network's output is not finite.
+            WeightsError: the network's output is not finite (when waiting for it).
         """
-        parts: list[NDArray[np.float32]] = []
+        parts: list[Started] = []
         start = 0
         while start < len(slices):
             part = slices[start : start + self.settings.batch]
@@ -103,21 +115,26 @@ class Passes:
                     raise
             # Outside the handler, whose traceback would keep the failed attempt's memory alive.
             self._shrink(*slices.shape[1:])
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return lambda: self._collected(parts)
 
-    def _pass(self, slices: NDArray[np.float32]) -> NDArray[np.float32]:
-        device, settings = self.runtime.device, self.settings
+    def _pass(self, slices: NDArray[np.float32]) -> Started:
         with torch.inference_mode():
-            x = torch.from_numpy(np.ascontiguousarray(slices))[:, None].to(device)
-            if settings.tile is None:
-                correction = self._correct(x)
-            else:
-                correction = blended(self._correct, x, tile=settings.tile, overlap=settings.overlap)
-            # The sum is quick and says nearly always that all are finite.
-            if not (bool(correction.sum().isfinite()) or bool(torch.isfinite(correction).all())):
+            return self._transfers.start(slices, self._correct_all)
+
+    def _collected(self, parts: list[Started]) -> NDArray[np.float32]:
+        arrays = []
+        for part in parts:
+            values, finite = part.collect()
+            if not finite:
                 self._refuse_nonfinite()
-            values: NDArray[np.float32] = correction[:, 0].cpu().numpy()
-        return values
+            arrays.append(values)
+        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+    def _correct_all(self, x: Slices) -> Slices:
+        settings = self.settings
+        if settings.tile is None:
+            return self._correct(x)
+        return blended(self._correct, x, tile=settings.tile, overlap=settings.overlap)
 
     def _correct(self, x: Slices) -> Slices:
         with self.runtime.computing():
@@ -132,6 +149,8 @@ class Passes:
         raise WeightsError(msg)
 
     def _shrink(self, rows: int, columns: int) -> None:
+        if isinstance(self.network, GraphedNetwork):
+            self.network.forget()
         self.runtime.release_memory()
         smaller = self.settings.smaller(rows, columns)
         if smaller is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -58,46 +59,55 @@ class Restoration:
             frame: which one.
         """
         window = self._windows[frame]
-        start = 0
-        while start < len(source):
-            stop = min(start + self._passes.settings.batch, len(source))
-            _restore(source[start:stop], target[start:stop], window, self._passes, padding=self._padding)
+        under_way: deque[tuple[int, int, Callable[[], NDArray[np.float32]]]] = deque()
+
+        def collect() -> None:
+            start, stop, restored = under_way.popleft()
+            target[start:stop] = restored()
             self._done += stop - start
             if self._progress is not None:
                 self._progress(self._done, self._all)
+
+        start = 0
+        while start < len(source):
+            stop = min(start + self._passes.settings.batch, len(source))
+            restored = _started(source[start:stop], window, self._passes, padding=self._padding)
+            under_way.append((start, stop, restored))
+            if len(under_way) > self._passes.ahead:
+                collect()
             start = stop
+        while under_way:
+            collect()
 
 
-def _restore(
-    source: NDArray[np.float32],
-    target: NDArray[np.float32],
-    window: Window,
-    passes: Passes,
-    *,
-    padding: float | None,
-) -> None:
-    """(n, rows, columns) -> the same, restored; physical units.
+def _started(
+    slices: NDArray[np.float32], window: Window, passes: Passes, *, padding: float | None
+) -> Callable[[], NDArray[np.float32]]:
+    """Start restoring (n, rows, columns) in physical units; the function that is returned waits for the result.
 
     Args:
-        source: slices of one scan.
-        target: the same shape; is overwritten.
+        slices: of one scan.
         window: the network's range.
         passes: the network.
         padding: the scan's padding value; below the range it marks what wasn't measured, and is kept.
     """
-    target[...] = source
-    whole = [filled(slice_, fallback=window.lower) for slice_ in source]
+    whole = [filled(slice_, fallback=window.lower) for slice_ in slices]
     # A constant slice is padding: there is nothing to restore, and nothing to invent.
     varied = [index for index, slice_ in enumerate(whole) if slice_.min() != slice_.max()]
     if not varied:
-        return
-    corrections = passes.corrections(np.stack([window.normalise(window.clip(whole[index])) for index in varied]))
-    corrections *= np.float32(window.width)
-    for index, correction in zip(varied, corrections, strict=True):
-        slice_ = source[index]
-        if whole[index] is not slice_:
-            correction[~np.isfinite(slice_)] = 0.0
-        if padding is not None and padding < window.lower:
-            correction[slice_ == padding] = 0.0
-        # Where nothing changes, not even the sign of a zero does.
-        np.add(slice_, correction, out=target[index], where=correction != 0.0)
+        return slices.copy
+    corrections = passes.start(np.stack([window.normalise(window.clip(whole[index])) for index in varied]))
+
+    def restored() -> NDArray[np.float32]:
+        out = slices.copy()
+        for index, correction in zip(varied, corrections() * np.float32(window.width), strict=True):
+            slice_ = slices[index]
+            if whole[index] is not slice_:
+                correction[~np.isfinite(slice_)] = 0.0
+            if padding is not None and padding < window.lower:
+                correction[slice_ == padding] = 0.0
+            # Where nothing changes, not even the sign of a zero does.
+            np.add(slice_, correction, out=out[index], where=correction != 0.0)
+        return out
+
+    return restored

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tatcli.inference.coarse_grid import refined
+from tatcli.inference.cuda_graphs import GraphedNetwork
 from tatcli.inference.guards import check_scan
 from tatcli.inference.options import RestoreOptions
 from tatcli.inference.passes import Pass, Passes, first_pass
@@ -79,7 +80,8 @@ class Restorer:
     def _hold(self, network: nn.Module, card: WeightsCard, runtime: Runtime) -> None:
         self.card = card
         self.runtime = runtime
-        self.network = network.to(runtime.device).eval()
+        network = network.to(runtime.device).eval()
+        self.network = GraphedNetwork(network) if runtime.device.type == "cuda" else network
 
     def __call__(
         self,

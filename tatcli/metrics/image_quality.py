@@ -10,7 +10,7 @@ import scipy.ndimage
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["mae", "psnr", "psnr_from_mse", "rmse", "ssim"]
+__all__ = ["mae", "psnr", "psnr_from_mse", "rmse", "ssim", "ssim_map"]
 
 _SIGMA: Final = 1.5
 _RADIUS: Final = 5
@@ -97,6 +97,13 @@ def ssim(restored: NDArray[np.floating[Any]], reference: NDArray[np.floating[Any
     Raises:
         ValueError: the shapes differ, the images are not 2-D, or the data range isn't positive.
     """
+    return float(np.mean(ssim_map(restored, reference, data_range=data_range)))
+
+
+def ssim_map(
+    restored: NDArray[np.floating[Any]], reference: NDArray[np.floating[Any]], *, data_range: float
+) -> NDArray[np.float64]:
+    """The similarity at each pixel, of which :func:`ssim` is the mean; arguments and errors as there."""
     _check_range(data_range)
     x, y = np.asarray(restored, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if x.ndim != 2 or x.shape != y.shape:
@@ -107,8 +114,7 @@ def ssim(restored: NDArray[np.floating[Any]], reference: NDArray[np.floating[Any
     covariance = _local_mean(x * y) - product
     variances = _local_mean(x**2 + y**2) - squares
     c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
-    similarity = (2.0 * product + c1) * (2.0 * covariance + c2) / ((squares + c1) * (variances + c2))
-    return float(np.mean(similarity))
+    return np.asarray((2.0 * product + c1) * (2.0 * covariance + c2) / ((squares + c1) * (variances + c2)))
 
 
 def _local_mean(image: NDArray[np.float64]) -> NDArray[np.float64]:

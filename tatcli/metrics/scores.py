@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
-from tatcli.metrics.image_quality import mae, psnr_from_mse, rmse, ssim
+from tatcli.metrics.image_quality import mae, psnr_from_mse, rmse, ssim_map
 from tatcli.metrics.protocols import FIXED_RANGES, Protocol
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ class VolumeScores:
         mean: of the slices; by the protocol ``volume``, PSNR, RMSE and MAE of the whole volume and the mean SSIM of its
             slices. None where no slice could be scored.
         slices: those scored, in order.
-        skipped: number of slices left out because their HQ slice is constant inside the window.
+        skipped: number of slices left out because their HQ slice is constant inside the window, or without a voxel of
+            the mask.
     """
 
     protocol: str
@@ -101,6 +102,7 @@ def score_volume(
     task: Task,
     window: Window,
     protocol: Protocol,
+    mask: NDArray[np.bool_] | None = None,
 ) -> VolumeScores:
     """Score a restored volume against its reference.
 
@@ -108,12 +110,16 @@ def score_volume(
     true value and takes the lower bound in both. A slice that is constant in the clipped reference has nothing to
     restore and, in the paper's protocol, no data range: the slice-wise protocols skip and count it.
 
+    With a mask, errors are those of its voxels and SSIM is the mean of the similarity map over them; data ranges stay
+    those of the whole slice or volume, so that they don't depend on the mask.
+
     Args:
         restored: (slices, rows, columns), the task's units.
         reference: the same shape.
         task: decides the data range of the protocol ``fixed`` and whether ``volume`` takes the window's width.
         window: the evaluation window, from :func:`~tatcli.metrics.protocols.evaluation_window`.
         protocol: one of :data:`~tatcli.metrics.protocols.PROTOCOLS`.
+        mask: the voxels that count, the same shape; None: all.
 
     Raises:
         ValueError: the shapes differ, the arrays are not 3-D, or the restored one is NaN where the reference isn't.
@@ -121,23 +127,30 @@ def score_volume(
     if restored.ndim != 3 or restored.shape != reference.shape:
         msg = f"expected two volumes of equal (slices, rows, columns), got {restored.shape} and {reference.shape}"
         raise ValueError(msg)
+    if mask is not None and mask.shape != reference.shape:
+        msg = f"expected a mask of the volumes' shape {reference.shape}, got {mask.shape}"
+        raise ValueError(msg)
     whole = _volume_range(reference, task=task, window=window) if protocol.per == "volume" else None
     scores: list[SliceScore] = []
+    voxels: list[int] = []
     skipped = 0
     for index, (ours, truth) in enumerate(zip(restored, reference, strict=True)):
+        inside = None if mask is None else mask[index]
         x, y = _clipped_pair(ours, truth, window)
         own = float(y.max() - y.min())
-        if whole is None and own == 0.0:
+        if (whole is None and own == 0.0) or (inside is not None and not inside.any()):
             skipped += 1
             continue
         data_range = whole or (FIXED_RANGES[task.name] if protocol.name == "fixed" else own)
-        scores.append(_score_slice(x, y, index=index, data_range=data_range))
+        scores.append(_score_slice(x, y, index=index, data_range=data_range, mask=inside))
+        voxels.append(x.size if inside is None else int(inside.sum()))
     if not scores:
         return VolumeScores(protocol.name, None, (), skipped)
     mean = mean_score(scores)
-    if whole is not None:  # slices are equally large: the volume's square error is the mean of theirs
-        square = float(np.mean([score.rmse**2 for score in scores]))
-        mean = Score(psnr_from_mse(square, data_range=whole), mean.ssim, float(np.sqrt(square)), mean.mae)
+    if whole is not None:  # the volume's mean errors are those of its slices, by their voxels
+        square = float(np.average([score.rmse**2 for score in scores], weights=voxels))
+        absolute = float(np.average([score.mae for score in scores], weights=voxels))
+        mean = Score(psnr_from_mse(square, data_range=whole), mean.ssim, float(np.sqrt(square)), absolute)
     return VolumeScores(protocol.name, mean, tuple(scores), skipped)
 
 
@@ -154,11 +167,21 @@ def mean_score(scores: Iterable[Score]) -> Score:
     return Score(*(float(value) for value in table.mean(axis=0)))
 
 
-def _score_slice(x: NDArray[np.float64], y: NDArray[np.float64], *, index: int, data_range: float) -> SliceScore:
+def _score_slice(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    *,
+    index: int,
+    data_range: float,
+    mask: NDArray[np.bool_] | None,
+) -> SliceScore:
+    similarity = ssim_map(x, y, data_range=data_range)
+    if mask is not None:
+        x, y, similarity = x[mask], y[mask], similarity[mask]
     error = rmse(x, y)
     return SliceScore(
         psnr=psnr_from_mse(error**2, data_range=data_range),
-        ssim=ssim(x, y, data_range=data_range),
+        ssim=float(np.mean(similarity)),
         rmse=error,
         mae=mae(x, y),
         index=index,

@@ -12,7 +12,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tatcli.model import fused
 from tatcli.model.depthwise import DepthwiseConv, expand_and_convolve, row_strips
+from tatcli.model.fused import can_fuse
+from tatcli.model.packing import PackedWeights
 from tatcli.model.windows import Cells, cut_into_cells
 
 __all__ = ["ChannelAttention"]
@@ -40,18 +43,27 @@ class ChannelAttention(nn.Module):
         self.qkv = nn.Conv2d(dim, 3 * dim, 1, bias=False)
         self.depthwise = DepthwiseConv(3 * dim, adaptive=adaptive)
         self.project = nn.Conv2d(dim, dim, 1, bias=False)
+        self.packed = PackedWeights()
         if adaptive:
             nn.init.normal_(self.depthwise.shared)
 
-    def forward(self, x: Map, norm: nn.Module, generated: Tensor | None = None) -> Map:
-        """attention(norm(x)), without the residual.
+    def forward(self, x: Map, norm: nn.LayerNorm, generated: Tensor | None = None, *, spent: bool = False) -> Map:
+        """The residual sum x + attention(norm(x)).
 
         Args:
             x: (batch, dim, rows, columns).
             norm: the pre-norm, applied strip by strip.
             generated: W_G, (batch, 3 dim, 3, 3), for an adaptive block.
+            spent: x may be written over (it is, by the fused kernels, outside training).
         """
-        cells = cut_into_cells(x.shape[2], x.shape[3], self.window)
+        cells = cut_into_cells(x.shape[2], x.shape[3], self.window, x.device)
+        recorded = torch.is_grad_enabled() and cells.count > 1  # no gradients of several windows there
+        if can_fuse(x, x.shape[1], x.shape[1] // self.heads) and not recorded:
+            stack = self.depthwise.kernel_stack(generated)
+            statistics, value = fused.attention_statistics(
+                x, norm, self.qkv.weight, stack, (self.heads, self.packed), cells
+            )
+            return fused.attention_mix(x, value, self._folded(statistics, cells), cells, spent=spent)
         kernels = self.depthwise.kernels(generated)
         grams: list[Tensor] = []  # one per cell: (batch, heads, c, c + 2): G, |q|^2, |k|^2
         values: list[Tensor] = []
@@ -69,7 +81,7 @@ class ChannelAttention(nn.Module):
                     row_grams[column] = gram if before is None else before + gram
             grams += [gram for gram in row_grams if gram is not None]
         value = values[0] if len(values) == 1 else torch.cat(values, dim=2)
-        return self._mix(value, self._folded(torch.stack(grams), cells), cells)
+        return x + self._mix(value, self._folded(torch.stack(grams), cells), cells)
 
     def _gram(self, query: Map, key: Map) -> Float[Tensor, "batch heads c c_plus_2"]:
         """G, |q|^2 and |k|^2 over these pixels, in float32."""
@@ -81,20 +93,21 @@ class ChannelAttention(nn.Module):
         return torch.cat([gram, *norms], dim=-1)
 
     def _folded(self, grams: Tensor, cells: Cells) -> Float[Tensor, "cells batch dim dim"]:
-        """W_o A of every cell, A averaged over the windows that cover it."""
-        if cells.count > 1:
-            grams = torch.einsum("wc,c...->w...", cells.members.to(grams.device), grams)
-        gram, query_square, key_square = grams[..., :-2], grams[..., -2], grams[..., -1]
-        query_norm = query_square.clamp_min(NORM_EPSILON**2).sqrt().unsqueeze(-1)
-        key_norm = key_square.clamp_min(NORM_EPSILON**2).sqrt().unsqueeze(-2)
-        temperature = self.temperature.float().view(-1, 1, 1)
-        attention = (gram / (query_norm * key_norm) * temperature).softmax(dim=-1)
-        if cells.count > 1:
-            attention = torch.einsum("cw,w...->c...", cells.average.to(grams.device), attention)
-        weight = self.project.weight.float().flatten(1)  # (dim, dim)
-        per_head = weight.view(weight.shape[0], self.heads, -1).transpose(0, 1)  # (heads, dim, c)
-        folded = per_head @ attention  # (cells, batch, heads, dim, c)
-        return folded.transpose(-3, -2).flatten(-2)
+        """W_o A of every cell, A averaged over the windows that cover it; in float32 under autocast too."""
+        with torch.autocast(grams.device.type, enabled=False):
+            if cells.count > 1:
+                grams = torch.einsum("wc,c...->w...", cells.members, grams)
+            gram, query_square, key_square = grams[..., :-2], grams[..., -2], grams[..., -1]
+            query_norm = query_square.clamp_min(NORM_EPSILON**2).sqrt().unsqueeze(-1)
+            key_norm = key_square.clamp_min(NORM_EPSILON**2).sqrt().unsqueeze(-2)
+            temperature = self.temperature.float().view(-1, 1, 1)
+            attention = (gram / (query_norm * key_norm) * temperature).softmax(dim=-1)
+            if cells.count > 1:
+                attention = torch.einsum("cw,w...->c...", cells.average, attention)
+            weight = self.project.weight.float().flatten(1)  # (dim, dim)
+            per_head = weight.view(weight.shape[0], self.heads, -1).transpose(0, 1)  # (heads, dim, c)
+            folded = per_head @ attention  # (cells, batch, heads, dim, c)
+            return folded.transpose(-3, -2).flatten(-2)
 
     def _mix(self, value: Map, folded: Tensor, cells: Cells) -> Map:
         folded = folded.to(value.dtype)

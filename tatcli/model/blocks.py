@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
@@ -11,7 +12,7 @@ from torch.nn import functional
 from tatcli.model.attention import ChannelAttention
 from tatcli.model.feedforward import GatedFeedForward
 
-__all__ = ["Downsample", "LayerNorm", "Stage", "StageKernels", "TransformerBlock", "Upsample"]
+__all__ = ["Downsample", "Fusion", "LayerNorm", "Stage", "StageKernels", "TransformerBlock", "Upsample"]
 
 Map = Float[Tensor, "batch channels rows columns"]
 
@@ -43,10 +44,10 @@ class TransformerBlock(nn.Module):
         self.norm2 = LayerNorm(dim)
         self.feedforward = GatedFeedForward(dim, hidden=hidden, adaptive=adaptive)
 
-    def forward(self, x: Map, kernels: StageKernels | None = None) -> Map:
-        """One block; ``kernels`` for an adaptive one."""
-        x = x + self.attention(x, self.norm1, kernels.attention if kernels else None)
-        y: Tensor = x + self.feedforward(x, self.norm2, kernels.feedforward if kernels else None)
+    def forward(self, x: Map, kernels: StageKernels | None = None, *, spent: bool = False) -> Map:
+        """One block; ``kernels`` for an adaptive one; ``spent``: x is needed no more and may be written over."""
+        x = self.attention(x, self.norm1, kernels.attention if kernels else None, spent=spent)
+        y: Tensor = self.feedforward(x, self.norm2, kernels.feedforward if kernels else None)
         return y
 
 
@@ -55,8 +56,8 @@ class Stage(nn.ModuleList):
 
     def forward(self, x: Map, kernels: StageKernels | None = None) -> Map:
         """All blocks."""
-        for block in self:
-            x = block(x, kernels)
+        for number, block in enumerate(self):
+            x = block(x, kernels, spent=number > 0)
         return x
 
 
@@ -70,6 +71,25 @@ class Downsample(nn.Module):
     def forward(self, x: Map) -> Float[Tensor, "batch double half_rows half_columns"]:
         """(batch, dim, rows, columns) -> (batch, 2 dim, rows/2, columns/2)."""
         return functional.pixel_unshuffle(self.conv(x), 2)
+
+
+class Fusion(nn.Sequential):
+    """3x3 over the concatenation of maps -> width, GELU, 1x1."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__(
+            nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.GELU(), nn.Conv2d(width, width, 1, bias=False)
+        )
+
+    def forward(self, *maps: Float[Tensor, "batch _ rows columns"]) -> Float[Tensor, "batch width rows columns"]:
+        """(batch, some of the channels, rows, columns) each; their concatenation, the largest map, is never formed."""
+        over_all, activation, project = self
+        weights = torch.split(over_all.get_parameter("weight"), [part.shape[1] for part in maps], dim=1)
+        total = functional.conv2d(maps[0], weights[0], padding=1).float()
+        for part, weight in zip(maps[1:], weights[1:], strict=True):
+            total += functional.conv2d(part, weight, padding=1)
+        fused: Tensor = project(activation(total))
+        return fused
 
 
 class Upsample(nn.Module):

@@ -31,11 +31,18 @@ class DepthwiseConv(nn.Module):
         self.gain = nn.Parameter(torch.zeros(channels, 1, 1, 1)) if adaptive else None  # lambda
         nn.init.kaiming_uniform_(self.shared, a=5**0.5)
 
-    def kernels(self, generated: Float[Tensor, "batch channels 3 3"] | None) -> list[Tensor]:
-        """One (channels, 1, 3, 3) kernel for all samples, or one for each: constants of the image (speed)."""
+    def kernel_stack(
+        self, generated: Float[Tensor, "batch channels 3 3"] | None
+    ) -> Float[Tensor, "samples channels 3 3"]:
+        """One kernel for all samples, or one for each: constants of the image, formed once."""
+        shared = self.shared.squeeze(1)
         if self.gain is None or generated is None:
-            return [self.shared]
-        return [torch.addcmul(self.shared, self.gain, one.to(self.shared.dtype).unsqueeze(1)) for one in generated]
+            return shared[None]
+        return torch.addcmul(shared, self.gain.squeeze(1), generated.to(shared.dtype))
+
+    def kernels(self, generated: Float[Tensor, "batch channels 3 3"] | None) -> list[Tensor]:
+        """The same as weights of convolutions, (channels, 1, 3, 3) each."""
+        return [kernel.unsqueeze(1) for kernel in self.kernel_stack(generated)]
 
     def forward(self, x: Map, kernels: list[Tensor]) -> Map:
         """Convolve every sample with its kernel (zero padding)."""
@@ -52,7 +59,9 @@ class DepthwiseConv(nn.Module):
 
 
 def row_strips(x: Map, hidden: int, bounds: tuple[int, int] | None = None) -> Iterator[tuple[int, int]]:
-    """Row ranges whose hidden maps (of ``hidden`` channels) fit in the cache; one range while gradients are recorded.
+    """Row ranges whose hidden maps (of ``hidden`` channels) fit in a CPU's cache.
+
+    One range while gradients are recorded, and on a GPU, where launches cost more than the traffic of such maps.
 
     Args:
         x: the map to walk over.
@@ -60,7 +69,7 @@ def row_strips(x: Map, hidden: int, bounds: tuple[int, int] | None = None) -> It
         bounds: rows (start, stop) to cover, all by default.
     """
     start, stop = bounds or (0, x.shape[2])
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() or x.device.type != "cpu":
         yield start, stop
         return
     row_bytes = x.shape[0] * x.shape[3] * hidden * x.element_size()

@@ -7,7 +7,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tatcli.model import fused
 from tatcli.model.depthwise import DepthwiseConv, expand_and_convolve, row_strips
+from tatcli.model.fused import can_fuse
+from tatcli.model.packing import PackedWeights
 
 __all__ = ["GatedFeedForward"]
 
@@ -28,17 +31,21 @@ class GatedFeedForward(nn.Module):
         self.expand = nn.Conv2d(dim, 2 * hidden, 1, bias=False)
         self.depthwise = DepthwiseConv(2 * hidden, adaptive=adaptive)
         self.project = nn.Conv2d(hidden, dim, 1, bias=False)
+        self.packed = (PackedWeights(), PackedWeights())
         if adaptive:
             nn.init.kaiming_normal_(self.depthwise.shared, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, x: Map, norm: nn.Module, generated: Tensor | None = None) -> Map:
-        """feedforward(norm(x)), without the residual.
+    def forward(self, x: Map, norm: nn.LayerNorm, generated: Tensor | None = None) -> Map:
+        """The residual sum x + feedforward(norm(x)).
 
         Args:
             x: (batch, dim, rows, columns).
             norm: the pre-norm, applied strip by strip.
             generated: W_G, (batch, 2 hidden, 3, 3), for an adaptive block.
         """
+        if can_fuse(x, x.shape[1]):
+            stack = self.depthwise.kernel_stack(generated)
+            return fused.feedforward(x, norm, self.expand.weight, stack, self.project.weight, self.packed)
         kernels = self.depthwise.kernels(generated)
         strips = []
         for rows in row_strips(x, self.expand.out_channels):
@@ -47,4 +54,4 @@ class GatedFeedForward(nn.Module):
             )
             opened, gate = hidden.chunk(2, dim=1)
             strips.append(self.project(functional.gelu(opened) * gate))
-        return strips[0] if len(strips) == 1 else torch.cat(strips, dim=2)
+        return x + (strips[0] if len(strips) == 1 else torch.cat(strips, dim=2))

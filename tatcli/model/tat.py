@@ -7,8 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tatcli.model.blocks import Downsample, Stage, TransformerBlock, Upsample
+from tatcli.model.blocks import Downsample, Fusion, Stage, TransformerBlock, Upsample
 from tatcli.model.config import TatConfig
+from tatcli.model.heap import release_free_pages
 from tatcli.model.tren import Tren
 
 __all__ = ["Tat"]
@@ -50,9 +51,7 @@ class Tat(nn.Module):
         self.decoder1 = self._stage(0, config.decoder_blocks[0], adaptive=True)
 
         self.refinement = self._stage(0, config.refinement_blocks, adaptive=True)
-        self.fuse = nn.Sequential(
-            nn.Conv2d(5 * width, width, 3, padding=1, bias=False), nn.GELU(), nn.Conv2d(width, width, 1, bias=False)
-        )
+        self.fuse = Fusion(5 * width, width)
         self.output = nn.Conv2d(width, 1, 3, padding=1, bias=False)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -96,11 +95,12 @@ class Tat(nn.Module):
         decoded3 = self.decoder3(decoded3, kernels.decoder3)
         decoded2 = self.reduce2(torch.cat([self.up2(decoded3), encoded2], dim=1))
         decoded2 = self.decoder2(decoded2, kernels.decoder2)
+        if latent.device.type == "cpu" and not torch.is_grad_enabled():
+            release_free_pages()  # of the lower levels' maps, before the largest ones come
         decoded1 = self.decoder1(torch.cat([self.up1(decoded2), encoded1], dim=1), kernels.decoder1)
 
         refined = self.refinement(decoded1, kernels.decoder1)
-        fused = self.fuse(torch.cat([encoded1, decoded1, refined], dim=1))
-        correction: Tensor = self.output(fused)
+        correction: Tensor = self.output(self.fuse(encoded1, decoded1, refined))
         return correction
 
 

@@ -49,10 +49,25 @@ class TaskCard:
     Attributes:
         intensity: the map onto the network's range that they were trained with; restore applies exactly this one.
         strengths: range of degradation strengths that they were trained over.
+        domain: what the training's LQ scans were like: name -> lowest and highest value, see
+            :mod:`tatcli.inference.domain`; empty where it wasn't measured.
     """
 
     intensity: IntensityRule
     strengths: tuple[float, float]
+    domain: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        form: dict[str, Any] = {"intensity": self.intensity.to_dict(), "strengths": list(self.strengths)}
+        return form | ({"domain": {name: list(ends) for name, ends in self.domain.items()}} if self.domain else {})
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`."""
+        strengths = (float(fields["strengths"][0]), float(fields["strengths"][1]))
+        domain = {name: (float(low), float(high)) for name, (low, high) in fields.get("domain", {}).items()}
+        return cls(rule_from_dict(fields["intensity"]), strengths, domain)
 
 
 @dataclass(frozen=True)
@@ -98,10 +113,7 @@ class WeightsCard:
         """JSON form."""
         fields = asdict(self)
         fields["config"] = self.config.to_dict()
-        fields["tasks"] = {
-            name: {"intensity": task.intensity.to_dict(), "strengths": list(task.strengths)}
-            for name, task in self.tasks.items()
-        }
+        fields["tasks"] = {name: task.to_dict() for name, task in self.tasks.items()}
         fields["limits"] = list(self.limits)
         return fields
 
@@ -112,12 +124,7 @@ class WeightsCard:
         Raises:
             KeyError, TypeError, ValueError: a field is missing or has the wrong form.
         """
-        tasks = {
-            name: TaskCard(
-                rule_from_dict(task["intensity"]), (float(task["strengths"][0]), float(task["strengths"][1]))
-            )
-            for name, task in fields["tasks"].items()
-        }
+        tasks = {name: TaskCard.from_dict(task) for name, task in fields["tasks"].items()}
         return cls(
             name=str(fields["name"]),
             config=TatConfig.from_dict(fields["config"]),

@@ -9,15 +9,19 @@ Information Aggregation" (ECCV 2022), with the window layout of the TAT authors'
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
+from typing import Final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 __all__ = ["Cells", "cut_into_cells", "window_starts"]
+
+
+_CPU: Final = torch.device("cpu")
 
 
 def window_starts(length: int, window: int) -> list[int]:
@@ -56,16 +60,23 @@ class Cells:
         """Number of cells."""
         return len(self.rows) * len(self.columns)
 
+    def to(self, device: torch.device) -> Cells:
+        """The same with its matrices on this device."""
+        return replace(self, members=self.members.to(device), average=self.average.to(device))
+
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(mode=False)  # kept tensors must be usable with gradients too, whoever asks first
-def cut_into_cells(rows: int, columns: int, window: int) -> Cells:
-    """The cells of a (rows, columns) map under square windows of this side (smaller where an axis is shorter)."""
+def cut_into_cells(rows: int, columns: int, window: int, device: torch.device = _CPU) -> Cells:
+    """The cells of a (rows, columns) map under square windows of this side (smaller where an axis is shorter).
+
+    They are kept, on the device too: a copy to it within every pass would stall it, and no CUDA graph could hold it.
+    """
     row_cells, row_members = _cut_axis(rows, window)
     column_cells, column_members = _cut_axis(columns, window)
     members = torch.kron(row_members, column_members)
     covering = members.t()
-    return Cells(row_cells, column_cells, members, covering / covering.sum(dim=1, keepdim=True))
+    return Cells(row_cells, column_cells, members, covering / covering.sum(dim=1, keepdim=True)).to(device)
 
 
 def _cut_axis(length: int, window: int) -> tuple[tuple[tuple[int, int], ...], Tensor]:

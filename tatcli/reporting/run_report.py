@@ -102,8 +102,9 @@ def input_record(scan: Volume | ScanHeader) -> FileRecord | None:
     path, header = scan.provenance.path, scan.provenance.header
     if path is None:
         return None
-    if isinstance(header, DicomHeader) and path.is_dir():
-        return file_record(path, (image.path for frame in header.frames for image in frame))
+    if isinstance(header, DicomHeader) and header.unpacked is None:
+        files = {image.path for frame in header.frames for image in frame}
+        return file_record(path, None if files == {path} else files)
     return file_record(path)
 
 

@@ -11,7 +11,7 @@ from tatcli.tasks import TASKS, find_task
 
 __all__ = ["LossName", "TrainConfig"]
 
-LossName = Literal["balanced", "l1"]
+LossName = Literal["balanced", "l1", "psnr"]
 _PATHS: Final = ("data", "output", "cache")
 _FREE: Final = (*_PATHS, "threads", "device", "validate_every", "checkpoint_every", "validation_slices")
 """Options that don't change the outcome, and so may differ when a run is resumed."""
@@ -34,7 +34,7 @@ class TrainConfig:
         weight_decay: AdamW's.
         clip: largest gradient norm.
         ema: decay of the averaged weights, which are validated and released.
-        loss: ``balanced`` (task-adaptive loss balancing) or ``l1``.
+        loss: ``balanced`` (task-adaptive loss balancing), ``l1`` or ``psnr``, see ``losses``.
         task_weights: factors of each task's loss, in the order of ``tasks``; empty: all 1.
         task_multiples: each task has ``batch`` times this many samples in a step; empty: all 1, equal shares.
         augment: random flips and quarter turns.

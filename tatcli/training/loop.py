@@ -19,6 +19,7 @@ from tatcli.model.tat import Tat
 from tatcli.training.checkpoints import load_checkpoint, save_checkpoint
 from tatcli.training.config import TrainConfig
 from tatcli.training.ema import Ema
+from tatcli.training.losses import batch_loss
 from tatcli.training.references import Reference
 from tatcli.training.sampler import Batch, Sampler
 from tatcli.training.validation import ValidationScore, validate
@@ -151,11 +152,7 @@ class Trainer:
             group["lr"] = self._rate(self.step)
         with torch.autocast(lq.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             restored = self.network(lq)
-        if config.loss == "balanced":
-            loss, sigma, l1 = self.balancer(restored, hq, lq, mask, weights)
-        else:
-            _, each = LossBalancer.features(restored.float(), hq, lq, mask)
-            loss, sigma, l1 = (each * weights).mean(), torch.ones_like(each), each.detach()
+        loss, sigma, l1 = batch_loss(config.loss, self.balancer, (restored, hq, lq, mask), weights)
         value = float(loss.detach())
         if not math.isfinite(value):
             samples = zip(batch.scans, batch.tasks, l1.tolist(), strict=True)
@@ -165,7 +162,7 @@ class Trainer:
             msg = f"train: the loss became {value} at step {self.step}, in {bad}; lower --lr or drop the scan"
             raise TrainingDiverged(msg)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.parameters, config.clip)
         self.optimiser.step()
         self.ema.update(self.network, self.step)

@@ -11,7 +11,7 @@ from pathlib import Path
 from tatcli.errors import UsageError
 from tatcli.tasks import Task
 
-__all__ = ["ScanPair", "find_scans"]
+__all__ = ["ScanPair", "find_pairs", "find_scans"]
 
 EXTENSIONS = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".npy")
 
@@ -37,22 +37,32 @@ def find_scans(root: Path, task: Task, split: str) -> list[ScanPair]:
     Raises:
         UsageError: no folder for the task and split, no scans in it, or an HQ scan without its LQ partner.
     """
+    scans, lonely = find_pairs(root, task, split)
+    if lonely:
+        msg = f"{root}: expected a partner in LQ of equal name for every HQ scan, none for {', '.join(lonely[:5])}"
+        raise UsageError(msg)
+    return scans
+
+
+def find_pairs(root: Path, task: Task, split: str) -> tuple[list[ScanPair], list[str]]:
+    """All scans of a task and split that can be used, sorted by path, and the names of HQ scans without LQ partner.
+
+    Raises:
+        UsageError: no folder for the task and split, or no scans in it.
+    """
     folder = _split_folder(root, task, split)
+    lonely: list[str] = []
     if not (folder / "HQ").is_dir():
         scans = [ScanPair(stem(path), path) for path in _scans_below(folder)]
     else:
         partners = {stem(path): path for path in _scans_below(folder / "LQ")}
-        scans = [ScanPair(stem(path), path, partners.get(stem(path))) for path in _scans_below(folder / "HQ")]
-        lonely = [pair.name for pair in scans if pair.lq is None]
-        if lonely:
-            msg = (
-                f"{folder / 'LQ'}: expected a partner of equal name for every HQ scan, none for {', '.join(lonely[:5])}"
-            )
-            raise UsageError(msg)
-    if not scans:
+        found = [ScanPair(stem(path), path, partners.get(stem(path))) for path in _scans_below(folder / "HQ")]
+        scans = [pair for pair in found if pair.lq is not None]
+        lonely = [pair.name for pair in found if pair.lq is None]
+    if not scans and not lonely:
         msg = f"{folder}: expected scans ({' '.join(EXTENSIONS)} or folders of DICOM files), found none"
         raise UsageError(msg)
-    return scans
+    return scans, lonely
 
 
 def stem(path: Path) -> str:

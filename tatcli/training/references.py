@@ -29,7 +29,7 @@ from tatcli.intensity import Window
 from tatcli.tasks import Task
 from tatcli.training.config import TrainConfig
 from tatcli.training.pairs import ScanPair, find_scans
-from tatcli.volumes import read_volume, slices_along, through_plane_axis
+from tatcli.volumes import evenly_spaced, read_volume, slices_along, through_plane_axis
 
 __all__ = ["Reference", "draw_strength", "prepare_references"]
 
@@ -66,8 +66,7 @@ class Reference:
     def low_quality(self, index: int, rng: np.random.Generator, crop: Crop = WHOLE) -> NDArray[np.float32]:
         """A degraded version of slice ``index``, or of a crop of it: (rows, columns), physical units."""
         if self.fields is None:
-            strength = draw_strength(self.task, rng, default_share=self.default_share)
-            return low_resolution(self.hq[index], strength)[crop]
+            return self.degraded(self.hq[index], rng)[crop]
         field: NDArray[np.float32] = self.fields[index, rng.integers(self.fields.shape[1])][crop].astype(np.float32)
         if self.noise is None:
             return field
@@ -75,6 +74,10 @@ class Reference:
         field *= np.float32(self.noise * np.sqrt(1.0 / dose - 1.0))
         field += self.hq[index][crop]
         return field
+
+    def degraded(self, slice_: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+        """A slice at a random strength, for degradations that are cheap enough to be drawn anew each time (MRI's)."""
+        return low_resolution(slice_, draw_strength(self.task, rng, default_share=self.default_share))
 
 
 def draw_strength(task: Task, rng: np.random.Generator, *, default_share: float) -> float:
@@ -86,7 +89,7 @@ def draw_strength(task: Task, rng: np.random.Generator, *, default_share: float)
 
 
 def prepare_references(
-    task: Task, split: str, config: TrainConfig, *, on_scan: Callable[[str], None] = lambda _: None
+    task: Task, split: str, config: TrainConfig, *, on_scan: Callable[[str, str], None] = lambda *_: None
 ) -> list[Reference]:
     """All references of a task and split, from the cache where they were prepared before.
 
@@ -94,7 +97,7 @@ def prepare_references(
         task: what they are prepared for.
         split: ``train``, or one to validate on, whose scans are only degraded at the default strength.
         config: of the run.
-        on_scan: called with a scan's name before it is prepared, and with a line for each one that is left out.
+        on_scan: called with a scan's name and "" before it is prepared, and with why for each one that is left out.
 
     Raises:
         UsageError: no scans, or none that can serve as a reference.
@@ -104,12 +107,12 @@ def prepare_references(
         config = replace(config, default_share=1.0)
     references = []
     for pair in find_scans(config.data, task, split):
-        on_scan(pair.name)
+        on_scan(pair.name, "")
         reference = _cached(pair, task, config, cache / task.name)
         if isinstance(reference, Reference):
             references.append(reference)
         else:
-            on_scan(f"{pair.reference}: left out: {reference}")
+            on_scan(pair.name, reference)
     if not references:
         msg = f"{config.data}: expected references for {task.name} with uniform tissue to measure noise in, found none"
         raise UsageError(msg)
@@ -160,7 +163,7 @@ def _prepare(pair: ScanPair, task: Task, config: TrainConfig, folder: Path) -> N
     pixel = (spacing[0], spacing[1])
     frame = np.nan_to_num(next(volume.iter_frames()))
     stack = np.ascontiguousarray(slices_along(frame, axis))
-    chosen = _evenly_spaced(len(stack), config.max_slices)
+    chosen = evenly_spaced(len(stack), config.max_slices)
     hq = stack[chosen]
     noise: float | None = None
     fields: NDArray[np.float16] | None = None
@@ -199,12 +202,6 @@ def _reject(folder: Path) -> None:
 
 def _seeds(config: TrainConfig, pair: ScanPair, index: int) -> np.random.SeedSequence:
     return np.random.SeedSequence([config.seed, zlib.crc32(pair.name.encode()), index + 1])
-
-
-def _evenly_spaced(count: int, wanted: int) -> NDArray[np.intp]:
-    if not 0 < wanted < count:
-        return np.arange(count)
-    return np.unique(np.round(np.linspace(0, count - 1, wanted)).astype(np.intp))
 
 
 def _stack(fields: Iterable[NDArray[np.float32]]) -> NDArray[np.float16]:

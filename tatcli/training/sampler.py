@@ -12,8 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tatcli.intensity import Window
 from tatcli.training.config import TrainConfig
 from tatcli.training.references import Crop, Reference
+from tatcli.training.variety import varied
 
 __all__ = ["Batch", "Sampler"]
 
@@ -80,11 +82,16 @@ class Sampler:
         self, scan: Reference, patch: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """(LQ, HQ, mask) crops of one random slice."""
-        index, place = self._place(scan, patch, rng)
         window = scan.window
         # MR intensities are arbitrary: the network must not lean on the exact upper bound of the range.
         scale = np.float32(np.exp(rng.uniform(-0.25, 0.25))) if scan.task.modality == "MR" else np.float32(1)
-        pair = (scan.low_quality(index, rng, place), scan.hq[index][place])
+        if scan.fields is None and self.config.augment:  # MRI, degraded on the fly
+            hq = varied(scan.hq[rng.integers(len(scan.hq))], window.upper, patch, rng)
+            _, place = _place(hq[None], window, patch, rng)
+            pair = (scan.degraded(hq, rng)[place], hq[place])
+        else:
+            index, place = _place(scan.hq, window, patch, rng)
+            pair = (scan.low_quality(index, rng, place), scan.hq[index][place])
         crops = [window.normalise(window.clip(values.astype(np.float32))) * scale for values in pair]
         crops.append(np.ones_like(crops[0]))
         padding = [(0, patch - length) for length in crops[0].shape]
@@ -95,15 +102,15 @@ class Sampler:
         lq, hq, mask = (np.ascontiguousarray(crop, dtype=np.float32) for crop in padded)
         return lq, hq, mask
 
-    @staticmethod
-    def _place(scan: Reference, patch: int, rng: np.random.Generator) -> tuple[int, Crop]:
-        """A random slice and crop that shows enough of the patient."""
-        count, height, width = scan.hq.shape
-        threshold = scan.window.lower + FOREGROUND * scan.window.width
-        for _ in range(TRIES):
-            index = int(rng.integers(count))
-            top, left = (int(rng.integers(max(length - patch, 0) + 1)) for length in (height, width))
-            place = (slice(top, top + patch), slice(left, left + patch))
-            if (scan.hq[index][place] > threshold).mean() >= LEAST_FOREGROUND:
-                break
-        return index, place
+
+def _place(hq: NDArray[np.float32], window: Window, patch: int, rng: np.random.Generator) -> tuple[int, Crop]:
+    """A random slice and crop that shows enough of the patient."""
+    count, height, width = hq.shape
+    threshold = window.lower + FOREGROUND * window.width
+    for _ in range(TRIES):
+        index = int(rng.integers(count))
+        top, left = (int(rng.integers(max(length - patch, 0) + 1)) for length in (height, width))
+        place = (slice(top, top + patch), slice(left, left + patch))
+        if (hq[index][place] > threshold).mean() >= LEAST_FOREGROUND:
+            break
+    return index, place

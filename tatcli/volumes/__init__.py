@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tatcli.volumes.geometry import Geometry
     from tatcli.volumes.reading import read_volume
     from tatcli.volumes.scan_info import ScanInfo, TaskFit, describe
-    from tatcli.volumes.slices import slices_along, through_plane_axis
+    from tatcli.volumes.slices import evenly_spaced, slices_along, through_plane_axis
     from tatcli.volumes.volume import Provenance, Volume
     from tatcli.volumes.writing import check_output, write_volume
 
@@ -23,6 +23,7 @@ __all__ = [
     "Volume",
     "check_output",
     "describe",
+    "evenly_spaced",
     "list_series",
     "read_volume",
     "slices_along",
@@ -39,6 +40,7 @@ _HOMES = {
     "Volume": "volume",
     "check_output": "writing",
     "describe": "scan_info",
+    "evenly_spaced": "slices",
     "list_series": "dicom_series",
     "read_volume": "reading",
     "slices_along": "slices",

@@ -27,13 +27,9 @@ BlockWriter = Callable[[Block, NDArray[np.float32]], None]
 _PLANE_FORMATS: Final = ("nifti", "nrrd", "metaimage")
 
 
-def takes_planes(path: Path) -> bool:
-    """Whether the format of this output can be written plane by plane.
-
-    Raises:
-        UsageError: a format that tat doesn't write.
-    """
-    return format_to_write(path) in _PLANE_FORMATS
+def takes_planes(kind: str) -> bool:
+    """Whether this format (a name of ``formats.format_to_write``) can be written plane by plane."""
+    return kind in _PLANE_FORMATS
 
 
 def encoding_for(scan: ScanHeader, path: Path) -> Encoding | None:

@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 
 from tatcli.errors import UnitsError, UsageError, VolumeReadError
 from tatcli.intensity import Units
+from tatcli.volumes.dicom_archives import Unpacked, is_collection
 from tatcli.volumes.dicom_files import read_dataset, tolerant
 from tatcli.volumes.dicom_images import DicomImage, has_pixels, images_of
+from tatcli.volumes.dicom_mosaic import tile_of
 from tatcli.volumes.dicom_pixels import read_stored
-from tatcli.volumes.dicom_series import DicomSeries, SeriesInfo, choose_series, read_folder
+from tatcli.volumes.dicom_series import DicomFolder, DicomSeries, SeriesInfo, choose_series, read_folder, series_of
 from tatcli.volumes.dicom_stack import DicomStack, stack_images
 from tatcli.volumes.encoding import decode
+from tatcli.volumes.geometry import Geometry
+from tatcli.volumes.pet_tags import PetTags
 from tatcli.volumes.suv import suv_factor
 from tatcli.volumes.volume import Provenance, Volume
 
@@ -31,12 +35,18 @@ class DicomHeader:
     Attributes:
         series: the series.
         frames: for every frame the images in the array's order.
+        geometry: the grid as read.
         factor: physical value = (stored * slope + intercept) * factor; 1 but for SUV.
+        uneven: the slices don't lie at even distances, so that only the images' own positions tell where they are.
+        unpacked: keeps the files of an archive in existence.
     """
 
     series: SeriesInfo
     frames: tuple[tuple[DicomImage, ...], ...]
+    geometry: Geometry
     factor: float = 1.0
+    uneven: bool = False
+    unpacked: Unpacked | None = None
 
 
 @dataclass(frozen=True)
@@ -44,12 +54,13 @@ class DicomScan:
     """A series that was found, chosen and stacked, before its pixels are read.
 
     Attributes:
-        path: folder or file.
+        path: folder, file or archive.
         series: the series.
         stack: its images in order, and the grid.
         units: what the values are once they are multiplied by ``factor``.
         factor: 1 but for SUV.
         warnings: everything odd so far.
+        unpacked: keeps the files of an archive in existence.
     """
 
     path: Path
@@ -58,29 +69,40 @@ class DicomScan:
     units: Units
     factor: float
     warnings: tuple[str, ...]
+    unpacked: Unpacked | None = None
 
 
-def read_dicom(path: Path, *, series: str | None = None, units: Units | None = None) -> Volume:
-    """Read a series from a folder, or one file alone.
+def read_dicom(
+    path: Path,
+    *,
+    series: str | None = None,
+    units: Units | None = None,
+    pet: PetTags | None = None,
+    uneven: bool = False,
+) -> Volume:
+    """Read a series from a folder, a zip archive or a DICOMDIR, or one file alone.
 
     Args:
-        path: folder or file.
-        series: which series of the folder, by UID, number or description.
+        path: folder, archive or file.
+        series: which series of the folder, by UID, number or description, with :PART where it has several.
         units: the caller's word on the units; ``BQML`` leaves PET as activity.
+        pet: the caller's word on what SUV needs.
+        uneven: take slices at uneven distances, which only DICOM can be written from.
 
     Raises:
         VolumeReadError, GeometryError, UnitsError, UsageError: see :func:`find_scan`; damaged pixel data.
     """
-    scan = find_scan(path, series=series, units=units)
+    scan = find_scan(path, series=series, units=units, pet=pet, uneven=uneven)
     images = [image for frame in scan.stack.frames for image in frame]
     one_frame = scan.stack.geometry.shape
     shape = one_frame if len(scan.stack.frames) == 1 else (len(scan.stack.frames), *one_frame)
     rescales = {(image.slope, image.intercept) for image in images}
+    stack = scan.stack
     provenance = Provenance(
         path=path,
         format="dicom",
         modality=scan.series.modality or None,
-        header=DicomHeader(scan.series, scan.stack.frames, scan.factor),
+        header=DicomHeader(scan.series, stack.frames, stack.geometry, scan.factor, stack.uneven, scan.unpacked),
         warnings=scan.warnings,
     )
     if len(rescales) == 1 and scan.factor == 1.0:
@@ -93,8 +115,15 @@ def read_dicom(path: Path, *, series: str | None = None, units: Units | None = N
     return Volume(array.reshape(shape), scan.stack.geometry, scan.units, provenance)
 
 
-def find_scan(path: Path, *, series: str | None = None, units: Units | None = None) -> DicomScan:
-    """Everything about a DICOM scan but its pixels.
+def find_scan(
+    path: Path,
+    *,
+    series: str | None = None,
+    units: Units | None = None,
+    pet: PetTags | None = None,
+    uneven: bool = False,
+) -> DicomScan:
+    """Everything about a DICOM scan but its pixels; arguments as for :func:`read_dicom`.
 
     Raises:
         VolumeReadError: no images, a kind of image that isn't supported, a damaged file.
@@ -102,14 +131,18 @@ def find_scan(path: Path, *, series: str | None = None, units: Units | None = No
         UnitsError: PET that can't be brought to SUVbw; units that contradict the caller's.
         UsageError: the series isn't chosen or doesn't exist.
     """
-    if path.is_dir():
-        folder = read_folder(path)
-        return scan_of(choose_series(folder, series), path, units=units, warnings=folder.warnings)
-    return scan_of(_single_file(path, series), path, units=units)
+    folder = read_folder(path) if is_collection(path) else _single_file(path, series)
+    scan = scan_of(choose_series(folder, series), path, units=units, pet=pet, uneven=uneven)
+    return replace(scan, warnings=(*folder.warnings, *scan.warnings), unpacked=folder.unpacked)
 
 
 def scan_of(
-    series: DicomSeries, path: Path, *, units: Units | None = None, warnings: tuple[str, ...] = ()
+    series: DicomSeries,
+    path: Path,
+    *,
+    units: Units | None = None,
+    pet: PetTags | None = None,
+    uneven: bool = False,
 ) -> DicomScan:
     """Stack a series that was chosen, and settle its units.
 
@@ -120,12 +153,12 @@ def scan_of(
     """
     if series.problem is not None:
         raise series.problem
-    stack = stack_images(series.images, path.name)
-    found, factor, doubts = _units(series.images, units, path.name)
-    return DicomScan(path, series.info, stack, found, factor, (*warnings, *series.warnings, *stack.warnings, *doubts))
+    stack = stack_images(series.images, path.name, uneven=uneven)
+    found, factor, doubts = _units(series.images, units, pet, path.name)
+    return DicomScan(path, series.info, stack, found, factor, (*series.warnings, *stack.warnings, *doubts))
 
 
-def _single_file(path: Path, series: str | None) -> DicomSeries:
+def _single_file(path: Path, series: str | None) -> DicomFolder:
     dataset = read_dataset(path)
     with tolerant(path):
         is_image = has_pixels(dataset)
@@ -133,15 +166,11 @@ def _single_file(path: Path, series: str | None) -> DicomSeries:
     if not is_image:
         msg = f"{path.name}: expected a DICOM image, got {got}; choose an image of the series"
         raise VolumeReadError(msg)
-    images = tuple(images_of(dataset, path))
-    first = images[0]
-    info = SeriesInfo(
-        first.series, first.number, first.description, first.modality, len(images), localizer=first.is_localizer
-    )
-    if series is not None and series not in (info.uid, info.number, info.description):
-        msg = f"{path.name}: expected a file of series {series!r}, got one of {info}; choose another file"
+    found = series_of(images_of(dataset, path))
+    if series is not None and not any(part.info.is_named(series) for part in found):
+        msg = f"{path.name}: expected a file of series {series!r}, got one of {found[0].info}; choose another file"
         raise UsageError(msg)
-    return DicomSeries(info, images)
+    return DicomFolder(path, tuple(found))
 
 
 def stored_type(image: DicomImage) -> np.dtype[Any]:
@@ -185,19 +214,19 @@ def _pixels(images: Sequence[DicomImage]) -> Iterable[tuple[int, NDArray[Any]]]:
     for path, indices in by_file.items():
         frames = read_stored(path)
         for index in indices:
-            yield index, frames[images[index].frame]
+            yield index, tile_of(images[index], frames[images[index].frame])
 
 
-def _units(images: Sequence[DicomImage], wanted: Units | None, name: str) -> tuple[Units, float, tuple[str, ...]]:
+def _units(
+    images: Sequence[DicomImage], wanted: Units | None, pet: PetTags | None, name: str
+) -> tuple[Units, float, tuple[str, ...]]:
     """Units of the volume, the factor that leads to them, and doubts."""
     modality = images[0].modality
     if modality == "PT":
-        headers = [image.pet for image in images if image.pet is not None]
-        if wanted is Units.BQML and headers[0].units == "BQML":
-            return Units.BQML, 1.0, ()
-        factor = suv_factor(headers, name)
-        doubt = () if headers[0].corrections is not None else ("CorrectedImage is absent: PET is taken as corrected",)
-        return _agreed(Units.SUVBW, wanted, name), factor, doubt
+        return _pet_units(images, wanted, pet or PetTags(), name)
+    if pet is not None:
+        msg = f"{name}: expected PET together with --pet, got {modality or 'no modality'}; leave it out"
+        raise UsageError(msg)
     if modality == "MR":
         return _agreed(Units.ARBITRARY, wanted, name), 1.0, ()
     if modality == "CT":
@@ -207,6 +236,19 @@ def _units(images: Sequence[DicomImage], wanted: Units | None, name: str) -> tup
         got = "no rescale" if None in types else f"RescaleType {', '.join(sorted(str(kind) for kind in types))}"
         return wanted or Units.UNKNOWN, 1.0, (f"the CT has {got}: its values need not be HU",)
     return wanted or Units.UNKNOWN, 1.0, ()
+
+
+def _pet_units(
+    images: Sequence[DicomImage], wanted: Units | None, pet: PetTags, name: str
+) -> tuple[Units, float, tuple[str, ...]]:
+    found = [image.pet for image in images if image.pet is not None]
+    if wanted is Units.BQML and found[0].units == "BQML":
+        return Units.BQML, 1.0, ()
+    doubts = [f"--pet {name} outweighs the header's" for name in pet.replaced(found[0])]
+    if found[0].corrections is None:
+        doubts.append("CorrectedImage is absent: PET is taken as corrected")
+    factor = suv_factor([pet.applied_to(header) for header in found], name)
+    return _agreed(Units.SUVBW, wanted, name), factor, tuple(doubts)
 
 
 def _agreed(found: Units, wanted: Units | None, name: str) -> Units:

@@ -17,6 +17,8 @@ from tatcli.errors import TatError, VolumeReadError
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
 
+    from tatcli.volumes.dicom_archives import Unpacked
+
 __all__ = [
     "PARSING_FAILURES",
     "FolderScan",
@@ -43,10 +45,14 @@ class FolderScan:
     Attributes:
         files: DICOM files, in the order of their paths.
         skipped: how many other files there are.
+        warnings: what else was odd.
+        unpacked: the temporary folder with the files of an archive; they exist as long as this is held.
     """
 
     files: tuple[Path, ...]
     skipped: int
+    warnings: tuple[str, ...] = ()
+    unpacked: Unpacked | None = None
 
 
 def scan_folder(folder: Path) -> FolderScan:
@@ -125,7 +131,9 @@ def tolerant(path: Path) -> Iterator[None]:
 
 def is_media_directory(dataset: FileDataset) -> bool:
     """Whether this is a DICOMDIR under another name."""
-    return str(dataset.file_meta.get("MediaStorageSOPClassUID", "")) == _MEDIA_DIRECTORY
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on UIDs that break their rules
+        return str(dataset.file_meta.get("MediaStorageSOPClassUID", "")) == _MEDIA_DIRECTORY
 
 
 def _begins_like_dicom(stream: IO[bytes]) -> bool:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tatcli.errors import GeometryError, VolumeReadError
 from tatcli.volumes.dicom_files import tolerant
-from tatcli.volumes.suv import PetHeader, pet_header
+from tatcli.volumes.dicom_mosaic import mosaic_images
+from tatcli.volumes.pet_header import PetHeader, pet_header
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -64,6 +65,7 @@ class DicomImage:
         rescale_type: RescaleType, '' where absent; None where there is no rescale at all.
         dimensions: discrete values and times by which repeats of a position can be told apart.
         pet: what SUV needs, PET only.
+        tile: first row and column of a mosaic's slice in its frame; None: the image is the whole frame.
     """
 
     path: Path
@@ -85,6 +87,7 @@ class DicomImage:
     rescale_type: str | None
     dimensions: dict[str, float]
     pet: PetHeader | None
+    tile: tuple[int, int] | None = None
 
     @property
     def is_localizer(self) -> bool:
@@ -101,7 +104,8 @@ def images_of(dataset: Dataset, path: Path) -> list[DicomImage]:
     """The images of one file.
 
     Raises:
-        VolumeReadError: a mosaic, a multi-frame object without functional groups, colour.
+        VolumeReadError: a mosaic without its CSA header, a multi-frame object without functional groups, colour, a
+            rescale that isn't linear.
         GeometryError: a zero-sized matrix, a position or orientation that isn't one.
     """
     with tolerant(path):
@@ -110,10 +114,6 @@ def images_of(dataset: Dataset, path: Path) -> list[DicomImage]:
 
 def _images_of(dataset: Dataset, path: Path) -> list[DicomImage]:
     frames = int(_number(dataset.get("NumberOfFrames")) or 1)
-    kind = _words(dataset.get("ImageType"))
-    if "MOSAIC" in kind:
-        msg = f"{path.name}: expected one slice per image, got a Siemens mosaic; convert it with dcm2niix first"
-        raise VolumeReadError(msg)
     if int(_number(dataset.get("SamplesPerPixel")) or 1) != 1:
         got = dataset.get("PhotometricInterpretation", "colour")
         msg = f"{path.name}: expected greyscale pixels, got {got}; tat restores greyscale scans only"
@@ -122,8 +122,12 @@ def _images_of(dataset: Dataset, path: Path) -> list[DicomImage]:
     if per_frame is None and frames > 1:
         msg = f"{path.name}: expected a position for each of its {frames} frames, got none; export single-frame files"
         raise VolumeReadError(msg)
+    if dataset.get("ModalityLUTSequence"):
+        msg = f"{path.name}: expected a linear rescale, got a modality look-up table; convert it first"
+        raise VolumeReadError(msg)
     if per_frame is None:
-        return [_image(dataset, [dataset], path, frame=0)]
+        image = _image(dataset, [dataset], path, frame=0)
+        return mosaic_images(image, dataset) if "MOSAIC" in image.kind else [image]
     if len(per_frame) != frames:
         msg = f"{path.name}: expected functional groups for {frames} frames, got {len(per_frame)}; export it again"
         raise VolumeReadError(msg)
@@ -198,8 +202,9 @@ def _dimension(places: list[Dataset], name: str) -> float | None:
         found = _find(places, name)
         return _number(found if found is not None else top.get("AcquisitionDateTime"))
     if name == "InstanceNumber":
-        # All frames of an enhanced object belong together; classic files number every single slice.
-        return _number(top.get(name)) if len(places) > 1 else None
+        # All slices of an enhanced object or a mosaic belong together; classic files number every single slice.
+        together = len(places) > 1 or "MOSAIC" in _words(top.get("ImageType"))
+        return _number(top.get(name)) if together else None
     return _number(_find(places, name) if name in _GROUPS else top.get(name))
 
 

@@ -24,10 +24,10 @@ from tatcli.volumes.dicom_files import PARSING_FAILURES, read_dataset, tolerant
 from tatcli.volumes.quiet import quiet_stderr
 
 if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
+    from pydicom.dataset import Dataset, FileDataset
     from pydicom.uid import UID
 
-__all__ = ["read_stored"]
+__all__ = ["read_stored", "stored_of"]
 
 _PIXEL_DESCRIPTION: Final = (
     "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel",
@@ -44,7 +44,15 @@ def read_stored(path: Path) -> NDArray[Any]:
     Raises:
         VolumeReadError: no pixels, colour, a transfer syntax that can't be decoded, or damaged pixel data.
     """
-    dataset = read_dataset(path, with_pixels=True)
+    return stored_of(read_dataset(path, with_pixels=True), path)
+
+
+def stored_of(dataset: FileDataset, path: Path) -> NDArray[Any]:
+    """As :func:`read_stored`, of a file that was read already, with its pixel data.
+
+    Raises:
+        VolumeReadError: no pixels, colour, a transfer syntax that can't be decoded, or damaged pixel data.
+    """
     with tolerant(path):
         _check_greyscale(dataset, path)
         expected = (int(dataset.get("NumberOfFrames") or 1), int(dataset.Rows), int(dataset.Columns))

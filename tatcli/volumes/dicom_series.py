@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tatcli.errors import UsageError, VolumeReadError
-from tatcli.volumes.dicom_files import is_media_directory, read_dataset, scan_folder, tolerant
+from tatcli.volumes.dicom_archives import Unpacked, find_files
+from tatcli.volumes.dicom_files import is_media_directory, read_dataset, tolerant
 from tatcli.volumes.dicom_images import DicomImage, has_pixels, images_of
+from tatcli.volumes.dicom_parts import split_parts
 
-__all__ = ["DicomFolder", "DicomSeries", "SeriesInfo", "choose_series", "list_series", "read_folder"]
+__all__ = ["DicomFolder", "DicomSeries", "SeriesInfo", "choose_series", "list_series", "read_folder", "series_of"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class SeriesInfo:
         images: how many images it has.
         localizer: whether it is a scout and nothing else.
         problem: why it can't be read, '' where nothing is known against it.
+        part: what tells this stack from the others of a series that has several, else ''.
     """
 
     uid: str
@@ -34,11 +37,19 @@ class SeriesInfo:
     images: int
     localizer: bool = False
     problem: str = ""
+    part: str = ""
 
     def __str__(self) -> str:
         scout = ", localizer" if self.localizer else ""
         number, images = self.number or "-", f"{self.images} image{'' if self.images == 1 else 's'}"
-        return f"number {number} {self.description!r} ({self.modality or '?'}, {images}{scout}), UID {self.uid}"
+        part = f":{self.part}" if self.part else ""
+        return f"number {number}{part} {self.description!r} ({self.modality or '?'}, {images}{scout}), UID {self.uid}"
+
+    def is_named(self, wanted: str) -> bool:
+        """Whether this is what a user calls it: UID, number or description, the part after a colon."""
+        if self.part and wanted.casefold().endswith(f":{self.part}".casefold()):
+            wanted = wanted[: -len(self.part) - 1]
+        return wanted in (self.uid, self.number) or wanted.casefold() == self.description.casefold() != ""
 
 
 @dataclass(frozen=True)
@@ -66,15 +77,17 @@ class DicomFolder:
         path: the folder.
         series: in the order of their numbers.
         warnings: what was skipped.
+        unpacked: the temporary folder of an archive's files, which exist as long as this is held.
     """
 
     path: Path
     series: tuple[DicomSeries, ...]
     warnings: tuple[str, ...] = ()
+    unpacked: Unpacked | None = None
 
 
 def list_series(path: Path) -> tuple[SeriesInfo, ...]:
-    """The series in a folder and its subfolders, by number.
+    """The series in a folder and its subfolders, a zip archive or a DICOMDIR, by number.
 
     Raises:
         VolumeReadError: the folder can't be read, or holds no DICOM images.
@@ -83,14 +96,14 @@ def list_series(path: Path) -> tuple[SeriesInfo, ...]:
 
 
 def read_folder(path: Path) -> DicomFolder:
-    """Read every header in a folder and sort the images into series.
+    """Read every header in a folder, a zip archive or a DICOMDIR, and sort the images into series.
 
-    A file that can't be used (a mosaic, colour, a damaged header) spoils its own series only.
+    A file that can't be used (colour, a damaged header) spoils its own series only.
 
     Raises:
-        VolumeReadError: the folder can't be read, or holds no DICOM images.
+        VolumeReadError: the folder or archive can't be read, or holds no DICOM images.
     """
-    scan = scan_folder(path)
+    scan = find_files(path)
     found = _Findings()
     for file in scan.files:
         found.add(file)
@@ -100,14 +113,14 @@ def read_folder(path: Path) -> DicomFolder:
     if not series:
         msg = f"{path}: expected a DICOM series, got no images among {len(scan.files) + scan.skipped} files; check it"
         raise VolumeReadError(msg)
-    warnings = []
+    warnings = list(scan.warnings)
     if scan.skipped:
         warnings.append(f"skipped {scan.skipped} files that are not DICOM")
     if found.without_pixels:
         warnings.append(f"skipped {found.without_pixels} DICOM objects without pixels")
     if found.damaged:
         warnings.append(f"skipped {len(found.damaged)} damaged DICOM files, the first: {found.damaged[0]}")
-    return DicomFolder(path, tuple(sorted(series, key=_by_number)), tuple(warnings))
+    return DicomFolder(path, tuple(sorted(series, key=_by_number)), tuple(warnings), scan.unpacked)
 
 
 @dataclass
@@ -138,7 +151,9 @@ class _Findings:
             self.problems.setdefault(info.uid, (info, error))
 
     def series(self) -> list[DicomSeries]:
-        found = [_series(uid, members, self.problems.get(uid)) for uid, members in self.images.items()]
+        found = [
+            series for uid, members in self.images.items() for series in series_of(members, self.problems.get(uid))
+        ]
         unusable = [(info, error) for uid, (info, error) in self.problems.items() if uid not in self.images]
         return found + [DicomSeries(info, (), error) for info, error in unusable]
 
@@ -148,8 +163,8 @@ def choose_series(folder: DicomFolder, wanted: str | None = None) -> DicomSeries
 
     Args:
         folder: what was found.
-        wanted: a SeriesInstanceUID, a series number or a description; None where the folder holds only one series,
-            scouts not counted.
+        wanted: a SeriesInstanceUID, a series number or a description, followed by :PART where a series has several
+            parts; None where the folder holds only one series, scouts not counted.
 
     Raises:
         UsageError: no such series, several such, or several and none chosen; the message lists them.
@@ -159,12 +174,12 @@ def choose_series(folder: DicomFolder, wanted: str | None = None) -> DicomSeries
         candidates = [series for series in folder.series if not series.info.localizer] or list(folder.series)
         complaint = f"expected one series, got {len(candidates)}"
     else:
-        candidates = [series for series in folder.series if wanted == series.info.uid]
-        candidates = candidates or [series for series in folder.series if _is_named(series.info, wanted)]
+        candidates = [series for series in folder.series if series.info.is_named(wanted)]
         complaint = f"expected one series {wanted!r}, got {len(candidates)}"
     if len(candidates) != 1:
         listed = "; ".join(str(series.info) for series in folder.series)
-        msg = f"{folder.path}: {complaint}; choose with --series UID or NUMBER from: {listed}"
+        parts = "[:PART]" if any(series.info.part for series in folder.series) else ""
+        msg = f"{folder.path}: {complaint}; choose with --series UID or NUMBER{parts} from: {listed}"
         raise UsageError(msg)
     chosen = candidates[0]
     if chosen.problem is not None:
@@ -172,12 +187,10 @@ def choose_series(folder: DicomFolder, wanted: str | None = None) -> DicomSeries
     return chosen
 
 
-def _is_named(info: SeriesInfo, wanted: str) -> bool:
-    return wanted == info.number or wanted.casefold() == info.description.casefold() != ""
-
-
-def _series(uid: str, members: list[DicomImage], problem: tuple[SeriesInfo, VolumeReadError] | None) -> DicomSeries:
-    """A series from all its images: scouts and second copies of the same instance are left out."""
+def series_of(
+    members: list[DicomImage], problem: tuple[SeriesInfo, VolumeReadError] | None = None
+) -> list[DicomSeries]:
+    """The stacks of one series from all its images: scouts and second copies of the same instance are left out."""
     warnings = []
     kept = [image for image in members if not image.is_localizer]
     localizer = not kept
@@ -191,18 +204,20 @@ def _series(uid: str, members: list[DicomImage], problem: tuple[SeriesInfo, Volu
             seen.setdefault(image.instance or str(index), image)
         kept = list(seen.values())
         warnings.append(f"left out {copies} further copies of the same SOP instances")
-    first = kept[0]
     error = None if problem is None else problem[1]
-    info = SeriesInfo(
-        uid=uid,
-        number=first.number,
-        description=first.description,
-        modality=first.modality,
+    whole = SeriesInfo(
+        uid=kept[0].series,
+        number=kept[0].number,
+        description=kept[0].description,
+        modality=kept[0].modality,
         images=len(kept),
         localizer=localizer,
         problem="" if error is None else str(error),
     )
-    return DicomSeries(info, tuple(kept), error, tuple(warnings))
+    return [
+        DicomSeries(replace(whole, images=len(images), part=part), images, error, tuple(warnings))
+        for part, images in split_parts(kept)
+    ]
 
 
 def _info_of_header(dataset: object) -> SeriesInfo:
@@ -217,6 +232,6 @@ def _info_of_header(dataset: object) -> SeriesInfo:
     return SeriesInfo(uid, number, description, text("Modality"), images=1)
 
 
-def _by_number(series: DicomSeries) -> tuple[int, str]:
+def _by_number(series: DicomSeries) -> tuple[int, str, str]:
     number = series.info.number
-    return (int(number) if number.isdigit() else 10**9, series.info.uid)
+    return (int(number) if number.isdigit() else 10**9, series.info.uid, series.info.part)

@@ -21,6 +21,7 @@ _SAME_POSITION: Final = 1e-3
 _SAME_DIRECTION: Final = 1e-3
 _SPACING_TOLERANCE: Final = 0.01
 """Relative; highdicom's tolerance for a regular volume."""
+_DICOM_CAN: Final = "or write DICOM, where each slice keeps its place"
 _ROUNDED_POSITION: Final = 0.06
 """mm: positions written with one decimal lie this far from the grid that fits them best."""
 
@@ -34,20 +35,24 @@ class DicomStack:
         geometry: grid of one frame.
         dimension: what tells the frames apart, '' for a single frame.
         warnings: what was odd.
+        uneven: the slices don't lie at even distances; the grid's step between them is their mean then.
     """
 
     frames: tuple[tuple[DicomImage, ...], ...]
     geometry: Geometry
     dimension: str = ""
     warnings: tuple[str, ...] = ()
+    uneven: bool = False
 
 
-def stack_images(images: Sequence[DicomImage], name: str) -> DicomStack:
+def stack_images(images: Sequence[DicomImage], name: str, *, uneven: bool = False) -> DicomStack:
     """Build the stack of a series.
 
     Args:
         images: of one series, in any order.
         name: the folder or file, for messages.
+        uneven: take slices at uneven distances (missing ones, variable spacing), which no affine describes; for
+            callers who give every slice back its own position.
 
     Raises:
         GeometryError: images of different size, direction or kind; positions missing, doubled or unevenly spaced.
@@ -67,17 +72,24 @@ def stack_images(images: Sequence[DicomImage], name: str) -> DicomStack:
     origin = np.array(first.position or (0.0, 0.0, 0.0))
     if len(images) == 1:
         step = normal * (first.slice_spacing if first.slice_spacing and first.slice_spacing > 0 else 1.0)
-        groups, dimension = [[first]], ""
+        groups, dimension, irregular = [[first]], "", False
     else:
         groups = _by_position(images, normal)
         dimension = _sort_frames(groups, name)
-        origin, step = _regular_step([group[0] for group in groups], normal, name, warnings)
+        try:
+            origin, step = _regular_step([group[0] for group in groups], normal, name, warnings)
+            irregular = False
+        except GeometryError as error:
+            if not uneven:
+                raise
+            origin, step, irregular = *_mean_step([group[0] for group in groups]), True
+            warnings.append(f"{str(error).removeprefix(f'{name}: ').split(';')[0]}: every slice keeps its own position")
     affine = np.eye(4)
     # The first direction cosine runs along a row, that is, across columns, whose distance is the second spacing.
     affine[:3, 0], affine[:3, 1], affine[:3, 2], affine[:3, 3] = row * spacing[1], column * spacing[0], step, origin
     frames = tuple(tuple(group[index] for group in groups) for index in range(len(groups[0])))
     geometry = Geometry(affine=affine, shape=(len(groups), first.rows, first.columns))
-    return DicomStack(frames, geometry, dimension, tuple(warnings))
+    return DicomStack(frames, geometry, dimension, tuple(warnings), irregular)
 
 
 def _only_single(images: Sequence[DicomImage], what: str, name: str) -> None:
@@ -197,12 +209,18 @@ def _regular_step(
     if (missing > 1).any() and np.abs(gaps - missing * typical).max() <= 0.1 * typical:
         lost = int((missing - 1).sum())
         msg = f"{name}: expected slices every {typical:.4g} mm, got gaps up to {gaps.max():.4g} mm; {lost} missing"
-        raise GeometryError(msg + " slices, complete the series")
+        raise GeometryError(msg + f" slices, complete the series, {_DICOM_CAN}")
     if gaps.max() - gaps.min() <= 2 * _SPACING_TOLERANCE * typical:
         msg = f"{name}: expected slices on a line, got positions up to {residual:.3g} mm beside it; separate the stacks"
         raise GeometryError(msg)
     msg = f"{name}: expected evenly spaced slices, got gaps of {gaps.min():.4g} to {gaps.max():.4g} mm"
-    raise GeometryError(msg + "; separate the parts or resample the series")
+    raise GeometryError(msg + f"; separate the parts, resample the series, {_DICOM_CAN}")
+
+
+def _mean_step(stack: list[DicomImage]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Origin and mean vector from slice to slice."""
+    positions = np.array([image.position for image in stack])
+    return positions[0], (positions[-1] - positions[0]) / (len(stack) - 1)
 
 
 def _fitted_line(positions: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:

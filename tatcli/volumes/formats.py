@@ -7,7 +7,7 @@ from typing import Final
 
 from tatcli.errors import UsageError
 
-__all__ = ["EXTENSIONS", "extension_of", "format_of", "format_to_write"]
+__all__ = ["DEFAULT_EXTENSIONS", "EXTENSIONS", "extension_of", "format_of", "format_to_write", "is_folder_output"]
 
 EXTENSIONS: Final = {
     ".nii": "nifti",
@@ -21,7 +21,10 @@ EXTENSIONS: Final = {
 }
 """Extension -> format, as :class:`~tatcli.volumes.volume.Provenance` names it."""
 
-_WRITABLE: Final = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".npy")
+DEFAULT_EXTENSIONS: Final = {"nifti": ".nii.gz", "nrrd": ".nrrd", "metaimage": ".mha", "npy": ".npy", "dicom": ".dcm"}
+"""Format -> the extension that outputs without a name of their own get."""
+
+_WRITABLE: Final = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".npy", ".dcm")
 
 
 def extension_of(path: Path) -> str | None:
@@ -38,17 +41,31 @@ def format_of(path: Path) -> str | None:
     return None if extension is None else EXTENSIONS[extension]
 
 
-def format_to_write(path: Path) -> str:
-    """The format to write to this path.
+def format_to_write(path: Path, kind: str | None = None) -> str:
+    """The format to write to this path; a name without extension is a folder for DICOM.
+
+    Args:
+        path: file or folder.
+        kind: the format asked for; None: by the name alone. Folders for DICOM may have any name then.
 
     Raises:
-        UsageError: an unknown extension, or DICOM, which tat doesn't write yet.
+        UsageError: an unknown extension, or one of another format than asked for.
     """
     extension = extension_of(path)
-    if extension in _WRITABLE:
-        return EXTENSIONS[extension]
-    if extension is not None or path.suffix == "":
-        msg = f"{path.name}: writing DICOM is not supported yet; name the output with one of {', '.join(_WRITABLE)}"
-        raise UsageError(msg)
-    msg = f"{path.name}: expected an output ending in {', '.join(_WRITABLE)}, got {path.suffix!r}; change the name"
-    raise UsageError(msg)
+    if kind == "dicom" and extension is None:
+        return kind
+    if extension in _WRITABLE or (extension is None and (path.suffix == "" or path.is_dir())):
+        found = "dicom" if extension is None else EXTENSIONS[extension]
+        if kind in (None, found):
+            return found
+        msg = f"{path.name}: expected an output in the format {kind} that was asked for, got a name for {found}"
+        raise UsageError(msg + "; change one of them")
+    msg = (
+        f"{path.name}: expected a folder for DICOM, or an output ending in {', '.join(_WRITABLE)}, got {path.suffix!r}"
+    )
+    raise UsageError(msg + "; change the name")
+
+
+def is_folder_output(path: Path) -> bool:
+    """Whether a path that is written in DICOM is a folder for a series, not one file."""
+    return EXTENSIONS.get(extension_of(path) or "") != "dicom"

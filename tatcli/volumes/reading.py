@@ -7,23 +7,35 @@ from pathlib import Path
 
 from tatcli.errors import UsageError, VolumeReadError
 from tatcli.intensity import Units
+from tatcli.volumes.dicom_archives import is_zip
 from tatcli.volumes.dicom_files import is_dicom
 from tatcli.volumes.formats import EXTENSIONS, format_of
+from tatcli.volumes.pet_tags import PetTags
 from tatcli.volumes.planes import FilePlanes, Unstreamable
 from tatcli.volumes.volume import Volume
 
 __all__ = ["kind_of", "open_planes", "read_volume"]
 
 
-def read_volume(path: str | os.PathLike[str], *, series: str | None = None, units: Units | None = None) -> Volume:
-    """Read a scan: NIfTI, NRRD, MetaImage, a DICOM folder or file, or a .npy array (training data).
+def read_volume(
+    path: str | os.PathLike[str],
+    *,
+    series: str | None = None,
+    units: Units | None = None,
+    pet: PetTags | None = None,
+    uneven: bool = False,
+) -> Volume:
+    """Read a scan: NIfTI, NRRD, MetaImage, a DICOM folder, zip archive, DICOMDIR or file, or .npy (training data).
 
     DICOM says what its units are; NIfTI, NRRD, MetaImage and .npy don't, so theirs are unknown unless given here.
 
     Args:
         path: a file, or a folder with DICOM files in it or below.
-        series: which series of a DICOM folder: its UID, number or description.
+        series: which series of a DICOM folder: its UID, number or description, followed by :PART where it has several.
         units: the caller's word on the units.
+        pet: the caller's word on what SUV needs of a PET's DICOM header.
+        uneven: take DICOM slices at uneven distances (missing ones, variable spacing). Such a volume's grid has their
+            mean distance, and it can be written to DICOM only, where each slice keeps its own position.
 
     Returns:
         The scan in physical values: rescale applied, PET in Bq/ml turned into SUVbw.
@@ -36,6 +48,9 @@ def read_volume(path: str | os.PathLike[str], *, series: str | None = None, unit
     """
     source = Path(path)
     kind = kind_of(source, series=series)
+    if pet is not None and kind != "dicom":
+        msg = f"{source.name}: expected a DICOM PET together with --pet, got another format; leave it out"
+        raise UsageError(msg)
     if kind == "nifti":
         from tatcli.volumes.nifti import read_nifti
 
@@ -50,7 +65,7 @@ def read_volume(path: str | os.PathLike[str], *, series: str | None = None, unit
         return read_npy(source, units=units)
     from tatcli.volumes.dicom import read_dicom
 
-    return read_dicom(source, series=series, units=units)
+    return read_dicom(source, series=series, units=units, pet=pet, uneven=uneven)
 
 
 def open_planes(path: str | os.PathLike[str], *, series: str | None = None, units: Units | None = None) -> FilePlanes:
@@ -100,7 +115,7 @@ def kind_of(source: Path, *, series: str | None = None) -> str:
         msg = f"{source.name}: expected an image, got an empty file; get it again"
         raise VolumeReadError(msg)
     kind = format_of(source)
-    if kind is None and is_dicom(source):
+    if kind is None and (is_dicom(source) or is_zip(source)):
         kind = "dicom"
     if kind is None:
         msg = f"{source.name}: expected {', '.join(EXTENSIONS)} or a DICOM file, got neither; convert it first"

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tatcli.errors import OutputError
 
-__all__ = ["checked_output", "replaced", "sync"]
+__all__ = ["checked_folder", "checked_output", "replaced", "replaced_folder", "sync"]
+
+_OURS = re.compile(r"\d{5}\.dcm")
+"""The files of a folder that tat wrote."""
 
 
 def checked_output(path: Path, *, source: Path | None, overwrite: bool) -> None:
@@ -35,6 +40,72 @@ def checked_output(path: Path, *, source: Path | None, overwrite: bool) -> None:
     if path.exists() and not overwrite:
         msg = f"{path}: expected a new file, got one that exists; choose another name or allow overwriting"
         raise OutputError(msg)
+
+
+def checked_folder(path: Path, *, source: Path | None, overwrite: bool) -> None:
+    """Refuse an output folder before any work is done for it.
+
+    An existing folder is replaced only where ``overwrite`` allows it and it holds nothing but files as tat writes them.
+
+    Raises:
+        OutputError: it isn't empty, holds or is held by the input, or its parent can't be written to.
+    """
+    place = path.resolve()
+    origin = None if source is None else source.resolve()
+    if origin is not None and (place == origin or origin in place.parents or place in origin.parents):
+        msg = (
+            f"{path}: expected an output folder apart from the input {source}, got one around or in it; choose another"
+        )
+        raise OutputError(msg)
+    if path.exists() and not path.is_dir():
+        msg = f"{path}: expected a folder as output, got a file; choose another name"
+        raise OutputError(msg)
+    if path.is_dir():
+        names = [entry.name for entry in path.iterdir()]
+        if names and not overwrite:
+            msg = f"{path}: expected a new or empty folder, got one with {len(names)} entries; choose another name or"
+            raise OutputError(msg + " allow overwriting")
+        if not all(map(_OURS.fullmatch, names)):
+            msg = f"{path}: expected a folder with nothing but 00001.dcm and so on to overwrite, got other files in it"
+            raise OutputError(msg + "; choose another name")
+    if not place.parent.is_dir():
+        msg = f"{path}: expected an existing folder {path.parent}, got none; create it first"
+        raise OutputError(msg)
+    if not os.access(place.parent, os.W_OK | os.X_OK):
+        msg = f"{path}: expected a writable folder {path.parent}, got a read-only one; write elsewhere"
+        raise OutputError(msg)
+
+
+@contextmanager
+def replaced_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside ``path`` that takes its place when the block succeeds and is deleted when it doesn't.
+
+    Raises:
+        OutputError: the system refuses to write (disk full, folder gone).
+    """
+    place = path.resolve()
+    temporary, before = (place.with_name(f".tat-{secrets.token_hex(8)}") for _ in range(2))
+    try:
+        temporary.mkdir()
+        yield temporary
+        for file in temporary.iterdir():
+            sync(file)
+        sync(temporary)
+        if place.exists() and any(place.iterdir()):
+            place.rename(before)
+        try:
+            temporary.rename(place)
+        except OSError:
+            if before.exists():
+                before.rename(place)
+            raise
+        sync(place.parent)
+    except OSError as error:
+        msg = f"{path}: expected to write the output, got {error.strerror or error}; check space and permissions"
+        raise OutputError(msg) from error
+    finally:
+        for folder in (temporary, before):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

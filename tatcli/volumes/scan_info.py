@@ -18,6 +18,7 @@ from tatcli.volumes.reading import kind_of, read_volume
 if TYPE_CHECKING:
     from tatcli.volumes.dicom import DicomScan
     from tatcli.volumes.dicom_series import SeriesInfo
+    from tatcli.volumes.pet_tags import PetTags
 
 __all__ = ["ScanInfo", "TaskFit", "describe"]
 
@@ -88,6 +89,7 @@ def describe(
     *,
     series: str | None = None,
     units: Units | None = None,
+    pet: PetTags | None = None,
     values: bool = False,
 ) -> ScanInfo:
     """Describe a scan from its headers.
@@ -97,6 +99,7 @@ def describe(
         series: which series of a DICOM folder. A folder with several and none chosen isn't an error here: they are
             listed, each with what would keep it from being read.
         units: the caller's word on the units.
+        pet: the caller's word on what SUV needs.
         values: whether to read the voxels for their range as well.
 
     Raises:
@@ -105,7 +108,7 @@ def describe(
     source = Path(path)
     kind = kind_of(source, series=series)
     if kind == "dicom":
-        info = _describe_dicom(source, series, units)
+        info = _describe_dicom(source, series, units, pet)
     elif kind == "nifti":
         info = _describe_nifti(source, units)
     elif kind in ("nrrd", "metaimage"):
@@ -113,7 +116,7 @@ def describe(
     else:
         info = _describe_array(source, units)
     if values and info.shape is not None:
-        array = read_volume(source, series=series, units=units).array
+        array = read_volume(source, series=series, units=units, pet=pet).array
         finite = np.isfinite(array)
         count = int(np.count_nonzero(finite))
         bounds = None
@@ -196,26 +199,28 @@ def _describe_array(path: Path, units: Units | None) -> ScanInfo:
     return _with_grid(info, volume.geometry, volume.frames)
 
 
-def _describe_dicom(path: Path, wanted: str | None, units: Units | None) -> ScanInfo:
+def _describe_dicom(path: Path, wanted: str | None, units: Units | None, pet: PetTags | None) -> ScanInfo:
     from tatcli.volumes.dicom import find_scan, scan_of
+    from tatcli.volumes.dicom_archives import is_collection
     from tatcli.volumes.dicom_series import choose_series, read_folder
 
-    if not path.is_dir():
-        return _dicom_info(find_scan(path, series=wanted, units=units))
+    if not is_collection(path):
+        return _dicom_info(find_scan(path, series=wanted, units=units, pet=pet))
     folder = read_folder(path)
     listed = []
     for series in folder.series:
         problem = ""
         try:
-            scan_of(series, path, units=units)
+            scan_of(series, path, units=units, pet=pet if series.info.modality == "PT" else None)
         except TatError as error:
             problem = str(error)
         listed.append(replace(series.info, problem=problem))
     candidates = [series for series in folder.series if not series.info.localizer] or folder.series
     if wanted is None and len(candidates) > 1:
         return ScanInfo(path=str(path), format="dicom", series=tuple(listed), warnings=folder.warnings)
-    scan = scan_of(choose_series(folder, wanted), path, units=units, warnings=folder.warnings)
-    return replace(_dicom_info(scan), series=tuple(listed))
+    scan = scan_of(choose_series(folder, wanted), path, units=units, pet=pet)
+    info = _dicom_info(scan)
+    return replace(info, series=tuple(listed), warnings=(*folder.warnings, *info.warnings))
 
 
 def _dicom_info(scan: DicomScan) -> ScanInfo:

@@ -10,13 +10,20 @@ from numpy.typing import NDArray
 from tatcli.errors import UsageError
 from tatcli.volumes.geometry import Geometry
 
-__all__ = ["PLANES", "slice_shape", "slices_along", "through_plane_axis"]
+__all__ = ["PLANES", "evenly_spaced", "slice_shape", "slices_along", "through_plane_axis"]
 
 PLANES: Final = ("auto", "axial", "coronal", "sagittal")
 """The values of ``axis`` that :func:`through_plane_axis` takes."""
 
 _COARSER: Final = 1.2
 """An axis is the acquisition's slice axis for certain once its spacing exceeds the others' by this factor."""
+
+
+def evenly_spaced(count: int, wanted: int) -> NDArray[np.intp]:
+    """At most ``wanted`` of ``count`` indices, first and last among them; all of them where ``wanted`` is 0."""
+    if not 0 < wanted < count:
+        return np.arange(count)
+    return np.unique(np.linspace(0, count - 1, wanted).round().astype(np.intp))
 
 
 def through_plane_axis(geometry: Geometry, axis: str = "auto") -> int:

@@ -8,95 +8,24 @@ the time to which the image was decay-corrected.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from tatcli.errors import UnitsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pydicom.dataset import Dataset
+    from tatcli.volumes.pet_header import PetHeader
 
-__all__ = ["PetHeader", "pet_header", "suv_factor"]
+__all__ = ["suv_factor"]
 
-_PHILIPS: Final = "Philips PET Private Group"
-_GE: Final = "GEMS_PETD_01"
 _PLAUSIBLE_DOSE: Final = (1e5, 1e11)
 """Bq: from a mouse's 0.1 MBq to 100 GBq. Some systems write MBq where the standard says Bq."""
 _LONGEST_WAIT: Final = 10.0
 """Half-lives between injection and scan: after as many, nothing is left to be imaged."""
 _SAME_DAY: Final = 6 * 3600.0
 """s: a tracer with a shorter half-life is scanned within a day of its injection, so that times of day suffice."""
-_NO_DATE: Final = "00010101"
-
-
-@dataclass(frozen=True)
-class PetHeader:
-    """What a PET image's header says about its units.
-
-    Attributes:
-        units: (0054,1001) BQML, CNTS, GML ...
-        suv_type: (0054,1006), '' where absent.
-        corrections: (0028,0051), None where absent.
-        decay_correction: (0054,1102) START, ADMIN or NONE.
-        weight: kg.
-        dose: injected, Bq.
-        half_life: s.
-        injected: date and time of the injection; here and below the year 1 stands where only the time of day is known.
-        series_time, acquired: start of the series and of this image.
-        frame_reference, frame_duration: s.
-        philips_suv, philips_activity: (7053,xx00) SUV and (7053,xx09) Bq/ml per count.
-        ge_scan_time: (0009,xx0d).
-    """
-
-    units: str = ""
-    suv_type: str = ""
-    corrections: tuple[str, ...] | None = None
-    decay_correction: str = ""
-    weight: float | None = None
-    dose: float | None = None
-    half_life: float | None = None
-    injected: datetime | None = None
-    series_time: datetime | None = None
-    acquired: datetime | None = None
-    frame_reference: float | None = None
-    frame_duration: float | None = None
-    philips_suv: float | None = None
-    philips_activity: float | None = None
-    ge_scan_time: datetime | None = None
-
-
-def pet_header(dataset: Dataset) -> PetHeader:
-    """Collect what SUV needs from a PET image's header; nothing is judged here."""
-    from pydicom.dataset import Dataset as NewDataset
-
-    drugs = dataset.get("RadiopharmaceuticalInformationSequence")
-    drug = drugs[0] if drugs else NewDataset()
-    corrections = dataset.get("CorrectedImage")
-    words = [corrections] if isinstance(corrections, str) else list(corrections or [])
-    injected = _moment(drug.get("RadiopharmaceuticalStartDateTime")) or _moment(
-        drug.get("RadiopharmaceuticalStartTime"), date=_NO_DATE
-    )
-    reference, duration = _positive(dataset.get("FrameReferenceTime")), _positive(dataset.get("ActualFrameDuration"))
-    return PetHeader(
-        units=str(dataset.get("Units") or "").strip().upper(),
-        suv_type=str(dataset.get("SUVType") or "").strip().upper(),
-        corrections=tuple(str(word).strip().upper() for word in words) or None,
-        decay_correction=str(dataset.get("DecayCorrection") or "").strip().upper(),
-        weight=_positive(dataset.get("PatientWeight")),
-        dose=_positive(drug.get("RadionuclideTotalDose")),
-        half_life=_positive(drug.get("RadionuclideHalfLife")),
-        injected=injected,
-        series_time=_moment(dataset.get("SeriesTime"), date=dataset.get("SeriesDate") or _NO_DATE),
-        acquired=_moment(dataset.get("AcquisitionTime"), date=dataset.get("AcquisitionDate") or _NO_DATE),
-        frame_reference=None if reference is None else reference / 1000.0,
-        frame_duration=None if duration is None else duration / 1000.0,
-        philips_suv=_positive(_private(dataset, 0x7053, _PHILIPS, 0x00)),
-        philips_activity=_positive(_private(dataset, 0x7053, _PHILIPS, 0x09)),
-        ge_scan_time=_moment(_private(dataset, 0x0009, _GE, 0x0D)),
-    )
 
 
 def suv_factor(headers: Sequence[PetHeader], name: str) -> float:
@@ -153,17 +82,21 @@ def _activity_factor(headers: Sequence[PetHeader], name: str) -> float:
 
 
 def _check_tags(header: PetHeader, name: str) -> None:
-    needed: dict[str, object] = {
-        "PatientWeight (0010,1030)": header.weight,
-        "RadionuclideTotalDose (0018,1074)": header.dose,
-        "RadionuclideHalfLife (0018,1075)": header.half_life,
-        "DecayCorrection (0054,1102)": header.decay_correction or None,
+    needed: dict[str, tuple[object, str]] = {
+        "PatientWeight (0010,1030)": (header.weight, "weight=KG"),
+        "RadionuclideTotalDose (0018,1074)": (header.dose, "dose=MBQ"),
+        "RadionuclideHalfLife (0018,1075)": (header.half_life, "half-life=SECONDS"),
+        "DecayCorrection (0054,1102)": (header.decay_correction or None, "decay=START"),
     }
     if header.decay_correction != "ADMIN":
-        needed["RadiopharmaceuticalStartTime (0018,1072)"] = header.injected
-        needed["SeriesTime (0008,0031) or AcquisitionTime (0008,0032)"] = header.series_time or header.acquired
-    if missing := [tag for tag, value in needed.items() if value is None]:
-        msg = f"{name}: expected the tags that SUVbw needs, got no {', '.join(missing)}; add them or convert it first"
+        needed["RadiopharmaceuticalStartTime (0018,1072)"] = (header.injected, "injected=HH:MM:SS")
+        needed["SeriesTime (0008,0031) or AcquisitionTime (0008,0032)"] = (
+            header.series_time or header.acquired or header.corrected_to,
+            "scanned=HH:MM:SS",
+        )
+    if missing := {tag: flag for tag, (value, flag) in needed.items() if value is None}:
+        msg = f"{name}: expected the tags that SUVbw needs, got no {', '.join(missing)}; supply them with --pet "
+        msg += ",".join(missing.values())
         raise UnitsError(msg)
     if header.decay_correction not in ("START", "ADMIN"):
         msg = f"{name}: expected DecayCorrection START or ADMIN, got {header.decay_correction}; SUVbw can't be computed"
@@ -195,6 +128,8 @@ def _seconds_to_scan(headers: Sequence[PetHeader], name: str) -> float:
 
 def _scan_time(headers: Sequence[PetHeader]) -> datetime | None:
     """The moment to which a START-corrected series is decay-corrected: the robust variant of the pseudo-code."""
+    if headers[0].corrected_to is not None:  # the header or the caller says it outright
+        return headers[0].corrected_to
     series = headers[0].series_time
     acquired = [header.acquired for header in headers if header.acquired is not None]
     if series is not None and (not acquired or series <= min(acquired)):
@@ -209,32 +144,3 @@ def _scan_time(headers: Sequence[PetHeader]) -> datetime | None:
         average = math.log(within / -math.expm1(-within)) / decay  # when the frame has its mean count rate, s
         return header.acquired - timedelta(seconds=header.frame_reference - average)
     return min(acquired, default=None)
-
-
-def _private(dataset: Dataset, group: int, creator: str, element: int) -> Any:
-    try:
-        return dataset.private_block(group, creator)[element].value
-    except KeyError:
-        return None
-
-
-def _positive(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) and number > 0 else None
-
-
-def _moment(value: Any, *, date: Any = None) -> datetime | None:
-    """DICOM's DT (YYYYMMDDHHMMSS.F&ZZXX), or TM with a DA; time zones are dropped, all being the scanner's own."""
-    text = ("" if date is None else str(date).strip()) + ("" if value is None else str(value).strip())
-    text = text.replace(":", "").split("+")[0].split("-")[0]
-    whole, _, fraction = text.partition(".")
-    if not whole.isdigit() or len(whole) < 12:
-        return None
-    try:
-        moment = datetime.strptime(whole[:14].ljust(14, "0"), "%Y%m%d%H%M%S")  # noqa: DTZ007
-    except ValueError:
-        return None
-    return moment + timedelta(seconds=float(f"0.{fraction}") if fraction.isdigit() else 0.0)

@@ -7,38 +7,60 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tatcli.volumes.formats import extension_of, format_to_write
-from tatcli.volumes.replacing import checked_output, replaced
+from tatcli.errors import GeometryError
+from tatcli.volumes.dicom_options import DicomOptions
+from tatcli.volumes.formats import extension_of, format_to_write, is_folder_output
+from tatcli.volumes.replacing import checked_folder, checked_output, replaced, replaced_folder
 from tatcli.volumes.volume import ScanHeader, Volume
 
 __all__ = ["check_output", "temporaries", "write_volume"]
 
 
-def check_output(path: str | os.PathLike[str], *, source: Path | None = None, overwrite: bool = False) -> None:
+def check_output(
+    path: str | os.PathLike[str], *, source: Path | None = None, overwrite: bool = False, kind: str | None = None
+) -> None:
     """Everything that can be wrong with an output name, checked before hours of work rather than after.
+
+    Args:
+        path: file or folder.
+        source: the input.
+        overwrite: whether an existing output may be replaced.
+        kind: the format asked for; None: by the name.
 
     Raises:
         OutputError: it exists, is the input, or can't be written to.
         UsageError: a format that tat doesn't write.
     """
     target = Path(path)
-    format_to_write(target)
-    checked_output(target, source=source, overwrite=overwrite)
+    if format_to_write(target, kind) == "dicom" and is_folder_output(target):
+        checked_folder(target, source=source, overwrite=overwrite)
+    else:
+        checked_output(target, source=source, overwrite=overwrite)
 
 
-def write_volume(volume: Volume, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-    """Write a volume; the file appears under its name only when it is complete.
+def write_volume(
+    volume: Volume,
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    kind: str | None = None,
+    dicom: DicomOptions | None = None,
+) -> Path:
+    """Write a volume; the file appears under its name only when it is complete, and so does a folder.
 
-    The format follows the extension: .nii, .nii.gz, .nrrd, .mha, .mhd (with .raw). Written to its source's own
-    format, a volume keeps its voxel type, rescale and header fields, and voxels whose value didn't change get their
-    stored number back bit for bit. In another format it keeps its grid exactly and gets the smallest type that fits:
-    the source's own, int16 or int32 for integer-valued rescales (CT), else float32. PET read
+    The format follows the extension: .nii, .nii.gz, .nrrd, .mha, .mhd (with .raw), and, for a scan that was read from
+    DICOM, a name without extension: a folder for the derived series (or .dcm for a single object). Written to its
+    source's own format, a volume keeps its voxel type, rescale and header fields, and voxels whose value didn't change
+    get their stored number back bit for bit. In another format it keeps its grid exactly and gets the smallest type
+    that fits: the source's own, int16 or int32 for integer-valued rescales (CT), else float32. PET read
     from DICOM is written in the volume's units, SUVbw.
 
     Args:
         volume: what to write.
         path: where to.
         overwrite: whether an existing file may be replaced. The input never is.
+        kind: the format asked for, as :class:`Provenance` names it; None: by the name.
+        dicom: how DICOM is written.
 
     Returns:
         The path written.
@@ -49,8 +71,14 @@ def write_volume(volume: Volume, path: str | os.PathLike[str], *, overwrite: boo
         GeometryError: the format can't hold the grid.
     """
     target = Path(path)
-    check_output(target, source=volume.provenance.path, overwrite=overwrite)
-    kind = format_to_write(target)
+    check_output(target, source=volume.provenance.path, overwrite=overwrite, kind=kind)
+    kind = format_to_write(target, kind)
+    if kind == "dicom":
+        _write_dicom(volume, target, dicom)
+        return target
+    if getattr(volume.provenance.header, "uneven", False):
+        msg = f"{target.name}: expected evenly spaced slices, got uneven ones, whose places only DICOM can hold"
+        raise GeometryError(msg + "; name a folder to write DICOM to")
     with temporaries(volume.header, target, overwrite=overwrite) as (temporary, voxels):
         if kind == "nifti":
             from tatcli.volumes.nifti import write_nifti
@@ -65,6 +93,18 @@ def write_volume(volume: Volume, path: str | os.PathLike[str], *, overwrite: boo
 
             write_itk(volume, temporary, kind=kind, voxels=voxels)
     return target
+
+
+def _write_dicom(volume: Volume, target: Path, options: DicomOptions | None) -> None:
+    from tatcli.volumes.dicom_writing import dicom_header, write_dicom_file, write_dicom_folder
+
+    dicom_header(volume)
+    if is_folder_output(target):
+        with replaced_folder(target) as folder:
+            write_dicom_folder(volume, folder, options)
+    else:
+        with replaced(target, extension=".dcm") as temporary:
+            write_dicom_file(volume, temporary, options)
 
 
 @contextmanager

@@ -13,19 +13,28 @@ from tatcli.tasks import TASKS
 
 if TYPE_CHECKING:
     from tatcli.inference.guards import ValueSummary
+    from tatcli.volumes.pet_tags import PetTags
     from tatcli.volumes.scan_info import ScanInfo, TaskFit
     from tatcli.volumes.volume import Volume
 
 __all__ = ["info_json", "scan_info"]
 
 
-def scan_info(path: Path, *, series: str | None = None, units: Units | None = None, values: bool = True) -> ScanInfo:
+def scan_info(
+    path: Path,
+    *,
+    series: str | None = None,
+    units: Units | None = None,
+    pet: PetTags | None = None,
+    values: bool = True,
+) -> ScanInfo:
     """Describe a scan.
 
     Args:
         path: a file or a DICOM folder.
         series: which series of the folder; several and none chosen: they are listed, and nothing more is read.
         units: the caller's word on the units.
+        pet: the caller's word on what SUV needs.
         values: read the voxels too, for their range and for which task they fit.
 
     Raises:
@@ -34,12 +43,12 @@ def scan_info(path: Path, *, series: str | None = None, units: Units | None = No
     from tatcli.volumes.reading import read_volume
     from tatcli.volumes.scan_info import describe
 
-    info = describe(path, series=series, units=units)
+    info = describe(path, series=series, units=units, pet=pet)
     if not values or info.shape is None:
         return info
     from tatcli.inference.guards import summarise
 
-    volume = read_volume(path, series=series, units=units)
+    volume = read_volume(path, series=series, units=units, pet=pet)
     summary = summarise(volume)
     known = summary.lower <= summary.upper
     return replace(

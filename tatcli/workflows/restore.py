@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from tatcli.errors import OutputError, UsageError
 from tatcli.inference.options import RestoreOptions
 from tatcli.intensity import Units
 from tatcli.tasks import TASKS, Task, find_task, task_for_modality
-from tatcli.volumes.formats import extension_of
+from tatcli.volumes.dicom_options import DicomOptions
+from tatcli.volumes.formats import extension_of, format_to_write
+from tatcli.workflows.evidence import EvidenceConfig, check_evidence
+from tatcli.workflows.output_names import asked_format, default_output
 from tatcli.workflows.restoring.clock import Clock
 from tatcli.workflows.restoring.outcome import Job, MemoryRecord, Outcome
 
@@ -19,10 +22,9 @@ if TYPE_CHECKING:
     from tatcli.inference.restorer import Restorer
     from tatcli.reporting.run_report import FileRecord, ScanRecord
     from tatcli.reporting.statistics import ChangeStatistics, IntensityStatistics
+    from tatcli.volumes.pet_tags import PetTags
 
 __all__ = ["RestoreConfig", "RestoreReport", "default_output", "restore", "task_of"]
-
-_SUFFIX: Final = "_restored"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,20 +34,27 @@ class RestoreConfig:
     Attributes:
         input: a file or a DICOM folder.
         task: a task, an alias, or ``auto``: by the modality that the file names.
-        output: where to; None: ``<name>_restored.<ext>`` beside the input.
+        output: where to; None: ``<name>_restored.<ext>`` beside the input; for DICOM a folder, unless the input is one
+            file.
+        format: ``auto``: by the output's name, or the input's own; else ``dicom``, ``nifti``, ``nrrd`` or ``mha``.
+        dicom: how DICOM is written.
         weights: a name or path; None: the default ones.
         device, precision, threads: of the machine, see :class:`~tatcli.inference.restorer.Restorer`.
         options: how to restore.
         max_memory: bytes that the process should stay below; None: most of what is free.
         series: which series of a DICOM folder.
         units: the caller's word on the units of the values; they are then not checked.
+        pet: the caller's word on what SUV needs of a PET's DICOM header.
         overwrite: whether existing output and report may be replaced.
         report: where to write the run report (JSON).
+        evidence: maps, preview and data consistency.
     """
 
     input: Path
     task: str = "auto"
     output: Path | None = None
+    format: str = "auto"
+    dicom: DicomOptions = field(default_factory=DicomOptions)
     weights: str | None = None
     device: str = "auto"
     precision: str = "auto"
@@ -54,8 +63,10 @@ class RestoreConfig:
     max_memory: int | None = None
     series: str | None = None
     units: Units | None = None
+    pet: PetTags | None = None
     overwrite: bool = False
     report: Path | None = None
+    evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +89,8 @@ class RestoreReport:
         peak_device_bytes: of tensors on a CUDA device.
         before, after: statistics of the intensities.
         change: statistics of their difference; None where the grid changed.
-        warnings: what was odd, one line each.
+        warnings: what was odd, and what of the scan lies outside the weights' training, one line each.
+        evidence: option -> file written beside the output; and the uncertainty's mean.
     """
 
     started: str
@@ -101,6 +113,7 @@ class RestoreReport:
     after: IntensityStatistics
     change: ChangeStatistics | None
     warnings: tuple[str, ...]
+    evidence: dict[str, str | float] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The run report."""
@@ -132,7 +145,7 @@ def restore(
 
     clock = Clock()
     asked = None if config.task == "auto" else find_task(config.task)
-    output = _checked_output(config)
+    output, kind = _checked_output(config)
     job = Job(
         task=lambda scan: asked or task_of(scan.provenance.modality, config.input.name),
         limit=default_limit() if config.max_memory is None else config.max_memory,
@@ -141,7 +154,7 @@ def restore(
     )
     options = config.options
     options = replace(options, check_values=options.check_values and config.units is None)
-    done = _restored(config, output, job, options=options, clock=clock)
+    done = _restored(config, (output, kind), job, options=options, clock=clock)
     with clock.stage("report"):
         from tatcli.inference.runtime import peak_memory
 
@@ -157,7 +170,7 @@ def restore(
             threads=runtime.threads,
             options=asdict(options),
             input=run_report.input_record(done.scan),
-            output=run_report.file_record(output),
+            output=run_report.file_record(output, output.iterdir() if output.is_dir() else None),
             scan=run_report.describe_scan(done.scan),
             steps=done.steps,
             seconds=clock.seconds,
@@ -168,6 +181,7 @@ def restore(
             after=done.after,
             change=done.change,
             warnings=done.warnings,
+            evidence={option: str(path) for option, path in config.evidence.files.items()} | done.evidence,
         )
     clock.finish()
     if config.report is not None:
@@ -175,7 +189,9 @@ def restore(
     return report
 
 
-def _restored(config: RestoreConfig, output: Path, job: Job, *, options: RestoreOptions, clock: Clock) -> Outcome:
+def _restored(
+    config: RestoreConfig, target: tuple[Path, str], job: Job, *, options: RestoreOptions, clock: Clock
+) -> Outcome:
     """Plane by plane where the formats and the options allow it, else as a whole."""
     from tatcli.volumes.block_writing import takes_planes
     from tatcli.volumes.planes import Unstreamable
@@ -183,11 +199,14 @@ def _restored(config: RestoreConfig, output: Path, job: Job, *, options: Restore
     from tatcli.workflows.restoring.planes import restore_planes
     from tatcli.workflows.restoring.whole import WholeFile, check_room, restore_whole
 
+    output, kind = target
     try:
         if options.scale != 1:
             reason = "--scale makes a finer grid of the whole"
-        elif not takes_planes(output):
-            reason = f"{extension_of(output)} is written as a whole"
+        elif config.evidence.wanted:
+            reason = f"{config.evidence.wanted} takes the whole"
+        elif not takes_planes(kind):
+            reason = f"{extension_of(output) or kind.upper()} is written as a whole"
         else:
             planes = open_planes(config.input, series=config.series, units=config.units)
             return restore_planes(planes, output, job, options=options, overwrite=config.overwrite, clock=clock)
@@ -197,7 +216,11 @@ def _restored(config: RestoreConfig, output: Path, job: Job, *, options: Restore
         path=config.input,
         series=config.series,
         units=config.units,
+        pet=config.pet,
         output=output,
+        kind=kind,
+        dicom=config.dicom,
+        evidence=config.evidence,
         overwrite=config.overwrite,
         reason=reason,
     )
@@ -220,39 +243,32 @@ def task_of(modality: str | None, name: str) -> Task:
     return task
 
 
-def default_output(path: Path) -> Path:
-    """``<name>_restored.<ext>`` beside the input.
-
-    Raises:
-        UsageError: the input is DICOM, which tat doesn't write yet.
-    """
-    extension = extension_of(path)
-    if path.is_dir() or extension is None or extension in (".dcm", ".ima"):
-        name = path.resolve().name.split(".")[0] or "restored"
-        msg = f"{path.name}: expected an output name, since tat doesn't write DICOM yet; add -o {name}{_SUFFIX}.nii.gz"
-        raise UsageError(msg)
-    return path.with_name(path.name[: -len(extension)] + _SUFFIX + path.name[-len(extension) :])
-
-
-def _checked_output(config: RestoreConfig) -> Path:
-    """The output's path, once nothing speaks against it and the report's."""
+def _checked_output(config: RestoreConfig) -> tuple[Path, str]:
+    """The output's path and format, once nothing speaks against it and the report's."""
     from tatcli.volumes.reading import kind_of
     from tatcli.volumes.replacing import checked_output
     from tatcli.volumes.writing import check_output
 
-    kind = kind_of(config.input, series=config.series)
-    output = config.output or default_output(config.input)
-    check_output(output, source=config.input, overwrite=config.overwrite)
-    if extension_of(output) == ".npy" and kind != "npy":
+    source = kind_of(config.input, series=config.series)
+    asked = asked_format(config.format)
+    output = config.output or default_output(config.input, asked or source)
+    kind = format_to_write(output, asked if config.output else asked or source)
+    check_output(output, source=config.input, overwrite=config.overwrite, kind=kind)
+    if kind == "npy" and source != "npy":
         msg = f"{output}: expected a format that keeps the scan's grid, got .npy; name the output .nii.gz"
         raise OutputError(msg)
+    if kind == "dicom" and source != "dicom":
+        msg = f"{output}: expected an output ending in .nii.gz, .nrrd or .mha, since DICOM is written from DICOM only"
+        raise OutputError(msg + f", got {source} to write a folder of it; change the name")
     report = config.report
     if report is not None:
         checked_output(report, source=config.input, overwrite=config.overwrite)
-        if report.resolve() == output.resolve():
+        if output.resolve() in (report.resolve(), *report.resolve().parents):
             msg = f"{report}: expected a report apart from the output, got the same name; choose another"
             raise OutputError(msg)
-    return output
+    others = (output,) if report is None else (output, report)
+    check_evidence(config.evidence, source=config.input, others=others, overwrite=config.overwrite)
+    return output, kind
 
 
 def _load(config: RestoreConfig) -> Restorer:

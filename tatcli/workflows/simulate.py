@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tatcli.intensity import Units
 from tatcli.tasks import find_task
+
+if TYPE_CHECKING:
+    from tatcli.volumes.pet_tags import PetTags
 
 __all__ = ["SimulateConfig", "SimulateReport", "simulate_scan"]
 
@@ -26,6 +30,7 @@ class SimulateConfig:
         kernel: CT reconstruction kernel, or ``auto``.
         series: which series of a DICOM folder.
         units: the caller's word on the units of the values; they are then not checked.
+        pet: the caller's word on what SUV needs of a PET's DICOM header.
         overwrite: whether an existing output may be replaced.
     """
 
@@ -39,6 +44,7 @@ class SimulateConfig:
     kernel: str = "auto"
     series: str | None = None
     units: Units | None = None
+    pet: PetTags | None = None
     overwrite: bool = False
 
 
@@ -61,6 +67,7 @@ def simulate_scan(config: SimulateConfig) -> SimulateReport:
     """
     from tatcli.degradation import simulate
     from tatcli.inference.guards import check_scan
+    from tatcli.volumes.dicom_options import DicomOptions
     from tatcli.volumes.reading import kind_of, read_volume
     from tatcli.volumes.writing import check_output, write_volume
     from tatcli.workflows.restore import task_of
@@ -68,7 +75,7 @@ def simulate_scan(config: SimulateConfig) -> SimulateReport:
     asked = None if config.task == "auto" else find_task(config.task)
     kind_of(config.input, series=config.series)
     check_output(config.output, source=config.input, overwrite=config.overwrite)
-    volume = read_volume(config.input, series=config.series, units=config.units)
+    volume = read_volume(config.input, series=config.series, units=config.units, pet=config.pet)
     task = asked or task_of(volume.provenance.modality, config.input.name)
     check_scan(volume, task, trust_values=config.units is not None)
     if volume.units is Units.UNKNOWN:  # the task says what the values are, and they passed
@@ -82,6 +89,6 @@ def simulate_scan(config: SimulateConfig) -> SimulateReport:
         reference_noise=config.reference_noise,
         kernel=config.kernel,
     )
-    write_volume(degraded, config.output, overwrite=config.overwrite)
+    write_volume(degraded, config.output, overwrite=config.overwrite, dicom=DicomOptions(suffix=" simulated"))
     origin = degraded.provenance
     return SimulateReport(config.output, task.name, origin.steps[-1], origin.warnings)

@@ -23,6 +23,7 @@ from tatcli.training.loop import Progress, Trainer
 from tatcli.training.pairs import find_scans
 from tatcli.training.references import Reference, prepare_references
 from tatcli.training.validation import ValidationScore
+from tatcli.volumes.replacing import replaced
 
 __all__ = ["TrainReport", "train"]
 
@@ -61,7 +62,7 @@ def train(
     *,
     card: Path | None = None,
     command: str = "",
-    on_prepare: Callable[[str], None] = lambda _: None,
+    on_prepare: Callable[[str, str], None] = lambda *_: None,
     on_step: Callable[[Progress], None] = lambda _: None,
 ) -> TrainReport:
     """Train, or go on with the run in ``config.output``.
@@ -70,7 +71,7 @@ def train(
         config: options of the run.
         card: JSON with further fields of the weights' card (name, limits, license, training).
         command: the command line, for the card.
-        on_prepare: called with each scan's name before it is read.
+        on_prepare: called with each scan's name before it is read, and again with why where it is left out.
         on_step: called after each step.
 
     Raises:
@@ -91,7 +92,8 @@ def train(
     references = {task: prepare_references(TASKS[task], "train", config, on_scan=on_prepare) for task in config.tasks}
     validation = {task: _validation(task, config, on_prepare) for task in config.tasks}
     trainer = Trainer(config, references, {task: scans for task, scans in validation.items() if scans}, start=start)
-    (config.output / CONFIG_FILE).write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
+    with replaced(config.output / CONFIG_FILE, extension=".json") as temporary:
+        temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
     scores = trainer.run(on_step=on_step)
     made = _card(trainer, extra, command=command)
     path = config.output / f"{made.name}.safetensors"
@@ -99,7 +101,7 @@ def train(
     return TrainReport(config.output, path, trainer.step, trainer.seconds, _parameters(trainer.network), scores)
 
 
-def _validation(task: str, config: TrainConfig, on_prepare: Callable[[str], None]) -> list[Reference]:
+def _validation(task: str, config: TrainConfig, on_prepare: Callable[[str, str], None]) -> list[Reference]:
     """Validation scans of a task; a dataset need not have any."""
     try:
         return prepare_references(TASKS[task], "val", config, on_scan=on_prepare)

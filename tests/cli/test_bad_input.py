@@ -154,7 +154,7 @@ def test_auto_asks_for_the_task_where_the_file_does_not_say(refused, ct):
         (["--scale", "2"], "expected only with mri-sr"),
         (["--series", "3"], "leave --series out"),
         (["--tile", "many"], "--tile"),
-        (["--frobnicate"], "No such option: --frobnicate; see tat --help"),
+        (["--frobnicate"], "No such option: --frobnicate"),
     ],
 )
 def test_options_that_do_not_fit(refused, ct, words, match):
@@ -287,24 +287,40 @@ class TestOutput:
         (tmp_path / "out.nii.gz").mkdir()
         refused("restore", ct, *CT, "-o", tmp_path / "out.nii.gz", code=2, match="got a folder; add a file name")
 
-    @pytest.mark.parametrize("name", ["out.jpg", "out.dcm", "out"])
+    @pytest.mark.parametrize("name", ["out.jpg", "out.ima"])
     def test_format_that_is_not_written(self, refused, ct, name):
         refused("restore", ct, *CT, "-o", ct.with_name(name), code=2, match=name)
+
+    @pytest.mark.parametrize("name", ["out.dcm", "out"])
+    def test_dicom_from_another_format(self, refused, ct, name):
+        refused("restore", ct, *CT, "-o", ct.with_name(name), code=2, match="DICOM is written from DICOM only")
+        refused("restore", ct, *CT, "--format", "dicom", code=2, match="DICOM is written from DICOM only")
+
+    def test_a_name_that_contradicts_the_format(self, refused, dicom):
+        out = dicom().with_name("out.nii.gz")
+        refused("restore", dicom(), "-o", out, "--format", "mha", code=2, match="the format metaimage that was asked")
+        refused("restore", dicom(), "--format", "png", code=2, match="--format 'png': expected auto, dicom")
 
     def test_a_format_without_a_grid(self, refused, ct):
         refused("restore", ct, *CT, "-o", ct.with_name("x.npy"), code=2, match="keeps the scan's grid, got .npy")
 
-    def test_none_for_dicom(self, refused, dicom):
+    def test_a_folder_that_holds_the_input_or_something_else(self, refused, dicom):
         folder = dicom()
-        words = "tat doesn't write DICOM yet; add -o series_restored.nii.gz"
-        refused("restore", folder, code=2, match=words)
-        refused("restore", folder / "1-0.dcm", code=2, match="add -o 1-0_restored.nii.gz")
+        refused("restore", folder, "-o", folder / "out", code=2, match="apart from the input")
+        other = dicom("other")
+        refused("restore", folder, "-o", other, code=2, match="got one with 3 entries")
+        refused("restore", folder, "-o", other, "--overwrite", code=2, match="other files in it")
+
+    def test_dicom_options(self, refused, dicom):
+        refused("restore", dicom(), "--private", "some", code=2, match="--private 'some': expected one of keep, drop")
+        refused("restore", dicom(), "--uid-root", "x", code=2, match="--uid-root 'x'")
+        refused("restore", dicom(), "--anonymise", "--reproducible", code=2, match="lead back to the patient's")
 
 
 # --- interruption ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("where", ["tatcli.inference.passes.Passes.corrections", "tatcli.volumes.nifti._put"])
+@pytest.mark.parametrize("where", ["tatcli.inference.passes.Passes.start", "tatcli.volumes.nifti._put"])
 def test_ctrl_c_leaves_nothing(tat, ct, tmp_path, monkeypatch, where):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
@@ -329,6 +345,6 @@ def test_a_bug_shows_its_traceback(tat, ct, monkeypatch):
     def buggy(*_, **__):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("tatcli.inference.passes.Passes.corrections", buggy)
+    monkeypatch.setattr("tatcli.inference.passes.Passes.start", buggy)
     with pytest.raises(ZeroDivisionError):
         tat("restore", ct, *CT)

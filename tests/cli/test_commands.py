@@ -14,6 +14,7 @@ import time
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 import torch
 
@@ -63,7 +64,20 @@ def test_restore_gives_what_the_python_api_gives(tat, ct):
 
 def test_the_report_tells_what_was_done(tat, ct, tiny_weights):
     report = ct.with_name("run.json")
-    words = ("--mode", "patch", "--tile", "32", "--overlap", "4", "--threads", "1", "--device", "cpu")
+    words = (
+        "--mode",
+        "patch",
+        "--tile",
+        "32",
+        "--overlap",
+        "4",
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+        "--precision",
+        "fp32",
+    )
     threads = torch.get_num_threads()
     assert tat("restore", ct, *CT, "--report", report, *words).exit_code == 0
     torch.set_num_threads(threads)
@@ -109,6 +123,44 @@ def test_a_dicom_folder_names_its_task_and_series(tat, dicom, tmp_path):
     assert read_volume(out).array.shape == (3, 32, 40)
 
 
+def test_a_dicom_folder_becomes_a_derived_series_beside_it(tat, dicom):
+    folder = dicom()
+    result = tat("restore", folder, "--series-suffix", " (tat)", "--series-number", 9, "--uid-root", "1.2.3")
+    assert result.exit_code == 0, result.output
+    out = folder.with_name("series_restored")
+    files = sorted(out.iterdir())
+    assert [path.name for path in files] == ["00001.dcm", "00002.dcm", "00003.dcm"]
+    first = pydicom.dcmread(files[0])
+    assert first.SeriesDescription.endswith(" (tat)")
+    assert (first.SeriesNumber, first.SeriesInstanceUID[:6]) == (9, "1.2.3.")
+    assert first.ContributingEquipmentSequence[0].SoftwareVersions[0] == "weights tat-small"
+    assert len(first.ContributingEquipmentSequence[0].SoftwareVersions[1]) == 64
+    before, after = read_volume(folder), read_volume(out)
+    np.testing.assert_allclose(after.geometry.affine, before.geometry.affine)
+    assert after.array.tobytes() != before.array.tobytes()
+    nifti = tat("restore", folder, "--format", "nifti")
+    assert nifti.exit_code == 0, nifti.output
+    # what DICOM stores is the nearest whole HU
+    restored = read_volume(folder.with_name("series_restored.nii.gz"))
+    np.testing.assert_allclose(after.array, restored.array, atol=0.51)
+
+
+def test_a_single_dicom_file_becomes_one_beside_it(tat, dicom):
+    path = dicom() / "1-0.dcm"
+    result = tat("restore", path)
+    assert result.exit_code == 0, result.output
+    assert read_volume(path.with_name("1-0_restored.dcm")).array.shape == (1, 32, 40)
+
+
+def test_what_a_pet_header_lacks_is_supplied(tat, dicom, tmp_path):
+    folder = dicom(modality="PT", Units="BQML", DecayCorrection="ADMIN", CorrectedImage=["ATTN", "DECY"])
+    refused = tat("info", folder, "--header-only")
+    assert refused.exit_code == 3
+    assert "--pet weight=KG,dose=MBQ,half-life=SECONDS" in refused.stderr
+    told = tat("info", folder, "--pet", "weight=70,dose=350,half-life=6586", "--json", "--header-only")
+    assert json.loads(told.stdout)["units"] == "SUVbw"
+
+
 def test_nan_is_warned_about(tat, nifti, ct_array):
     array = ct_array.astype(np.float32)
     array[3, 4, 1] = np.nan
@@ -122,7 +174,7 @@ def test_nan_is_warned_about(tat, nifti, ct_array):
 def test_quiet_says_nothing_and_verbose_more(tat, ct):
     result = tat("restore", ct, *CT, "--quiet")
     assert (result.exit_code, result.output) == (0, "")
-    result = tat("restore", ct, *CT, "--overwrite", "--verbose")
+    result = tat("restore", ct, *CT, "--overwrite", "--verbose", "--precision", "fp32")
     assert "cpu, fp32" in result.stderr
     assert "peak memory" in result.stderr
     assert "change " in result.stderr
@@ -276,8 +328,13 @@ def test_evaluate_scores_files(tat, ct):
     assert table.exit_code == 0, table.output
     assert "protocol paper" in table.stdout
     report = ct.with_name("scores.json")
-    told = json.loads(tat("evaluate", noisy, "--reference", ct, *CT, "--json", "--report", report).stdout)
+    told = json.loads(tat("evaluate", noisy, "--reference", ct, *CT, "--json", "-").stdout)
+    tables = ct.with_name("tables")
+    done = tat("evaluate", noisy, "--reference", ct, *CT, "--json", report, "--csv", tables, "--subjects", "^(.)")
+    assert done.exit_code == 0, done.output
     assert json.loads(report.read_text(encoding="utf-8")).keys() == told.keys()
+    assert (tables / "slices.csv").is_file()
+    assert "beyond the protocol" in done.stdout
     (row,) = [row for row in told["tasks"][0]["methods"] if row["kind"] == "network"]
     assert f"{row['psnr']:.2f}" in table.stdout
     assert 15 < row["rmse"] < 31  # the noise, less what the window [-160, 240] cuts

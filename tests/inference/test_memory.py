@@ -42,7 +42,7 @@ def test_the_network_takes_no_more_than_predicted_and_not_much_less(preset, size
 def test_the_peak_is_the_sum_of_its_parts():
     base = 300 * MIB
     streamed = predicted_peak(CT, SMALL, Pass(1), block=0, base=base)
-    assert streamed == base + network_bytes(SMALL, Pass(1), 1024, 1024) + 1024 * 1024 * (40 + 64)
+    assert streamed == base + network_bytes(SMALL, Pass(1), 1024, 1024) + 1024 * 1024 * (40 + 64 + 12 * 16)
     assert predicted_peak(HELD, SMALL, Pass(1), block=0, base=base) == streamed + 2000 * MIB
     # three blocks of stored and float32 numbers, two of restored ones
     per_slice = 1024 * 1024 * (3 * (2 + 4) + 2 * 4)

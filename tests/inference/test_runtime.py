@@ -64,7 +64,7 @@ def test_precision(machine):
     machine(cuda=1, bf16=True)
     assert choose_precision(CUDA) == "bf16"
     assert choose_precision(CUDA, "fp16") == "fp16"
-    assert choose_precision(CPU) == "fp32"
+    assert choose_precision(CPU) == ("bf16" if has_native_bf16() else "fp32")
     assert choose_precision(CPU, "bf16") == "bf16"
     machine(cuda=1, bf16=False)
     assert choose_precision(CUDA) == "fp32"
@@ -98,8 +98,8 @@ def test_auto_takes_native_bf16_on_a_cpu_once_it_may(monkeypatch):
             assert choose_precision(CPU, "fp32") == "fp32"
 
 
-def test_bf16_on_a_cpu_is_off_until_its_error_was_measured():
-    assert runtime.CPU_AUTO_IS_BF16 is False
+def test_bf16_on_a_cpu_is_on_since_its_error_was_measured():
+    assert runtime.CPU_AUTO_IS_BF16 is True
 
 
 def test_the_precision_is_what_the_network_computes_in():

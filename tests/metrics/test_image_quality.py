@@ -105,3 +105,13 @@ def test_shapes_must_agree() -> None:
         rmse(IMAGE.T, IMAGE)
     with pytest.raises(ValueError, match="two images"):
         ssim(IMAGE[None], IMAGE[None], data_range=1.0)
+
+
+@pytest.mark.parametrize("shape", [(9, 9), (4, 30), (31, 17)])
+def test_patch_means_are_a_uniform_filter(shape: tuple[int, int]) -> None:
+    import scipy.ndimage
+
+    from tatcli.metrics.noise_level import _patch_means
+
+    values = np.random.default_rng(0).normal(0, 30, shape)
+    np.testing.assert_allclose(_patch_means(values), scipy.ndimage.uniform_filter(values, 9), atol=1e-10)

@@ -159,3 +159,26 @@ def test_unknown_protocols_are_refused() -> None:
 def test_the_mean_of_nothing() -> None:
     with pytest.raises(ValueError, match="got none"):
         mean_score([])
+
+
+def test_a_mask_leaves_only_its_voxels() -> None:
+    restored, reference = pair()
+    mask = np.zeros(reference.shape, dtype=bool)
+    mask[0, 2:9, 3:12] = True
+    mask[2, 5, 5:8] = True
+    scores = score_volume(restored, reference, task=CT, window=WINDOW, protocol=find_protocol("paper"), mask=mask)
+    assert [s.index for s in scores.slices] == [0, 2]
+    assert scores.skipped == 1
+    x, y = (np.clip(a[0].astype(np.float64), -160.0, 240.0) for a in (restored, reference))
+    assert scores.slices[0].rmse == pytest.approx(rmse(x[mask[0]], y[mask[0]]))
+    assert scores.slices[0].data_range == 400.0
+    everywhere = np.ones(reference.shape, dtype=bool)
+    whole = score_volume(restored, reference, task=CT, window=WINDOW, protocol=find_protocol("volume"), mask=everywhere)
+    assert whole == score(restored, reference, protocol="volume")
+    part = score_volume(restored, reference, task=CT, window=WINDOW, protocol=find_protocol("volume"), mask=mask)
+    clipped = [np.clip(a.astype(np.float64), -160.0, 240.0)[mask] for a in (restored, reference)]
+    assert part.mean is not None
+    assert part.mean.rmse == pytest.approx(rmse(*clipped))
+    assert part.mean.psnr == pytest.approx(psnr(*clipped, data_range=400.0))
+    with pytest.raises(ValueError, match="mask of the volumes' shape"):
+        score_volume(restored, reference, task=CT, window=WINDOW, protocol=find_protocol("paper"), mask=mask[:1])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ import pytest
 import torch
 
 from tatcli.model import LossBalancer, Tat, from_official, to_official
+from tatcli.model.fused import without_kernels
+from tatcli.model.native_library import native_library, why_not_native
 from tatcli.model.official import official_name
 
 _SPEC = importlib.util.spec_from_file_location("formula", Path(__file__).with_name("formula.py"))
@@ -43,6 +47,16 @@ def test_base_has_the_papers_size(network: Tat) -> None:
     assert round(sum(p.numel() for p in network.tren.parameters()) / 1e6, 2) == 15.41
 
 
+@pytest.fixture(params=["kernels", "operations"])
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Through the fused kernels, and through PyTorch's operations."""
+    if request.param == "kernels" and native_library() is None:
+        pytest.skip(f"no fused kernels: {why_not_native()}")
+    with nullcontext() if request.param == "kernels" else without_kernels():
+        yield
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("case", ["128x128_1", "64x96_2", "136x200_3", "256x256_4"])
 def test_output(network: Tat, parity: Path, case: str) -> None:
     vectors = np.load(parity / "network.npz")
@@ -51,6 +65,7 @@ def test_output(network: Tat, parity: Path, case: str) -> None:
     assert np.abs(output.numpy() - vectors[f"y_{case}"]).max() <= 2e-3
 
 
+@pytest.mark.usefixtures("way")
 def test_gradients(state_dict: dict[str, torch.Tensor], parity: Path) -> None:
     network = from_official(state_dict).train()
     vectors = np.load(parity / "gradients_input.npz")

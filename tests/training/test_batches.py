@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tatcli.errors import GeometryError
+from tatcli.errors import GeometryError, UsageError
 from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
 from tatcli.training.references import Reference, draw_strength, prepare_references
@@ -132,3 +132,19 @@ def test_fixed_pairs(make_config: Make, tmp_path: Path) -> None:
 def test_max_slices(make_config: Make) -> None:
     config = make_config(tasks=("mri",), max_slices=2)
     assert [len(scan.hq) for scan in all_references(config)["mri-sr"]] == [2, 2]
+
+
+def test_scans_left_out_are_told(make_config: Make, tmp_path: Path) -> None:
+    """A CT without uniform tissue has no noise level to which a dose could be relative."""
+    folder = tmp_path / "data" / "CT" / "train"
+    folder.mkdir(parents=True)
+    np.save(folder / "air.npy", np.full((2, 64, 64), -1000, dtype=np.float32))
+    told: list[tuple[str, str]] = []
+    with pytest.raises(UsageError, match="found none"):
+        prepare_references(
+            TASKS["ct-denoise"],
+            "train",
+            make_config(data=tmp_path / "data"),
+            on_scan=lambda name, why: told.append((name, why)),
+        )
+    assert told == [("air", ""), ("air", "no uniform tissue to measure its noise in, to which strengths are relative")]

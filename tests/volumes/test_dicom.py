@@ -7,6 +7,8 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 from pydicom.uid import RLELossless, generate_uid
 
 from tatcli.errors import GeometryError, UnitsError, UsageError, VolumeReadError
@@ -257,6 +259,11 @@ def test_irregular_stacks_are_refused(series: Callable[..., Any], heights: list[
     with pytest.raises(GeometryError, match=message) as caught:
         read_volume(maker.folder)
     assert str(caught.value).startswith("dicom: expected ")
+    volume = read_volume(maker.folder, uneven=True)  # for DICOM out, where each slice keeps its own position
+    np.testing.assert_allclose(volume.geometry.spacing[0], (heights[-1] - heights[0]) / (len(heights) - 1))
+    assert [image.position[2] for image in volume.provenance.header.frames[0]] == heights
+    assert volume.provenance.header.uneven
+    assert "every slice keeps its own position" in volume.provenance.warnings[0]
 
 
 def test_rounded_positions_are_accepted(series: Callable[..., Any]) -> None:
@@ -313,38 +320,66 @@ def test_repeats_that_nothing_tells_apart(series: Callable[..., Any]) -> None:
 
 def test_incomplete_repeats(series: Callable[..., Any]) -> None:
     maker = series(modality="MR")
-    maker.add_stack(ct((4, 6, 8)), EchoTime=5.0)
-    maker.add_stack(ct((3, 6, 8)), EchoTime=9.0)
+    maker.add_stack(ct((4, 6, 8)), TriggerTime=5.0)
+    maker.add_stack(ct((3, 6, 8)), TriggerTime=9.0)
     with pytest.raises(GeometryError, match="1 positions with 1, 3 positions with 2"):
         read_volume(maker.folder)
 
 
-def test_two_half_echoes_are_no_volume(series: Callable[..., Any]) -> None:
-    maker = series(modality="MR")
-    for index in range(6):
-        maker.add(ct((6, 8)), (0, 0, index), EchoTime=5.0 + index % 2)
-    with pytest.raises(GeometryError, match=r"one EchoTime.*3 of 5\.0, 3 of 6\.0"):
+def test_echoes_of_different_extent_are_parts(series: Callable[..., Any]) -> None:
+    maker, short, long = series(modality="MR"), ct((4, 6, 8)), ct((3, 6, 8))
+    maker.add_stack(short, EchoTime=5.0)
+    maker.add_stack(long, EchoTime=9.25)
+    with pytest.raises(UsageError, match=r"got 2; .*UID or NUMBER\[:PART\].*number 3:TE5 .*:TE9.25 "):
         read_volume(maker.folder)
+    np.testing.assert_array_equal(read_volume(maker.folder, series="3:TE5").array, short)
+    np.testing.assert_array_equal(read_volume(maker.folder, series=f"{maker.uid}:te9.25").array, long)
+    with pytest.raises(UsageError, match="expected one series '3', got 2"):
+        read_volume(maker.folder, series="3")
+
+
+def test_two_half_echoes_are_no_volume(series: Callable[..., Any]) -> None:
+    maker, pixels = series(modality="MR"), ct((6, 6, 8))
+    for index in range(6):
+        maker.add(pixels[index], (0, 0, index), EchoTime=5.0 + index % 2)
+    assert [(info.part, info.images) for info in list_series(maker.folder)] == [("TE5", 3), ("TE6", 3)]
+    volume = read_volume(maker.folder, series="3:TE6")
+    np.testing.assert_array_equal(volume.array, pixels[1::2])
+    assert volume.geometry.spacing[0] == 2.0
 
 
 @pytest.mark.parametrize(
-    ("other", "message"),
+    ("other", "parts"),
     [
-        ({"shape": (6, 9)}, "images of one size"),
-        ({"orientation": (1, 0, 0, 0, 0, -1)}, "several orientations"),
-        ({"spacing": (0.9, 0.5)}, "one pixel spacing"),
-        ({"kind": ["ORIGINAL", "PRIMARY", "P", "ND"]}, "one kind of MR image"),
+        ({"shape": (6, 9)}, ["8x6", "9x6"]),
+        ({"orientation": (1, 0, 0, 0, 0, -1)}, ["axial", "coronal"]),
+        ({"spacing": (0.9, 0.5)}, ["0.5x0.7mm", "0.5x0.9mm"]),
+        ({"kind": ["ORIGINAL", "PRIMARY", "P", "ND"]}, ["M", "P"]),
+        ({"kind": ["ORIGINAL", "PRIMARY", "P", "ND"], "shape": (6, 9)}, ["8x6", "9x6"]),
     ],
 )
-def test_mixed_images_are_refused(series: Callable[..., Any], other: dict[str, Any], message: str) -> None:
+def test_mixed_images_are_parts(series: Callable[..., Any], other: dict[str, Any], parts: list[str]) -> None:
     maker = series(modality="MR", common={"ImageType": ["ORIGINAL", "PRIMARY", "M", "ND"]})
-    maker.add_stack(ct((3, 6, 8)))
+    pixels = ct((3, 6, 8))
+    maker.add_stack(pixels)
     shape = other.pop("shape", (6, 8))
     kind = other.pop("kind", ["ORIGINAL", "PRIMARY", "M", "ND"])
-    more = series(modality="MR", uid=maker.uid, count=70, **other)
-    more.add(ct(shape), (-10, 20, 11), ImageType=kind)
-    with pytest.raises(GeometryError, match=message):
+    more, single = series(modality="MR", uid=maker.uid, count=70, **other), ct(shape)
+    more.add(single, (-10, 20, 11), ImageType=kind)
+    with pytest.raises(UsageError, match="expected one series, got 2"):
         read_volume(maker.folder)
+    assert [info.part for info in list_series(maker.folder)] == parts
+    np.testing.assert_array_equal(read_volume(maker.folder, series=f"3:{parts[0]}").array, pixels)
+    np.testing.assert_array_equal(read_volume(maker.folder, series=f"3:{parts[1]}").array[0], single)
+
+
+def test_positions_that_differ_in_their_last_digit_are_the_same(series: Callable[..., Any]) -> None:
+    """Two echoes of one scan stay frames of one volume."""
+    maker = series(modality="MR")
+    for index in range(5):
+        maker.add(ct((6, 8)), (0, 0, 2.005 * index), EchoTime=5.0)
+        maker.add(ct((6, 8)), (0, 0, 2.005 * index + 4e-4), EchoTime=9.0)
+    assert read_volume(maker.folder).array.shape == (2, 5, 6, 8)
 
 
 def test_images_without_position(series: Callable[..., Any]) -> None:
@@ -363,6 +398,7 @@ def test_images_without_position(series: Callable[..., Any]) -> None:
     [
         ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}, VolumeReadError, "mosaic"),
         ({"NumberOfFrames": 3}, VolumeReadError, "each of its 3 frames"),
+        ({"ModalityLUTSequence": Sequence([Dataset()])}, VolumeReadError, "linear rescale, got a modality look-up"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, VolumeReadError, "PALETTE COLOR"),
         ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, VolumeReadError, "RGB"),
         ({"Rows": 0}, GeometryError, "at least one pixel"),
@@ -451,8 +487,11 @@ def test_enhanced_echoes_become_frames(enhanced: Callable[..., Path]) -> None:
 
 def test_enhanced_kinds_are_not_mixed(enhanced: Callable[..., Path]) -> None:
     frames = [{"position": [0, 0, 3.0 * index], "kind": "MP"[index % 2]} for index in range(4)]
-    with pytest.raises(GeometryError, match=r"T2\\M, T2\\P mixed"):
-        read_volume(enhanced(ct((4, 6, 8), "uint16"), frames))
+    pixels = ct((4, 6, 8), "uint16")
+    path = enhanced(pixels, frames)
+    with pytest.raises(UsageError, match=r"number 3:M .*number 3:P "):
+        read_volume(path)
+    np.testing.assert_array_equal(read_volume(path, series="3:P").array, pixels[1::2])
 
 
 def test_enhanced_objects_with_too_few_groups(enhanced: Callable[..., Path]) -> None:

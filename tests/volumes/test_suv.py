@@ -9,10 +9,12 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from tatcli.errors import UnitsError
+from tatcli.errors import UnitsError, UsageError
 from tatcli.intensity import Units
 from tatcli.volumes import read_volume, write_volume
-from tatcli.volumes.suv import PetHeader, pet_header, suv_factor
+from tatcli.volumes.pet_header import PetHeader, pet_header
+from tatcli.volumes.pet_tags import PetTags
+from tatcli.volumes.suv import suv_factor
 
 HALF_LIFE = 6586.2
 NOON = datetime(2020, 5, 17, 12, 0, 0)  # noqa: DTZ001
@@ -196,3 +198,71 @@ def test_a_pet_series_without_weight_can_be_read_as_activity(series: Callable[..
     with pytest.raises(UnitsError, match="PatientWeight"):
         read_volume(maker.folder)
     assert read_volume(maker.folder, units=Units.BQML).array[0, 0, 0] == 2.0
+
+
+def test_enhanced_pet_says_it_in_its_own_words() -> None:
+    """Units as a code of the real world value mapping, corrections as flags, the moment of the decay correction."""
+    dataset, group, real, stored, code = (Dataset() for _ in range(5))
+    code.CodeValue, code.CodingSchemeDesignator = "Bq/ml", "UCUM"
+    real.RealWorldValueSlope, real.RealWorldValueIntercept, real.MeasurementUnitsCodeSequence = 2.5, 0.0, [code]
+    stored.RescaleSlope, stored.RescaleIntercept = 2.5, 0
+    group.RealWorldValueMappingSequence, group.PixelValueTransformationSequence = [real], [stored]
+    dataset.SharedFunctionalGroupsSequence = [group]
+    dataset.DecayCorrected, dataset.AttenuationCorrected, dataset.ScatterCorrected = "YES", "YES", "NO"
+    dataset.DecayCorrectionDateTime = "20200517130000"
+    dataset.SeriesDate, dataset.SeriesTime = "20200517", "180000"  # of a late reconstruction
+    drug = Dataset()
+    drug.RadionuclideTotalDose, drug.RadionuclideHalfLife = 350e6, HALF_LIFE
+    drug.RadiopharmaceuticalStartDateTime = "20200517120000"
+    dataset.RadiopharmaceuticalInformationSequence, dataset.PatientWeight = [drug], 70
+    header = pet_header(dataset)
+    assert (header.units, header.corrections, header.decay_correction) == ("BQML", ("DECY", "ATTN"), "START")
+    assert suv_factor([header], "scan") == pytest.approx(ONE_HOUR, rel=1e-12)
+    stored.RescaleSlope = 1.0  # the two contradict each other
+    assert pet_header(dataset).units == ""
+
+
+def test_legacy_converted_pet_keeps_classic_attributes_in_a_group() -> None:
+    dataset, group, kept = Dataset(), Dataset(), Dataset()
+    kept.Units, kept.DecayCorrection, kept.CorrectedImage = "BQML", "ADMIN", ["ATTN", "DECY"]
+    group.UnassignedSharedConvertedAttributesSequence = [kept]
+    dataset.SharedFunctionalGroupsSequence = [group]
+    header = pet_header(dataset)
+    assert (header.units, header.decay_correction, header.corrections) == ("BQML", "ADMIN", ("ATTN", "DECY"))
+
+
+def test_the_caller_supplies_what_the_header_lacks() -> None:
+    bare = PetHeader(units="BQML", series_time=NOON + timedelta(hours=1))
+    with pytest.raises(UnitsError) as caught:
+        suv_factor([bare], "scan")
+    told = str(caught.value)
+    assert "no PatientWeight (0010,1030), RadionuclideTotalDose (0018,1074), RadionuclideHalfLife" in told
+    assert told.endswith("--pet weight=KG,dose=MBQ,half-life=SECONDS,decay=START,injected=HH:MM:SS")
+    tags = PetTags.parse(f"weight=70, dose=350,half-life={HALF_LIFE},decay=start,injected=12:00")
+    assert suv_factor([tags.applied_to(bare)], "scan") == pytest.approx(ONE_HOUR)
+    assert tags.replaced(bare) == ()
+    late = PetTags.parse("scanned=14:00:00").applied_to(tags.applied_to(bare))
+    assert suv_factor([late], "scan") == pytest.approx(70e3 / (350e6 * 0.5 ** (7200 / HALF_LIFE)))
+    dated = PetTags.parse("injected=2020-05-17T12:00:00,scanned=20200517T130000").applied_to(HEADER)
+    assert suv_factor([dated], "scan") == pytest.approx(ONE_HOUR)
+    assert PetTags.parse("weight=71,dose=350").replaced(HEADER) == ("weight",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["weight", "height=180", "weight=heavy", "dose=-1", "dose=inf", "decay=NONE", "injected=noon", "scanned=25:00"],
+)
+def test_words_that_are_no_pet_tags(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--pet .*expected"):
+        PetTags.parse(text)
+
+
+def test_supplied_tags_are_for_pet_only(series: Callable[..., Any]) -> None:
+    maker = series(modality="PT", common={**pet_attributes(), "PatientWeight": 0})
+    maker.add(np.full((6, 8), 7, np.int16), (0, 0, 0), RescaleSlope=2.0, RescaleIntercept=0)
+    volume = read_volume(maker.folder, pet=PetTags(weight=70.0))
+    np.testing.assert_allclose(volume.array, 14 * ONE_HOUR, rtol=1e-6)
+    ct = series(folder=maker.folder.parent / "ct")
+    ct.add(np.ones((6, 8), np.int16), (0, 0, 0))
+    with pytest.raises(UsageError, match="expected PET together with --pet, got CT"):
+        read_volume(ct.folder, pet=PetTags(weight=70.0))

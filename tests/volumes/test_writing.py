@@ -131,13 +131,20 @@ def test_a_read_only_folder(volume: Volume, tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("out.dcm", "DICOM is not supported yet"), ("out", "DICOM"), ("out.png", r"\.nii, \.nii\.gz"), ("o.gz", r"\.gz")],
+    [("out.IMA", r"\.dcm, got '\.IMA'"), ("out.png", r"\.nii, \.nii\.gz"), ("o.gz", r"\.gz")],
 )
 def test_other_formats(name: str, message: str, volume: Volume, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message):
         write_volume(volume, tmp_path / name)
     with pytest.raises(UsageError, match=message):
         check_output(tmp_path / name)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["out.dcm", "out"])
+def test_dicom_needs_a_source_in_dicom(name: str, volume: Volume, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="expected a scan read from DICOM to write DICOM from, got memory"):
+        write_volume(volume, tmp_path / name)
     assert names(tmp_path) == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -239,11 +240,55 @@ def test_scans_that_cant_be_used_are_reported_and_the_others_scored(root) -> Non
     assert [scan.name for scan in task.scans] == ["head0", "head1"]
     assert task.constant == ("constant",)
     assert list(report.failures) == ["mri-sr: broken"]
-    assert report.failures["mri-sr: broken"].startswith("broken.nii.gz: expected")
+    assert report.failures["mri-sr: broken"].startswith("VolumeReadError: broken.nii.gz: expected")
     for path in (root / "mri" / "val").glob("head*"):
         path.unlink()
-    with pytest.raises(PartialFailure, match=r"scans that can be evaluated, got none \(broken.nii.gz: "):
+    with pytest.raises(
+        PartialFailure, match=r"scans that can be evaluated, got none \(VolumeReadError: broken.nii.gz: "
+    ):
         evaluate(config(root))
+
+
+def test_partners_and_masks(tmp_path) -> None:
+    for name in ("a", "b", "c"):
+        write(tmp_path / "MRI" / "val" / "HQ" / f"{name}.nii.gz", head(1))
+        write(tmp_path / "MRI" / "val" / "LQ" / f"{name}.nii.gz", head(1) + 10)
+        write(tmp_path / "masks" / f"{name}.nii.gz", head(1) > 0)
+    (tmp_path / "MRI" / "val" / "LQ" / "b.nii.gz").unlink()
+    (tmp_path / "masks" / "c.nii.gz").unlink()
+    (task,) = evaluate(config(tmp_path, mask=tmp_path / "masks", max_slices=2)).tasks
+    assert [scan.name for scan in task.scans] == ["a"]
+    assert {name: text.split(":")[0] for name, text in task.failures.items()} == {
+        "b": "MissingPartnerError",
+        "c": "MissingPartnerError",
+    }
+    lq, hq = (np.clip(head(1)[1] + shift, 0.0, task.scans[0].window[1])[head(1)[1] > 0] for shift in (10, 0))
+    first = task.scans[0].methods["lq"].slices[0]
+    assert first.index == 1
+    assert first.rmse == pytest.approx(np.sqrt(np.mean((lq - hq) ** 2)))
+
+
+def test_costs_and_pictures(root) -> None:
+    def restore(volume, task, window):
+        ballast = np.ones(2**23)  # 64 MiB
+        time.sleep(0.02 * volume.geometry.shape[0])
+        return volume.with_array(volume.array + 0 * ballast[0], step="slow")
+
+    network = EvaluatedNetwork("slow", restore)
+    chosen = config(root, max_slices=2, costs=True, pictures=1, baselines=("unsharp",))
+    (task,) = evaluate(chosen, network=network).tasks
+    row = task.network
+    assert row is not None
+    assert 0.02 <= row.cost.seconds < 0.2
+    if row.cost.peak_bytes is not None:
+        assert 60 * 2**20 < row.cost.peak_bytes < 90 * 2**20
+    assert task.best_classical.cost.seconds < 0.02
+    assert task.input.cost is None
+    (picture,) = task.scans[0].pictures
+    assert picture.index == 4
+    np.testing.assert_array_equal(picture.reference, read_volume(root / "mri" / "val" / "head0.nii.gz").array[4])
+    assert set(picture.images) == {"lq", "unsharp", "slow"}
+    assert [(test.method, test.other) for test in task.tests[::3]] == [("slow", "lq"), ("slow", "unsharp")]
 
 
 def test_constant_slices_are_skipped_and_counted(root) -> None:
@@ -314,6 +359,10 @@ def test_scan_seeds_differ() -> None:
         ({"data": Path(), "max_slices": 0}, "--max-slices: expected a positive number"),
         ({"data": Path(), "seed": -1}, r"--seed: .* got -1"),
         ({"data": Path(), "protocol": "slow"}, "unknown protocol"),
+        ({"data": Path(), "compare": Path()}, "--compare"),
+        ({"data": Path(), "subjects": "("}, "--subjects .*: expected a regular expression"),
+        ({"restored": Path(), "reference": Path(), "networks": (("unet", "x"),)}, "--networks"),
+        ({"data": Path(), "pictures": -1}, r"--pictures: .* got -1"),
         ({"data": Path(), "tasks": ("us",)}, "unknown task"),
     ],
 )

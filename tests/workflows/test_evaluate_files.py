@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import nibabel
 import numpy as np
 import pytest
 
-from tatcli.errors import GeometryError, UsageError, VolumeReadError
+from tatcli.errors import (
+    EmptyMaskError,
+    GeometryError,
+    MissingPartnerError,
+    OutputError,
+    PartialFailure,
+    UsageError,
+    VolumeReadError,
+)
 from tatcli.intensity import Window
 from tatcli.metrics import PROTOCOLS, score_volume
 from tatcli.tasks import TASKS
 from tatcli.workflows.evaluate import EvaluateConfig, evaluate
-from tatcli.workflows.evaluation.files import match_scans
+from tatcli.workflows.evaluation.matching import match_scans
+from tatcli.workflows.evaluation.tables import check_csv_folder, write_csv
 
 CT = TASKS["ct-denoise"]
 AFFINE = np.diag([-1.0, -1.0, 4.0, 1.0])
@@ -95,6 +105,135 @@ def test_bare_arrays(tmp_path) -> None:
     assert report.tasks[0].methods[0].score == expected(body(0, 20.0), body(0)).mean
 
 
+def test_what_fails_is_named_and_the_rest_scored(tmp_path) -> None:
+    """Another grid, a missing partner, a damaged file, an empty mask; one good scan."""
+    for seed, name in enumerate(("good", "small", "broken", "unmasked", "hole")):
+        write(tmp_path / "hq" / f"{name}.nii.gz", body(seed))
+        write(tmp_path / "out" / f"{name}.nii.gz", body(seed, 20.0))
+        write(tmp_path / "mask" / f"{name}.nii.gz", np.ones((3, 24, 20)))
+    write(tmp_path / "out" / "small.nii.gz", body(1)[1:])
+    (tmp_path / "out" / "broken.nii.gz").write_bytes(b"nothing")
+    write(tmp_path / "mask" / "unmasked.nii.gz", np.zeros((3, 24, 20)))
+    (tmp_path / "mask" / "hole.nii.gz").unlink()
+    write(tmp_path / "out" / "lonely.nii.gz", body(9))
+    write(tmp_path / "hq" / "unused.nii.gz", body(9))
+    config = EvaluateConfig(restored=tmp_path / "out", reference=tmp_path / "hq", mask=tmp_path / "mask", tasks=("ct",))
+    report = evaluate(config)
+    (task,) = report.tasks
+    assert [scan.name for scan in task.scans] == ["good"]
+    assert {name: text.split(":")[0] for name, text in task.failures.items()} == {
+        "small": "GeometryError",
+        "broken": "VolumeReadError",
+        "unmasked": "EmptyMaskError",
+        "hole": "MissingPartnerError",
+        "lonely": "MissingPartnerError",
+    }
+    assert task.unused == ("unused",)
+    assert json.loads(report.to_json())["tasks"][0]["unused"] == ["unused"]
+    (tmp_path / "out" / "good.nii.gz").unlink()
+    with pytest.raises(PartialFailure, match="expected scans that can be scored, got none"):
+        evaluate(config)
+
+
+def test_a_mask(tmp_path) -> None:
+    hq, out = body(0), body(0, 20.0)
+    mask = np.zeros(hq.shape)
+    mask[1, 3:9, 4:12] = 1
+    paths = {
+        "restored": write(tmp_path / "out.nii", out),
+        "reference": write(tmp_path / "hq.nii", hq),
+        "mask": write(tmp_path / "mask.nii", mask),
+    }
+    (task,) = evaluate(EvaluateConfig(**paths, tasks=("ct",))).tasks
+    ours, truth = (np.clip(volume, -160.0, 240.0)[mask > 0] for volume in (out, hq))
+    assert task.methods[0].score.rmse == pytest.approx(np.sqrt(np.mean((ours - truth) ** 2)))
+    assert task.scans[0].methods["restored"].skipped == 2
+    write(tmp_path / "mask.nii", np.zeros(hq.shape))
+    with pytest.raises(EmptyMaskError, match=r"mask.nii: expected a mask with voxels above 0"):
+        evaluate(EvaluateConfig(**paths, tasks=("ct",)))
+    moved = AFFINE.copy()
+    moved[0, 3] = 30.0
+    write(tmp_path / "mask.nii", mask, moved)
+    with pytest.raises(GeometryError, match=r"mask.nii: expected the reference's grid"):
+        evaluate(EvaluateConfig(**paths, tasks=("ct",)))
+    flat = hq.copy()
+    flat[1] = 0.0
+    write(tmp_path / "mask.nii", mask)
+    write(tmp_path / "hq.nii", flat)
+    with pytest.raises(EmptyMaskError, match="expected mask voxels in slices with something to score"):
+        evaluate(EvaluateConfig(**paths, tasks=("ct",)))
+
+
+def test_two_methods_over_subjects(tmp_path) -> None:
+    """Six subjects, one with two scans; the better method wins in each: p = 2 / 2^6."""
+    names = ["a_1", "a_2", "b_1", "c_1", "d_1", "e_1", "f_1"]
+    for seed, name in enumerate(names):
+        write(tmp_path / "hq" / f"{name}.nii", body(seed))
+        write(tmp_path / "good" / f"{name}.nii", body(seed, 10.0 + seed))
+        write(tmp_path / "bad" / f"{name}.nii", body(seed, 30.0 + 3 * seed))
+    config = EvaluateConfig(
+        restored=tmp_path / "good",
+        reference=tmp_path / "hq",
+        compare=tmp_path / "bad",
+        tasks=("ct",),
+        subjects="^([a-z])_",
+        physical=False,
+    )
+    (task,) = evaluate(config).tasks
+    assert [scan.subject for scan in task.scans] == ["a", "a", "b", "c", "d", "e", "f"]
+    means = [expected(body(seed, 10.0 + seed), body(seed)).mean.psnr for seed in range(7)]
+    subjects = [np.mean(means[:2]), *means[2:]]
+    row = task.methods[0]
+    assert row.subjects == 6
+    assert row.score.psnr == pytest.approx(np.mean(subjects))
+    interval = row.intervals["psnr"]
+    assert min(subjects) < interval.lower < row.score.psnr < interval.upper < max(subjects)
+    psnr, ssim, rmse = task.tests
+    assert (psnr.method, psnr.other, psnr.quantity, psnr.subjects) == ("restored", "other", "psnr", 6)
+    assert psnr.p == ssim.p == rmse.p == pytest.approx(2 / 64)
+    assert psnr.difference == pytest.approx(row.score.psnr - task.methods[1].score.psnr)
+    assert rmse.difference < 0 < psnr.difference
+    assert row.physical == {}
+
+
+def test_tables(tmp_path) -> None:
+    for seed, name in enumerate(("a", "b")):
+        write(tmp_path / "hq" / f"{name}.nii", body(seed))
+        write(tmp_path / "out" / f"{name}.nii", body(seed, 20.0))
+    paths = {"restored": tmp_path / "out", "reference": tmp_path / "hq", "input": tmp_path / "out"}
+    report = evaluate(EvaluateConfig(**paths, tasks=("ct",), protocol="fixed"))
+    made = write_csv(report, tmp_path / "tables")
+    assert [path.name for path in made] == ["slices.csv", "volumes.csv", "tasks.csv", "tests.csv"]
+    read = {path.stem: list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) for path in made}
+    assert {len(read["slices"]), len(read["volumes"]), len(read["tasks"]), len(read["tests"])} == {12, 4, 2, 3}
+    assert {row["protocol"] for rows in read.values() for row in rows} == {"fixed"}
+    (scan, _) = report.tasks[0].scans
+    first = read["slices"][0]
+    assert (first["scan"], first["method"], first["slice"]) == ("a", "lq", "0")
+    assert float(first["psnr"]) == scan.methods["lq"].slices[0].psnr
+    assert float(read["volumes"][0]["bias"]) == scan.physical["lq"].bias
+    assert float(read["tasks"][1]["psnr_lower"]) == report.tasks[0].methods[1].intervals["psnr"].lower
+    assert read["tests"][0]["p"] == ""  # the same scans: no pair differs
+    with pytest.raises(OutputError, match=r"slices.csv: expected a new file"):
+        check_csv_folder(tmp_path / "tables", overwrite=False)
+    check_csv_folder(tmp_path / "tables", overwrite=True)
+    with pytest.raises(OutputError, match="expected a folder for the CSV tables, got a file"):
+        check_csv_folder(tmp_path / "hq" / "a.nii", overwrite=True)
+    with pytest.raises(OutputError, match="expected an existing folder"):
+        check_csv_folder(tmp_path / "none" / "tables", overwrite=True)
+
+
+def test_pictures_are_upright_slices(tmp_path) -> None:
+    hq, out = body(0), body(0, 20.0)
+    paths = {"restored": write(tmp_path / "out.nii", out), "reference": write(tmp_path / "hq.nii", hq)}
+    (scan,) = evaluate(EvaluateConfig(**paths, tasks=("ct",), pictures=1, physical=False)).tasks[0].scans
+    (picture,) = scan.pictures
+    assert picture.index == 1
+    # NIfTI's affine diag(-1, -1, 4): columns to the left, rows to the back: as radiologists look at it already
+    np.testing.assert_array_equal(picture.reference, hq[1])
+    np.testing.assert_array_equal(picture.images["restored"], out[1])
+
+
 def test_other_shapes_and_grids_are_refused(tmp_path) -> None:
     reference = write(tmp_path / "hq.nii", body(0))
     smaller = write(tmp_path / "small.nii", body(0)[1:])
@@ -125,7 +264,7 @@ def test_what_cant_be_scored(tmp_path) -> None:
     hole = body(0).astype(np.float32)
     hole[0, 0, 0] = np.nan
     np.save(tmp_path / "hole.npy", hole)
-    with pytest.raises(VolumeReadError, match=r"hole.npy: expected restored values .* got NaN"):
+    with pytest.raises(VolumeReadError, match=r"hq \(restored\): expected restored values .* got NaN"):
         evaluate(EvaluateConfig(restored=tmp_path / "hole.npy", reference=reference, tasks=("ct",)))
     with pytest.raises(VolumeReadError, match="got nothing there"):
         evaluate(EvaluateConfig(restored=tmp_path / "none.nii", reference=reference, tasks=("ct",)))
@@ -135,12 +274,14 @@ def test_matching(tmp_path) -> None:
     hq, out = tmp_path / "hq", tmp_path / "out"
     write(hq / "a.nii.gz", body(0))
     write(out / "b_restored.nii.gz", body(0))
-    with pytest.raises(UsageError, match=r"b_restored.nii.gz: expected a scan of equal name in .*hq, found none"):
-        match_scans(hq, {"restored": out})
+    matched = match_scans(hq, {"restored": out})
+    assert (matched.scans, matched.unused) == ({}, ("a",))
+    assert isinstance(matched.missing["b"], MissingPartnerError)
+    assert str(matched.missing["b"]).startswith("b_restored.nii.gz: expected a scan of equal name in ")
     with pytest.raises(UsageError, match="got a folder as reference only"):
         match_scans(hq, {"restored": out / "b_restored.nii.gz"})
     write(hq / "b.nii.gz", body(0))
-    assert match_scans(hq, {"restored": out}) == {
+    assert match_scans(hq, {"restored": out}).scans == {
         "b": (hq / "b.nii.gz", {"restored": out / "b_restored.nii.gz"}),
     }
     write(out / "b.nii", body(0))
@@ -154,7 +295,9 @@ def test_a_folder_of_dicom_files_is_one_scan(tmp_path) -> None:
     for name in ("1.dcm", "IM2", "3.IMA"):
         (series / name).write_bytes(b"")
     reference = write(tmp_path / "hq.nii", body(0))
-    assert match_scans(reference, {"restored": series}) == {"hq": (reference, {"restored": series})}
+    matched = match_scans(reference, {"restored": series})
+    assert matched.scans == {"hq": (reference, {"restored": series})}
+    assert not matched.folders
 
 
 @pytest.mark.real_data

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import zipfile
 
 import nibabel as nib
 import numpy as np
@@ -15,6 +15,7 @@ from tatcli.inference import RestoreOptions, Restorer
 from tatcli.model.config import PRESETS
 from tatcli.model.weights import card_for_tasks
 from tatcli.volumes import read_volume
+from tatcli.volumes.formats import format_of
 from tatcli.workflows.restore import RestoreConfig, default_output, restore, task_of
 
 
@@ -25,7 +26,8 @@ class Identity(nn.Module):
 
 @pytest.fixture(scope="module")
 def identity():
-    return Restorer.from_network(Identity(), card_for_tasks("identity", PRESETS["tat-small"]), device="cpu")
+    card = card_for_tasks("identity", PRESETS["tat-small"])
+    return Restorer.from_network(Identity(), card, device="cpu", precision="fp32")
 
 
 @pytest.mark.parametrize("extension", [".nii", ".nii.gz", ".nrrd", ".mha"])
@@ -86,14 +88,32 @@ def test_the_caller_hears_of_progress_and_gets_json(identity, tmp_path):
     ],
 )
 def test_the_default_output_keeps_name_and_format(tmp_path, name, expected):
-    assert default_output(tmp_path / name) == tmp_path / expected
+    assert default_output(tmp_path / name, format_of(tmp_path / name)) == tmp_path / expected
 
 
-def test_dicom_needs_an_output_name(tmp_path):
-    (tmp_path / "series.1").mkdir()
-    for path in (tmp_path / "series.1", tmp_path / "a.dcm", tmp_path / "a.IMA", Path("1.2.840.113619")):
-        with pytest.raises(UsageError, match=r"doesn't write DICOM yet; add -o \w+_restored.nii.gz"):
-            default_output(path)
+@pytest.mark.parametrize(
+    ("name", "kind", "expected"),
+    [
+        ("series.1/", "dicom", "series.1_restored"),
+        ("series.1/", "nifti", "series.1_restored.nii.gz"),
+        ("study.zip", "dicom", "study_restored"),
+        ("study.zip", "metaimage", "study_restored.mha"),
+        ("a.dcm", "dicom", "a_restored.dcm"),
+        ("a.IMA", "dicom", "a_restored.dcm"),
+        ("a.dcm", "nrrd", "a_restored.nrrd"),
+        ("1.2.840.113619", "dicom", "1.2.840.113619_restored.dcm"),
+        ("a.nrrd", "nifti", "a_restored.nii.gz"),
+    ],
+)
+def test_the_default_output_of_other_formats(tmp_path, name, kind, expected):
+    path = tmp_path / name.rstrip("/")
+    if name.endswith("/"):
+        path.mkdir()
+    elif name.endswith(".zip"):
+        zipfile.ZipFile(path, "w").close()
+    else:
+        path.write_bytes(b"DICM")
+    assert default_output(path, kind) == tmp_path / expected
 
 
 def test_the_modality_gives_the_task():

@@ -207,7 +207,7 @@ def test_a_robust_range_is_that_of_the_whole_frame(smooths, tmp_path, extension)
 @pytest.mark.parametrize("extension", [".nii", ".nii.gz", ".nrrd", ".mha"])
 @pytest.mark.parametrize("axis", ["axial", "coronal"])
 def test_the_scan_stays_within_what_was_predicted(tmp_path, extension, axis):
-    """25 MiB as stored, 50 MiB as values, in 16 MiB: counted by Python's own allocator hooks."""
+    """25 MiB as stored, 50 MiB as values, in 24 MiB: counted by Python's own allocator hooks."""
     rng = np.random.default_rng(0)
     stored = (rng.normal(0, 300, (200, 256, 256)) - 500).astype(np.int16)
     path = tmp_path / f"scan{extension}"
@@ -216,7 +216,7 @@ def test_the_scan_stays_within_what_was_predicted(tmp_path, extension, axis):
     else:
         SimpleITK.WriteImage(SimpleITK.GetImageFromArray(stored), path, useCompression=True)
     del stored
-    limit = 16 * 2**20
+    limit = 24 * 2**20
     options = RestoreOptions(axis=axis, check_values=False)
     output = tmp_path / f"out{extension}"
     config = RestoreConfig(input=path, task="ct", output=output, options=options, max_memory=limit)
@@ -280,9 +280,7 @@ def test_a_scan_that_is_read_as_a_whole_brings_tiles_too(tmp_path, monkeypatch):
 def test_less_than_anything_takes_is_refused_with_what_it_takes(tmp_path):
     path = save(tmp_path / "scan.nii.gz", "int16", (3, 40, 32))
     config = RestoreConfig(input=path, task="ct", options=RestoreOptions(check_values=False), max_memory=2**20)
-    words = (
-        r"scan.nii.gz: expected to stay within 1 MiB of memory, got a scan that takes \d+ MiB even in tiles; give it"
-    )
+    words = r"scan.nii.gz: expected to stay within 1 MiB of memory, got a scan that takes [\d.]+ [MG]iB even in tiles"
     with pytest.raises(DeviceError, match=words):
         restore(config, restorer=restorer_of(Identity()))
     assert list(tmp_path.iterdir()) == [path]

@@ -9,6 +9,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from tatcli.inference.runtime import Runtime
+from tatcli.model.fused import section_seconds
 
 __all__ = ["KINDS", "kind_of", "measure_breakdown"]
 
@@ -20,13 +21,14 @@ KINDS: Final = (
     "LayerNorm",
     "GELU",
     "fused kernel",
+    *(f"fused {section}" for section in ("LayerNorm", "products", "depthwise", "gate", "statistics")),
     "elementwise",
     "copy and layout",
     "other",
     "outside operations",
 )
-"""``fused kernel`` is an operation of this project's own; ``outside operations`` is Python, and code that PyTorch
-doesn't see."""
+"""``fused`` are parts of this project's own CPU kernels (``fused kernel``: where the parts aren't told apart);
+``outside operations`` is Python, and code that PyTorch doesn't see."""
 _OUTSIDE: Final = "outside operations"
 _ROOT: Final = "tat: one pass"
 _OWN: Final = ("tat::", "tatcli::")
@@ -79,9 +81,14 @@ def measure_breakdown(work: Callable[[], object], runtime: Runtime) -> dict[str,
     with profile(activities=activities, record_shapes=True) as profiler, torch.profiler.record_function(_ROOT):
         work()
         runtime.synchronise()
+    with section_seconds() as sections:  # another pass, so that neither clock disturbs the other
+        work()
     spent = dict.fromkeys(KINDS, 0.0)
     for event in profiler.key_averages(group_by_input_shape=True):
         spent[_kind_of_event(event)] += event.self_device_time_total if on_gpu else event.self_cpu_time_total
+    if inside := sum(sections.values()):
+        whole = spent.pop("fused kernel")
+        spent |= {f"fused {section}": whole * seconds / inside for section, seconds in sections.items()}
     total = sum(spent.values())
     return {kind: round(time / total, 4) for kind, time in spent.items() if time > 0.0}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,11 +28,18 @@ class EvaluateConfig:
         weights: a name or path; None: the default ones; ``none``: no network, the baselines alone.
         strength: of the simulated degradation; None: each task's default.
         seed: of the simulated noise and of the choice of slices to tune on.
-        baselines: names; None: the usual ones of each task; empty: none.
+        baselines: names; None: the usual ones of each task; ``all``: every one that is installed; empty: none.
         protocol: ``paper``, ``fixed`` or ``volume``.
         max_slices: evenly spaced slices taken of each scan; None: all.
         tune_slices: slices that the baselines are tuned on.
         device, precision, threads: of the machine, see :class:`~tatcli.inference.restorer.Restorer`.
+        compare: another method's restored scan or folder, scored beside ``restored`` and tested against it.
+        mask: a mask, or a folder with one for each scan; only its voxels count.
+        subjects: regular expression for a scan's name; its first group (or all of its match) names the subject.
+        physical: score what lies beyond the protocol too (bias, noise texture, edges, uptake).
+        pictures: slices of each scan that are kept for the HTML report.
+        networks: (name, weights) of comparison networks, see :mod:`tatcli.baselines.networks`.
+        costs: measure time and memory of every method.
     """
 
     restored: Path | None = None
@@ -51,6 +59,13 @@ class EvaluateConfig:
     device: str = "auto"
     precision: str = "auto"
     threads: int | None = None
+    compare: Path | None = None
+    mask: Path | None = None
+    subjects: str | None = None
+    physical: bool = True
+    pictures: int = 0
+    networks: tuple[tuple[str, str], ...] = ()
+    costs: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tasks", tuple(dict.fromkeys(find_task(name).name for name in self.tasks)))
@@ -61,14 +76,39 @@ class EvaluateConfig:
         if self.input is not None and self.restored is None:
             msg = "--input: expected together with a restored scan and its --reference; leave it out"
             raise UsageError(msg)
+        if self.compare is not None and self.restored is None:
+            msg = "--compare: expected together with a restored scan and its --reference; leave it out"
+            raise UsageError(msg)
+        if self.networks and self.data is None:
+            msg = "--networks: expected together with a dataset (--data); leave it out"
+            raise UsageError(msg)
+        _check_pattern(self.subjects)
         if self.restored is not None and len(self.tasks) > 1:
             msg = f"--tasks: expected one task for restored scans, got {', '.join(self.tasks)}"
             raise UsageError(msg)
         if self.strength is not None and len(self.tasks) != 1:
             msg = "--strength: expected exactly one task beside it, as strengths differ between tasks; add --tasks NAME"
             raise UsageError(msg)
-        counts = (("--max-slices", self.max_slices), ("--tune-slices", self.tune_slices), ("--seed", self.seed + 1))
+        self._check_counts()
+
+    def _check_counts(self) -> None:
+        counts = (
+            ("--max-slices", self.max_slices),
+            ("--tune-slices", self.tune_slices),
+            ("--seed", self.seed + 1),
+            ("--pictures", self.pictures + 1),
+        )
         for option, count in counts:
             if count is not None and count < 1:
-                msg = f"{option}: expected a positive number (a seed: from 0), got {count - (option == '--seed')}"
+                from_zero = option in ("--seed", "--pictures")
+                wanted = "number from 0" if from_zero else "positive number"
+                msg = f"{option}: expected a {wanted}, got {count - from_zero}"
                 raise UsageError(msg)
+
+
+def _check_pattern(pattern: str | None) -> None:
+    try:
+        re.compile(pattern or "")
+    except re.error as error:
+        msg = f"--subjects {pattern!r}: expected a regular expression, got one with {error}"
+        raise UsageError(msg) from error

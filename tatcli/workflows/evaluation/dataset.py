@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,17 @@ import numpy as np
 import tatcli
 from tatcli.baselines import SliceContext
 from tatcli.errors import PartialFailure, UsageError, VolumeReadError
-from tatcli.metrics import find_protocol, score_volume
+from tatcli.metrics import find_protocol
 from tatcli.tasks import TASKS, Task
-from tatcli.training.pairs import find_scans
+from tatcli.training.pairs import find_pairs, find_scans
 from tatcli.volumes.slices import slices_along
+from tatcli.workflows.evaluation.cost import CostMeter
 from tatcli.workflows.evaluation.degraded import degrade, evenly_spaced
-from tatcli.workflows.evaluation.network import EvaluatedNetwork, load_network
-from tatcli.workflows.evaluation.report import INPUT, EvaluateReport, ScanScores, TaskReport, summarise
+from tatcli.workflows.evaluation.grids import read_mask, step_sizes
+from tatcli.workflows.evaluation.network import EvaluatedNetwork, load_comparison, load_network
+from tatcli.workflows.evaluation.report import INPUT, EvaluateReport, ScanScores, TaskReport, averaging
+from tatcli.workflows.evaluation.scoring import ScanStacks, score_scan
+from tatcli.workflows.evaluation.summary import compare_methods, summarise
 from tatcli.workflows.evaluation.tuned import TuningData, chosen_baselines, tuned_baselines
 
 if TYPE_CHECKING:
@@ -45,7 +50,7 @@ def evaluate_dataset(
 ) -> EvaluateReport:
     """Score LQ scans, baselines and network on the config's split.
 
-    Scans that can't be read or degraded are reported, not fatal.
+    Scans that can't be read, degraded or masked, or lack their LQ partner, are reported, not fatal.
 
     Raises:
         UsageError: no dataset, no scans of a task, options that don't fit.
@@ -54,15 +59,22 @@ def evaluate_dataset(
     """
     start = time.perf_counter()
     root, tasks = _dataset(config)
+    machine = {"device": config.device, "precision": config.precision, "threads": config.threads}
     if network is None and config.weights != NO_WEIGHTS:
-        network = load_network(config.weights, device=config.device, precision=config.precision, threads=config.threads)
-    evaluations = [_TaskEvaluation(config, root, task, network, progress) for task in tasks]
+        network = load_network(config.weights, **machine)  # type: ignore[arg-type]
+    networks = [network] if network else []
+    networks += [load_comparison(name, path, **machine) for name, path in config.networks]  # type: ignore[arg-type]
+    names = [found.name for found in networks]
+    if len(set(names)) < len(names):
+        msg = f"--networks: expected weights of different names, got {', '.join(names)}; rename a file and its card"
+        raise UsageError(msg)
+    evaluations = [_TaskEvaluation(config, root, task, networks, progress) for task in tasks]
     protocol = find_protocol(config.protocol)
     return EvaluateReport(
         version=tatcli.__version__,
         protocol=protocol.name,
         protocol_summary=protocol.summary,
-        averaging=f"per {protocol.per}, then mean over scans",
+        averaging=averaging(protocol),
         settings=_settings(config),
         weights=dict(network.identity) if network else {},
         tasks=tuple(evaluation.run() for evaluation in evaluations),
@@ -97,6 +109,9 @@ def _settings(config: EvaluateConfig) -> dict[str, Any]:
         "max_slices": config.max_slices,
         "tune_split": config.tune_split,
         "tune_slices": config.tune_slices,
+        "mask": None if config.mask is None else str(config.mask),
+        "subjects": config.subjects,
+        "networks": dict(config.networks),
     }
 
 
@@ -108,14 +123,17 @@ class _TaskEvaluation:
         config: EvaluateConfig,
         root: Path,
         task: Task,
-        network: EvaluatedNetwork | None,
+        networks: Sequence[EvaluatedNetwork],
         progress: Progress,
     ) -> None:
-        self._config, self._task, self._network, self._progress = config, task, network, progress
+        self._config, self._task, self._networks, self._progress = config, task, networks, progress
         self._root = root
-        self._rule: IntensityRule = network.rule(task) if network else task.intensity
+        rules: list[IntensityRule] = [network.rule(task) for network in networks]
+        self._rule = rules[0] if rules else task.intensity
+        self._ranges = rules
         self._strength = task.default_strength if config.strength is None else config.strength
-        self._pairs = find_scans(root, task, config.split)
+        self._pairs, self._lonely = find_pairs(root, task, config.split)
+        self._meters: dict[str, CostMeter] = {}
         self._simulated = all(pair.lq is None for pair in self._pairs)
         self._baselines = chosen_baselines(config, task, strength_known=self._simulated)
         if self._baselines:
@@ -134,7 +152,11 @@ class _TaskEvaluation:
             protocol=self._config.protocol,
             progress=self._progress,
         )
-        scans, constant, failures = [], [], {}
+        scans, constant = [], []
+        failures = {
+            name: f"MissingPartnerError: {name}: expected a scan of equal name in LQ, found none"
+            for name in self._lonely
+        }
         for index, pair in enumerate(self._pairs):
             self._progress(f"{task.name}: {pair.name}", index, len(self._pairs))
             try:
@@ -144,15 +166,17 @@ class _TaskEvaluation:
                     continue
                 scans.append(self._scores(scan, tuned))
             except (UsageError, VolumeReadError) as error:
-                failures[pair.name] = str(error)
+                failures[pair.name] = f"{type(error).__name__}: {error}"
         kinds: dict[str, Kind] = {INPUT: "input"}
         kinds |= {found.baseline.name: "classical" for found in tuned}
-        kinds |= {self._network.name: "network"} if self._network else {}
+        kinds |= {network.name: "network" for network in self._networks}
         rows = summarise(
             scans,
             kinds,
             parameters={found.baseline.name: f"{found.parameter:g} {found.baseline.unit}" for found in tuned},
+            costs={name: meter.cost for name, meter in self._meters.items() if meter.cost is not None},
         )
+        first = self._networks[0].name if self._networks else None
         if not rows:
             reason = next(iter(failures.values()), "all are constant inside the evaluation window")
             msg = f"{self._root}: expected {task.name} scans that can be evaluated, got none ({reason})"
@@ -167,33 +191,44 @@ class _TaskEvaluation:
             tuning={found.baseline.name: found.to_dict() for found in tuned},
             constant=tuple(constant),
             failures=failures,
+            tests=() if first is None else compare_methods(scans, first, [name for name in kinds if name != first]),
         )
 
     def _scores(self, scan: DegradedScan, tuned: list[TunedBaseline]) -> ScanScores:
-        chosen = evenly_spaced(scan.count, self._config.max_slices)
+        config = self._config
+        mask = None if config.mask is None else read_mask(config.mask, scan.name, scan.hq, axis=scan.axis)
+        chosen = evenly_spaced(scan.count, config.max_slices)
         lq, hq = scan.slices(chosen)
         known = None if scan.seed is None else self._strength
-        contexts = [SliceContext.of(slice_, window=scan.window, strength=known) for slice_ in lq]
         results: dict[str, NDArray[np.float32]] = {INPUT: lq}
         for found in tuned:
-            filtered = [
-                found.baseline(slice_, found.parameter, context=context)
-                for slice_, context in zip(lq, contexts, strict=True)
-            ]
+            with self._meter(found.baseline.name).measured(len(chosen)):
+                contexts = [SliceContext.of(slice_, window=scan.window, strength=known) for slice_ in lq]
+                filtered = [
+                    found.baseline(slice_, found.parameter, context=context)
+                    for slice_, context in zip(lq, contexts, strict=True)
+                ]
             results[found.baseline.name] = np.stack(filtered)
-        if self._network is not None:
-            results[self._network.name] = self._restored(scan, chosen)
-        protocol = find_protocol(self._config.protocol)
-        scores = {
-            method: score_volume(restored, hq, task=self._task, window=scan.window, protocol=protocol).numbered(chosen)
-            for method, restored in results.items()
-        }
-        window = (scan.window.lower, scan.window.upper)
-        return ScanScores(scan.name, window, chosen, scores, scan.seed, scan.simulation)
-
-    def _restored(self, scan: DegradedScan, chosen: tuple[int, ...]) -> NDArray[np.float32]:
-        if self._network is None:  # pragma: no cover - callers ask first
-            raise AssertionError
         part = scan.part(chosen)
-        restored = self._network.restore(part, self._task, scan.network_range)
-        return slices_along(restored.array, scan.axis)
+        for network, rule in zip(self._networks, self._ranges, strict=True):
+            network_range = rule.window_for(scan.lq.array)
+            with self._meter(network.name).measured(len(chosen), device=network.identity.get("device", "cpu")):
+                restored = network.restore(part, self._task, network_range)
+            results[network.name] = slices_along(restored.array, scan.axis)
+        stacks = ScanStacks(
+            name=scan.name,
+            reference=hq,
+            methods=results,
+            window=scan.window,
+            indices=chosen,
+            geometry=part.geometry,
+            axis=scan.axis,
+            spacing=step_sizes(scan.hq, scan.axis),
+            whole=len(chosen) == scan.count,
+            mask=None if mask is None else mask[list(chosen)],
+        )
+        return replace(score_scan(stacks, self._task, config), seed=scan.seed, simulation=scan.simulation)
+
+    def _meter(self, method: str) -> CostMeter:
+        """Adds up a method's time and memory; without ``costs`` one that nobody reads."""
+        return self._meters.setdefault(method, CostMeter()) if self._config.costs else CostMeter()

@@ -53,7 +53,6 @@ class DegradedScan:
         hq, lq: whole volumes of one frame, in the task's units.
         axis: array axis that is sliced through.
         window: the evaluation window.
-        network_range: the whole LQ scan's range by the network's intensity rule.
         seed: of the simulated noise; None where the LQ scan came from a file.
         simulation: what the simulator did, in its words.
     """
@@ -63,7 +62,6 @@ class DegradedScan:
     lq: Volume
     axis: int
     window: Window
-    network_range: Window
     seed: int | None = None
     simulation: str | None = None
 
@@ -121,7 +119,6 @@ def degrade(pair: ScanPair, task: Task, *, rule: IntensityRule, strength: float,
         lq=lq,
         axis=through_plane_axis(hq.geometry),
         window=window,
-        network_range=rule.window_for(lq.array),
         seed=own,
         simulation=None if own is None else lq.provenance.steps[-1],
     )

@@ -7,69 +7,74 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 import tatcli
-from tatcli.errors import GeometryError, UsageError, VolumeReadError
-from tatcli.metrics import evaluation_window, find_protocol, score_volume
+from tatcli.errors import PartialFailure, TatError, UsageError, VolumeReadError
+from tatcli.metrics import evaluation_window, find_protocol
 from tatcli.tasks import TASKS, Task, find_task, task_for_modality
-from tatcli.volumes.formats import extension_of
 from tatcli.volumes.reading import read_volume
-from tatcli.volumes.slices import slices_along, through_plane_axis
-from tatcli.workflows.evaluation.report import INPUT, EvaluateReport, ScanScores, TaskReport, summarise
+from tatcli.volumes.slices import through_plane_axis
+from tatcli.workflows.evaluation.grids import check_grid, read_mask, stack_of, step_sizes
+from tatcli.workflows.evaluation.matching import RESTORED, Matched, match_scans
+from tatcli.workflows.evaluation.report import INPUT, EvaluateReport, ScanScores, TaskReport, averaging
+from tatcli.workflows.evaluation.scoring import ScanStacks, score_scan
+from tatcli.workflows.evaluation.summary import compare_methods, summarise
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
-    from tatcli.metrics import Protocol
     from tatcli.volumes.volume import Volume
     from tatcli.workflows.evaluation.config import EvaluateConfig
     from tatcli.workflows.evaluation.report import Kind
 
-__all__ = ["evaluate_files", "match_scans"]
+__all__ = ["evaluate_files"]
 
-RESTORED: Final = "restored"
-_SUFFIX: Final = "_restored"
+OTHER: Final = "other"
+"""The second method's restored scans."""
 
 
 def evaluate_files(
     config: EvaluateConfig, *, progress: Callable[[str, int, int], None] = lambda *_: None
 ) -> EvaluateReport:
-    """Score the config's restored scans, and their inputs where given.
+    """Score the config's restored scans, and their inputs and another method's where given.
+
+    Of folders, scans that can't be scored are listed in the report with the error's name; a single scan's error is
+    raised.
 
     Raises:
-        UsageError: a scan has no partner, the task can't be told, or the scans need different tasks.
+        UsageError: the task can't be told, or the scans need different tasks.
         VolumeReadError: a scan can't be read, or holds NaN where its reference has values.
         GeometryError: a scan's grid isn't its reference's.
+        EmptyMaskError: nothing is left by the mask.
+        PartialFailure: no scan of the folders could be scored.
     """
     start = time.perf_counter()
     if config.restored is None or config.reference is None:
         msg = "evaluate: expected a restored scan and its reference"
         raise UsageError(msg)
     protocol = find_protocol(config.protocol)
-    folders = {RESTORED: config.restored} | ({INPUT: config.input} if config.input is not None else {})
+    roles = {RESTORED: config.restored, INPUT: config.input, OTHER: config.compare}
+    folders = {role: path for role, path in roles.items() if path is not None}
     matched = match_scans(config.reference, folders)
-    task = find_task(config.tasks[0]) if config.tasks else None
-    scans = []
-    for index, (name, (reference, partners)) in enumerate(matched.items()):
-        truth = _read(reference, task)
-        task = task or _task_of(truth, reference)
-        scans.append(_score(name, truth, partners, task=task, protocol=protocol))
-        progress("scoring", index + 1, len(matched))
-    if task is None:  # pragma: no cover - match_scans finds at least one
-        raise AssertionError
+    task, scans, failures = _scored(matched, config, progress)
     kinds: dict[str, Kind] = {INPUT: "input"} if config.input is not None else {}
     kinds[RESTORED] = "network"
+    if config.compare is not None:
+        kinds[OTHER] = "network"
     rows = summarise(scans, kinds)
-    if not rows:
+    if not rows or task is None:
+        if failures:
+            msg = f"{config.restored}: expected scans that can be scored, got none ({next(iter(failures.values()))})"
+            raise PartialFailure(msg)
         msg = f"{config.reference}: expected slices with structure inside the evaluation window, got constant ones only"
         raise VolumeReadError(msg)
+    settings = {"reference": config.reference, **folders, "mask": config.mask}
     return EvaluateReport(
         version=tatcli.__version__,
         protocol=protocol.name,
         protocol_summary=protocol.summary,
-        averaging=f"per {protocol.per}, then mean over scans",
-        settings={key: str(path) for key, path in {"reference": config.reference, **folders}.items()},
+        averaging=averaging(protocol),
+        settings={key: str(path) for key, path in settings.items() if path is not None},
         weights={},
         tasks=(
             TaskReport(
@@ -80,58 +85,59 @@ def evaluate_files(
                 methods=rows,
                 scans=tuple(scans),
                 tuning={},
+                failures=failures,
+                unused=matched.unused,
+                tests=compare_methods(scans, RESTORED, [kind for kind in kinds if kind != RESTORED]),
             ),
         ),
         seconds=time.perf_counter() - start,
     )
 
 
-def match_scans(reference: Path, others: dict[str, Path]) -> dict[str, tuple[Path, dict[str, Path]]]:
-    """Pair references with their restored scans and inputs.
-
-    Args:
-        reference: a scan, or a folder of scans.
-        others: role -> a scan, or a folder with a scan for each of the restored ones.
-
-    Returns:
-        Name -> (reference, role -> partner), sorted. Every restored scan is there; references beyond them are not.
-
-    Raises:
-        UsageError: folders and single scans are mixed, a folder is empty, names collide or have no partner.
-    """
-    folders = {role: _is_folder_of_scans(path) for role, path in {"reference": reference, **others}.items()}
-    if len(set(folders.values())) > 1:
-        among = ", ".join(role for role, folder in folders.items() if folder)
-        msg = f"evaluate: expected single scans or folders of scans throughout, got a folder as {among} only"
-        raise UsageError(msg)
-    if not folders["reference"]:
-        return {_stem(reference): (reference, dict(others))}
-    truths = _scans_in(reference)
-    found = {role: _scans_in(path) for role, path in others.items()}
-    matched = {}
-    for name in found[RESTORED]:
-        for folder, scans in ((reference, truths), *((others[role], scans) for role, scans in found.items())):
-            if name not in scans:
-                msg = f"{found[RESTORED][name].name}: expected a scan of equal name in {folder}, found none"
-                raise UsageError(msg)
-        matched[name] = (truths[name], {role: scans[name] for role, scans in found.items()})
-    return matched
-
-
-def _score(name: str, truth: Volume, partners: dict[str, Path], *, task: Task, protocol: Protocol) -> ScanScores:
-    axis = through_plane_axis(truth.geometry)
-    window = evaluation_window(task, truth.array)
-    reference = _stack(truth, axis)
-    methods = {}
-    for role, path in partners.items():
-        volume = _read(path, task)
-        _check_grid(volume, truth, path)
+def _scored(
+    matched: Matched, config: EvaluateConfig, progress: Callable[[str, int, int], None]
+) -> tuple[Task | None, list[ScanScores], dict[str, str]]:
+    """The task, the scans' scores, and name -> error of those that can't be scored."""
+    task = find_task(config.tasks[0]) if config.tasks else None
+    scans = []
+    failures = {name: f"{type(error).__name__}: {error}" for name, error in matched.missing.items()}
+    for index, (name, (reference, partners)) in enumerate(matched.scans.items()):
         try:
-            methods[role] = score_volume(_stack(volume, axis), reference, task=task, window=window, protocol=protocol)
-        except ValueError as error:
-            msg = f"{path.name}: {error}"
-            raise VolumeReadError(msg) from error
-    return ScanScores(name, (window.lower, window.upper), tuple(range(len(reference))), methods)
+            truth = _read(reference, task)
+            task = task or _task_of(truth, reference)
+            scans.append(_score(name, truth, partners, task=task, config=config))
+        except TatError as error:
+            if not matched.folders:
+                raise
+            failures[name] = f"{type(error).__name__}: {error}"
+        progress("scoring", index + 1, len(matched.scans))
+    return task, scans, failures
+
+
+def _score(name: str, truth: Volume, partners: dict[str, Path], *, task: Task, config: EvaluateConfig) -> ScanScores:
+    axis = through_plane_axis(truth.geometry)
+    reference = stack_of(truth, axis)
+    methods: dict[str, NDArray[np.float32]] = {}
+    for role in (INPUT, RESTORED, OTHER):
+        if role not in partners:
+            continue
+        volume = _read(partners[role], task)
+        check_grid(volume, truth, partners[role])
+        methods[role] = stack_of(volume, axis)
+    mask = None if config.mask is None else read_mask(config.mask, name, truth, axis=axis)
+    stacks = ScanStacks(
+        name=name,
+        reference=reference,
+        methods=methods,
+        window=evaluation_window(task, truth.array),
+        indices=tuple(range(len(reference))),
+        geometry=truth.geometry,
+        axis=axis,
+        spacing=step_sizes(truth, axis),
+        whole=truth.frames == 1,
+        mask=mask,
+    )
+    return score_scan(stacks, task, config)
 
 
 def _read(path: Path, task: Task | None) -> Volume:
@@ -146,58 +152,3 @@ def _task_of(volume: Volume, path: Path) -> Task:
         msg = f"{path.name}: expected a modality to tell the task by, got {got}; add --tasks ({', '.join(TASKS)})"
         raise UsageError(msg)
     return task
-
-
-def _check_grid(volume: Volume, truth: Volume, path: Path) -> None:
-    ours, expected = volume.geometry, truth.geometry
-    if volume.array.shape != truth.array.shape:
-        msg = f"{path.name}: expected the reference's shape {truth.array.shape}, got {volume.array.shape}"
-        raise GeometryError(msg)
-    if "npy" in (volume.provenance.format, truth.provenance.format):
-        return  # bare arrays have no grid
-    corners = np.array([[x, y, z, 1.0] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
-    corners[:, :3] *= np.array(expected.shape[::-1]) - 1.0
-    apart = np.linalg.norm((corners @ (ours.affine - expected.affine).T)[:, :3], axis=1).max()
-    if apart > 0.5 * min(expected.spacing):
-        msg = f"{path.name}: expected the reference's grid, got one whose corners lie up to {apart:.3g} mm away"
-        raise GeometryError(msg)
-
-
-def _stack(volume: Volume, axis: int) -> NDArray[np.float32]:
-    """The slices of all frames, (frames * slices, rows, columns)."""
-    stacks = [slices_along(frame, axis) for frame in volume.iter_frames()]
-    return stacks[0] if len(stacks) == 1 else np.concatenate(stacks)
-
-
-def _is_folder_of_scans(path: Path) -> bool:
-    """False for files and for a folder that is one DICOM series; the scans' folder has image files or folders in it."""
-    if not path.exists():
-        msg = f"{path}: expected a scan or a folder of scans, got nothing there; check the path"
-        raise VolumeReadError(msg)
-    return path.is_dir() and bool(_entries(path))
-
-
-def _entries(folder: Path) -> list[Path]:
-    """Image files other than DICOM, and folders."""
-    return [
-        entry
-        for entry in sorted(folder.iterdir())
-        if not entry.name.startswith(".") and (entry.is_dir() or extension_of(entry) not in (None, ".dcm", ".ima"))
-    ]
-
-
-def _scans_in(folder: Path) -> dict[str, Path]:
-    scans: dict[str, Path] = {}
-    for entry in _entries(folder):
-        name = _stem(entry)
-        if name in scans:
-            msg = f"{folder}: expected one scan named {name}, got {scans[name].name} and {entry.name}"
-            raise UsageError(msg)
-        scans[name] = entry
-    return scans
-
-
-def _stem(path: Path) -> str:
-    """The name without its extension and without the suffix that restore gives."""
-    extension = extension_of(path)
-    return path.name[: len(path.name) - len(extension or "")].removesuffix(_SUFFIX)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tatcli.tasks import Task
     from tatcli.volumes.volume import Volume
 
-__all__ = ["EvaluatedNetwork", "load_network", "network_of"]
+__all__ = ["EvaluatedNetwork", "load_comparison", "load_network", "network_of"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,27 @@ def load_network(
     from tatcli.model.weights import DEFAULT_WEIGHTS
 
     return network_of(Restorer(weights or DEFAULT_WEIGHTS, device=device, precision=precision, threads=threads))
+
+
+def load_comparison(
+    name: str, weights: str, *, device: str = "auto", precision: str = "auto", threads: int | None = None
+) -> EvaluatedNetwork:
+    """A trained comparison network, run exactly as TAT is; ``tat`` as name takes other weights of TAT itself.
+
+    Raises:
+        UsageError: an unknown network.
+        WeightsError: the weights are missing, damaged, or of another network.
+        DeviceError: the device is unknown or absent.
+    """
+    if name == "tat":
+        return load_network(weights, device=device, precision=precision, threads=threads)
+    from pathlib import Path
+
+    from tatcli.baselines.networks import load_comparison_weights
+    from tatcli.inference.restorer import Restorer
+
+    network, card = load_comparison_weights(name, Path(weights))
+    return network_of(Restorer.from_network(network, card, device=device, precision=precision, threads=threads))
 
 
 def network_of(restorer: Restorer) -> EvaluatedNetwork:

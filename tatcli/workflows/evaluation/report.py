@@ -4,18 +4,52 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from tatcli.metrics.scores import Score, VolumeScores, mean_score
+from tatcli.metrics.scores import Score, VolumeScores
 
-__all__ = ["INPUT", "EvaluateReport", "MethodSummary", "ScanScores", "TaskReport", "summarise"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tatcli.metrics import Interval, PhysicalScores, Protocol
+    from tatcli.metrics.noise_power import NoiseSpectrum
+    from tatcli.workflows.evaluation.cost import Cost
+    from tatcli.workflows.evaluation.summary import PairedTest
+
+__all__ = [
+    "INPUT",
+    "EvaluateReport",
+    "MethodSummary",
+    "ScanScores",
+    "SlicePicture",
+    "TaskReport",
+    "averaging",
+]
 
 INPUT: Final = "lq"
 """The method that does nothing: the LQ scan itself."""
 
 Kind = Literal["input", "classical", "network"]
+
+
+@dataclass(frozen=True, eq=False)
+class SlicePicture:
+    """One slice by every method, the way radiologists look at it.
+
+    Attributes:
+        index: its position in the scan.
+        reference: (rows, columns), the task's units.
+        images: method -> the same.
+        spacing: (row, column), mm.
+    """
+
+    index: int
+    reference: NDArray[np.float32]
+    images: Mapping[str, NDArray[np.float32]]
+    spacing: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -29,6 +63,10 @@ class ScanScores:
         methods: method -> scores.
         seed: of the simulated noise; None where the LQ scan came from a file.
         simulation: what the simulator did, in its words.
+        subject: whom the scan is of.
+        physical: method -> scores beyond the protocol's.
+        reference_spectrum: the reference's noise power.
+        pictures: some slices, for the HTML report.
     """
 
     name: str
@@ -37,29 +75,39 @@ class ScanScores:
     methods: Mapping[str, VolumeScores]
     seed: int | None = None
     simulation: str | None = None
+    subject: str = ""
+    physical: Mapping[str, PhysicalScores] = field(default_factory=dict)
+    reference_spectrum: NoiseSpectrum | None = None
+    pictures: tuple[SlicePicture, ...] = field(default=(), compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
-        return {
+        fields: dict[str, Any] = {
             "name": self.name,
+            "subject": self.subject or self.name,
             "window": list(self.window),
             "slices": list(self.slices),
             "seed": self.seed,
             "simulation": self.simulation,
             "methods": {method: scores.to_dict() for method, scores in self.methods.items()},
         }
+        return fields | {"physical": {method: scores.to_dict() for method, scores in self.physical.items()}}
 
 
 @dataclass(frozen=True)
 class MethodSummary:
-    """A row of the table: a method's mean over the scans' means.
+    """A row of the table: a method's mean over the subjects' means.
 
     Attributes:
         method: ``lq``, a baseline's name, or the weights' name.
         kind: ``input``, ``classical`` or ``network``.
-        score: mean over scans.
+        score: mean over subjects.
         gain: PSNR above the LQ scans', dB; None without LQ scans.
         parameter: of a baseline, with its unit.
+        subjects: how many.
+        intervals: quantity -> 95 % bootstrap interval of the mean; None where subjects are too few.
+        physical: quantity -> mean over the subjects that have it; None where none has.
+        cost: time and memory, where they were measured.
     """
 
     method: str
@@ -67,10 +115,18 @@ class MethodSummary:
     score: Score
     gain: float | None = None
     parameter: str = ""
+    subjects: int = 0
+    intervals: Mapping[str, Interval | None] = field(default_factory=dict)
+    physical: Mapping[str, float | None] = field(default_factory=dict)
+    cost: Cost | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
-        row = {"method": self.method, "kind": self.kind, **self.score.to_dict(), "gain": self.gain}
+        row: dict[str, Any] = {"method": self.method, "kind": self.kind, **self.score.to_dict(), "gain": self.gain}
+        row["subjects"] = self.subjects
+        row["intervals"] = {name: found and found.to_list() for name, found in self.intervals.items()}
+        row["physical"] = dict(self.physical)
+        row |= self.cost.to_dict() if self.cost else {}
         return row | ({"parameter": self.parameter} if self.parameter else {})
 
 
@@ -87,7 +143,9 @@ class TaskReport:
         scans: every scan's scores.
         tuning: how each baseline's parameter was chosen.
         constant: scans left out because they are constant inside the evaluation window.
-        failures: scan -> why it could not be evaluated.
+        failures: scan -> the error's name, and why it could not be evaluated.
+        unused: references without a restored scan.
+        tests: paired, of the network against the other methods.
     """
 
     task: str
@@ -99,6 +157,8 @@ class TaskReport:
     tuning: Mapping[str, Mapping[str, Any]]
     constant: tuple[str, ...] = ()
     failures: Mapping[str, str] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
+    tests: tuple[PairedTest, ...] = ()
 
     @property
     def input(self) -> MethodSummary | None:
@@ -135,11 +195,13 @@ class TaskReport:
             "strength": self.strength,
             "strength_name": self.strength_name,
             "methods": [row.to_dict() for row in self.methods],
+            "tests": [test.to_dict() for test in self.tests],
             "verdict": self.verdict,
             "tuning": {name: dict(found) for name, found in self.tuning.items()},
             "scans": [scan.to_dict() for scan in self.scans],
             "constant": list(self.constant),
             "failures": dict(self.failures),
+            "unused": list(self.unused),
         }
 
 
@@ -190,43 +252,14 @@ class EvaluateReport:
         return json.dumps(_finite(self.to_dict()), indent=2, allow_nan=False) + "\n"
 
 
-def summarise(
-    scans: Iterable[ScanScores], kinds: Mapping[str, Kind], *, parameters: Mapping[str, str] | None = None
-) -> tuple[MethodSummary, ...]:
-    """A row for each method: the mean over scans of each scan's mean. Scans without a scored slice don't count.
-
-    Args:
-        scans: of one task.
-        kinds: method -> kind, in the order of the table.
-        parameters: of the tuned baselines, as text.
-    """
-    scored = [scan for scan in scans if all(scan.methods[method].mean is not None for method in kinds)]
-    if not scored:
-        return ()
-    rows = {}
-    for method in kinds:
-        rows[method] = mean_score(mean for scan in scored if (mean := scan.methods[method].mean) is not None)
-    base = rows[INPUT].psnr if INPUT in rows else None
-    return tuple(
-        MethodSummary(
-            method=method,
-            kind=kind,
-            score=rows[method],
-            gain=None if base is None else _difference(rows[method].psnr, base),
-            parameter=(parameters or {}).get(method, ""),
-        )
-        for method, kind in kinds.items()
-    )
-
-
-def _difference(ours: float, base: float) -> float:
-    """The gain in dB; two perfect matches gain nothing over each other."""
-    return 0.0 if ours == base else ours - base
-
-
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(entry) for key, entry in value.items()}
     if isinstance(value, list):
         return [_finite(entry) for entry in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def averaging(protocol: Protocol) -> str:
+    """How a table's row comes from slices, in words."""
+    return f"per {protocol.per}, mean over a scan, over a subject's scans, then over subjects"

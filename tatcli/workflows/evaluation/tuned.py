@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from tatcli.baselines import SliceContext, TrainingSlice, find_baseline, tune, usual_baselines
+from tatcli.baselines import SliceContext, TrainingSlice, every_baseline, find_baseline, tune, usual_baselines
 from tatcli.errors import UsageError, VolumeReadError
 from tatcli.metrics import evaluation_window, find_protocol
 from tatcli.training.pairs import find_scans
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from tatcli.training.pairs import ScanPair
     from tatcli.workflows.evaluation.config import EvaluateConfig
 
-__all__ = ["TuningData", "chosen_baselines", "draw_slices", "tuned_baselines"]
+__all__ = ["EVERY", "TuningData", "chosen_baselines", "draw_slices", "tuned_baselines"]
+
+EVERY: Final = "all"
+"""Asks for every baseline of the task that is installed."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ def chosen_baselines(config: EvaluateConfig, task: Task, *, strength_known: bool
     """
     if config.baselines is None:
         return usual_baselines(task, strength_known=strength_known)
+    if config.baselines == (EVERY,):
+        return every_baseline(task, strength_known=strength_known)
     named = [find_baseline(name) for name in config.baselines]
     for baseline in named:
         if baseline.needs_strength and task.name in baseline.tasks and not strength_known:

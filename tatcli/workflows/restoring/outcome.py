@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class Outcome:
         before, after: statistics of the intensities.
         change: of their difference; None where the grid changed.
         memory: how the run kept within its memory.
+        evidence: facts of the evidence that was asked for.
     """
 
     task: Task
@@ -79,6 +80,7 @@ class Outcome:
     after: IntensityStatistics
     change: ChangeStatistics | None
     memory: MemoryRecord
+    evidence: dict[str, float] = field(default_factory=dict)
 
 
 def in_words(size: int) -> str:

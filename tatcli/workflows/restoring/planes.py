@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from tatcli.inference.domain import MOST_SLICES, domain_warnings
 from tatcli.inference.guards import check_header, check_summary, name_of
 from tatcli.inference.survey import survey, windows_for
 from tatcli.reporting.statistics import ChangeGatherer, IntensityGatherer
 from tatcli.volumes.block_writing import BlockWriter, block_writer, encoding_for
 from tatcli.volumes.overlap import read_ahead, written_behind
 from tatcli.volumes.planes import Block, FilePlanes, HeldPlanes, PlaneSource
-from tatcli.volumes.slices import slices_along, through_plane_axis
+from tatcli.volumes.slices import evenly_spaced, slice_shape, slices_along, through_plane_axis
 from tatcli.workflows.restoring.fitting import fitted, loaded_memory
 from tatcli.workflows.restoring.outcome import Job, MemoryRecord, Outcome
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tatcli.inference.memory import Plan, Workload
     from tatcli.inference.options import RestoreOptions
     from tatcli.inference.restoration import Restoration
+    from tatcli.volumes.geometry import Geometry
     from tatcli.workflows.restoring.clock import Clock
 
 __all__ = ["restore_planes"]
@@ -99,7 +101,9 @@ def restore_planes(
                 settings=plan.settings,
                 progress=job.progress,
             )
-            statistics = _pass_through(source, restoration, write, axis=axis, block=plan.block)
+            seen = _Seen(planes.header.geometry, axis)
+            statistics = _pass_through(source, restoration, write, seen, axis=axis, block=plan.block)
+            outside = domain_warnings(planes.header, seen.slices, task, restorer.card, axis=axis)
         with clock.stage("write"):
             finishing.close()
     before, after, change = statistics
@@ -109,7 +113,7 @@ def restore_planes(
         restorer=restorer,
         scan=planes.header,
         steps=(*origin.steps, restorer.step(task)),
-        warnings=(*origin.warnings, *notes, *restoration.warnings),
+        warnings=(*origin.warnings, *notes, *restoration.warnings, *outside),
         before=before.statistics(),
         after=after.statistics(),
         change=change.statistics(),
@@ -117,10 +121,32 @@ def restore_planes(
     )
 
 
+class _Seen:
+    """Slices of the first frame that tell what the scan is like."""
+
+    def __init__(self, geometry: Geometry, axis: int) -> None:
+        self.indices = evenly_spaced(geometry.shape[axis], MOST_SLICES)
+        self.axis = axis
+        self.slices = np.empty((len(self.indices), *slice_shape(geometry, axis)), dtype=np.float32)
+
+    def look(self, part: Block) -> None:
+        """Keep those that lie in this block."""
+        if part.frame == 0:
+            within = slices_along(part.values, self.axis)
+            for number in np.flatnonzero((self.indices >= part.start) & (self.indices < part.stop)):
+                self.slices[number] = within[self.indices[number] - part.start]
+
+
 def _pass_through(
-    source: PlaneSource, restoration: Restoration, write: BlockWriter, *, axis: int, block: int
+    source: PlaneSource,
+    restoration: Restoration,
+    write: BlockWriter,
+    seen: _Seen,
+    *,
+    axis: int,
+    block: int,
 ) -> tuple[IntensityGatherer, IntensityGatherer, ChangeGatherer]:
-    """Restore block by block; statistics before, after, and of the change."""
+    """Restore block by block; statistics before, after, and of the change. What ``seen`` asks for is put there."""
     before, after, change = IntensityGatherer(), IntensityGatherer(), ChangeGatherer()
 
     def finish(part: Block, values: NDArray[np.float32]) -> None:
@@ -132,6 +158,7 @@ def _pass_through(
 
     with read_ahead(source.blocks(axis, block)) as parts, written_behind(finish) as put:
         for part in parts:
+            seen.look(part)
             values = np.empty(part.values.shape, dtype=np.float32)
             restoration.restore(slices_along(part.values, axis), slices_along(values, axis), frame=part.frame)
             put(part, values)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tatcli.errors import DeviceError
+from tatcli.errors import DeviceError, UsageError
 from tatcli.inference.guards import check_scan, name_of
 from tatcli.volumes.slices import through_plane_axis
+from tatcli.workflows.evidence import Restoration, consistent, write_evidence
 from tatcli.workflows.restoring.fitting import fitted, loaded_memory
 from tatcli.workflows.restoring.outcome import Job, MemoryRecord, Outcome, in_words
 
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from tatcli.inference.passes import Pass
     from tatcli.inference.restorer import Restorer
     from tatcli.intensity import Units
-    from tatcli.volumes.volume import ScanHeader
+    from tatcli.volumes.dicom_options import DicomOptions
+    from tatcli.volumes.pet_tags import PetTags
+    from tatcli.volumes.volume import ScanHeader, Volume
+    from tatcli.workflows.evidence import EvidenceConfig
     from tatcli.workflows.restoring.clock import Clock
 
 __all__ = ["WholeFile", "check_room", "restore_whole"]
@@ -38,7 +42,11 @@ class WholeFile:
         path: file or folder.
         series: which series of the folder.
         units: the caller's word on the units.
+        pet: the caller's word on what SUV needs of a PET's DICOM header.
         output: where to, checked.
+        kind: its format.
+        dicom: how DICOM is written.
+        evidence: maps, preview and data consistency.
         overwrite: whether an existing output may be replaced.
         reason: why it is restored as a whole, in words that follow "since".
     """
@@ -46,7 +54,11 @@ class WholeFile:
     path: Path
     series: str | None
     units: Units | None
+    pet: PetTags | None
     output: Path
+    kind: str
+    dicom: DicomOptions
+    evidence: EvidenceConfig
     overwrite: bool
     reason: str
 
@@ -92,12 +104,16 @@ def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: 
         WeightsError, DeviceError: before the work, or (out of memory) within it.
         OutputError: the output can't be written.
     """
+    from tatcli.inference.domain import domain_warnings
     from tatcli.reporting.run_report import change_statistics, intensity_statistics
     from tatcli.volumes.reading import read_volume
+    from tatcli.volumes.slices import slices_along
     from tatcli.volumes.writing import write_volume
 
     with clock.stage("read"):
-        volume = read_volume(file.path, series=file.series, units=file.units)
+        uneven = file.kind == "dicom"  # there each slice keeps its own place
+        volume = read_volume(file.path, series=file.series, units=file.units, pet=file.pet, uneven=uneven)
+        options = _acquired_plane(options, volume)
         task = job.task(volume.header)
         check_scan(volume, task, trust_values=not options.check_values, ignore_modality=options.ignore_modality)
     with clock.stage("load"):
@@ -107,14 +123,25 @@ def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: 
         fitting = _with_settings(options, plan.settings)
         checked = replace(fitting, check_values=False)  # done above
         restored = restorer(volume, task, options=checked, progress=job.progress)
+        restored = consistent(file.evidence, volume, restored, task, checked)
+        axis = through_plane_axis(volume.geometry, options.axis)
+        stack = slices_along(next(volume.iter_frames()), axis)
+        outside = domain_warnings(volume.header, stack, task, restorer.card, axis=axis, scale=options.scale)
     with clock.stage("write"):
-        write_volume(restored, file.output, overwrite=file.overwrite)
+        card = restorer.card
+        dicom = replace(file.dicom, software=tuple(filter(None, (f"weights {card.name}", card.sha256))))
+        write_volume(restored, file.output, overwrite=file.overwrite, kind=file.kind, dicom=dicom)
+    facts: dict[str, float] = {}
+    if file.evidence.files:
+        with clock.stage("evidence"):
+            done = Restoration(volume=volume, restored=restored, task=task, restorer=restorer, options=checked)
+            facts = write_evidence(file.evidence, done, overwrite=file.overwrite, progress=job.progress)
     return Outcome(
         task=task,
         restorer=restorer,
         scan=volume.header,
         steps=restored.provenance.steps,
-        warnings=(*restored.provenance.warnings, *notes),
+        warnings=(*restored.provenance.warnings, *notes, *outside),
         before=intensity_statistics(volume),
         after=intensity_statistics(restored),
         change=change_statistics(volume, restored),
@@ -125,6 +152,7 @@ def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: 
             batch=plan.settings.batch,
             tile=plan.settings.tile,
         ),
+        evidence=facts,
     )
 
 
@@ -149,6 +177,18 @@ def _with_settings(options: RestoreOptions, settings: Pass) -> RestoreOptions:
     if settings.tile is None:
         return replace(options, batch=settings.batch)
     return replace(options, mode="patch", tile=settings.tile, overlap=settings.overlap, batch=settings.batch)
+
+
+def _acquired_plane(options: RestoreOptions, volume: Volume) -> RestoreOptions:
+    """Slices at uneven distances are restored as they were acquired: there is no plane across them."""
+    if not getattr(volume.provenance.header, "uneven", False):
+        return options
+    sagittal, coronal, _ = volume.geometry.anatomical_axes
+    plane = {sagittal: "sagittal", coronal: "coronal"}.get(0, "axial")
+    if options.axis not in ("auto", plane):
+        msg = f"--axis {options.axis}: expected {plane}, the acquired plane, since the slices lie at uneven distances"
+        raise UsageError(msg)
+    return replace(options, axis=plane)
 
 
 def _size_of(file: WholeFile) -> tuple[int, int]:

@@ -1,0 +1,142 @@
+"""``tat benchmark quality``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tatcli.cli import console
+from tatcli.cli.options import (
+    DeviceOption,
+    OverwriteOption,
+    PrecisionOption,
+    QuietOption,
+    ThreadsOption,
+    completes,
+    parse_list,
+)
+from tatcli.cli.scores import EvaluationOutputs, end_with_failures, show_task
+from tatcli.errors import UsageError
+from tatcli.tasks import TASKS
+
+__all__ = ["quality"]
+
+
+def quality(
+    data: Annotated[
+        Path, typer.Option(metavar="ROOT", show_default=False, help="A dataset, as of tat evaluate --data.")
+    ],
+    tasks: Annotated[
+        str | None,
+        typer.Option(
+            "--task",
+            "--tasks",
+            metavar="NAME,...",
+            show_default="all of the dataset",
+            autocompletion=completes(*TASKS),
+            help="Tasks.",
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(metavar="NAME", help="Of the dataset, to score.")] = "val",
+    tune_split: Annotated[
+        str, typer.Option(metavar="NAME", help="Of the dataset, to tune the classical methods on.")
+    ] = "train",
+    weights: Annotated[
+        str | None, typer.Option(metavar="NAME|PATH|none", show_default="tat-small", help="TAT's weights.")
+    ] = None,
+    networks: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=WEIGHTS",
+            show_default=False,
+            help="A trained comparison network: static-tat, unet, red-cnn, routed, or tat; may be repeated.",
+        ),
+    ] = None,
+    methods: Annotated[
+        str,
+        typer.Option(metavar="NAME,...|all|none", help="Classical methods; all: those of the task that are installed."),
+    ] = "all",
+    strength: Annotated[
+        float | None, typer.Option(metavar="X", show_default="0.25, 12, 4", help="Of the simulated degradation.")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the simulated noise.")] = 0,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            metavar="paper|fixed|volume",
+            autocompletion=completes("paper", "fixed", "volume"),
+            help="Data range and average.",
+        ),
+    ] = "paper",
+    max_slices: Annotated[int, typer.Option(metavar="N", help="Evenly spaced slices of each scan; 0: all.")] = 6,
+    tune_slices: Annotated[int, typer.Option(metavar="N", help="Slices to tune the classical methods on.")] = 12,
+    subjects: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX", show_default="every scan", help="What in a scan's name tells the subject (first group)."
+        ),
+    ] = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    threads: ThreadsOption = None,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE|-", show_default=False, help="Everything as JSON; -: stdout.")
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", show_default=False, help="Tables of slices, volumes, tasks and tests."),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", show_default=False, help="A self-contained page: tables, plots, pictures."),
+    ] = None,
+    html_slices: Annotated[int, typer.Option(metavar="N", help="Slices of each scan that the page shows.")] = 1,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Compare methods on the same scans: the input, classical filters, comparison networks, TAT.
+
+    Classical methods are tuned on the tuning split first. The table has quality with intervals over subjects, time for
+    a slice, and by how much memory grew.
+    """
+    from tatcli.workflows.evaluate import EvaluateConfig, evaluate
+
+    config = EvaluateConfig(
+        data=data,
+        split=split,
+        tune_split=tune_split,
+        tasks=parse_list("--tasks", tasks or "", str),
+        weights=weights,
+        networks=tuple(map(_network, networks or ())),
+        strength=strength,
+        seed=seed,
+        baselines=parse_list("--methods", methods.removeprefix("none"), str),
+        protocol=protocol,
+        max_slices=max_slices or None,
+        tune_slices=tune_slices,
+        device=device,
+        precision=precision,
+        threads=threads,
+        subjects=subjects,
+        pictures=html_slices if html is not None else 0,
+        costs=True,
+    )
+    outputs = EvaluationOutputs(json=json, csv=csv, html=html)
+    outputs.check(overwrite=overwrite)
+    with console.stage_bar(quiet=quiet) as progress:
+        found = evaluate(config, progress=progress)
+    outputs.write(found, title="tat benchmark quality")
+    if not outputs.on_stdout:
+        for task in found.tasks:
+            show_task(task, found.protocol)
+    end_with_failures(found)
+
+
+def _network(text: str) -> tuple[str, str]:
+    name, separator, weights = text.partition("=")
+    if not (name and separator and weights):
+        msg = f"--networks {text!r}: expected NAME=WEIGHTS, such as unet=unet.safetensors"
+        raise UsageError(msg)
+    return name.strip().lower(), weights.strip()

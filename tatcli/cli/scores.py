@@ -1,0 +1,175 @@
+"""An evaluation's tables in the terminal, and the files that ``tat evaluate`` and ``tat benchmark quality`` write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tatcli.cli import console
+from tatcli.errors import PartialFailure
+
+if TYPE_CHECKING:
+    from tatcli.workflows.evaluation.report import EvaluateReport, MethodSummary, TaskReport
+
+__all__ = ["EvaluationOutputs", "end_with_failures", "show_task"]
+
+_STDOUT: Final = "-"
+
+_PHYSICAL: Final = {
+    "bias": "bias",
+    "noise_ratio": "noise / ref.",
+    "noise_mean_shift": "NPS mean shift (1/mm)",
+    "noise_peak_shift": "NPS peak shift (1/mm)",
+    "edge_ratio": "edge width / ref.",
+    "residual_structure": "residual structure",
+    "suv_max_error": "SUVmax error (%)",
+    "suv_peak_error": "SUVpeak error (%)",
+    "suv_mean_error": "SUVmean error (%)",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOutputs:
+    """Where results go beside the terminal.
+
+    Attributes:
+        json: a file, or ``-`` for stdout, where the tables then don't go.
+        csv: a folder.
+        html: a file.
+    """
+
+    json: Path | None = None
+    csv: Path | None = None
+    html: Path | None = None
+
+    @property
+    def on_stdout(self) -> bool:
+        """Whether stdout is the JSON's."""
+        return str(self.json) == _STDOUT
+
+    def check(self, *, overwrite: bool) -> None:
+        """Refuse what can't be written before the work.
+
+        Raises:
+            OutputError: an output exists (unless ``overwrite``) or can't be written.
+        """
+        from tatcli.volumes.replacing import checked_output
+        from tatcli.workflows.evaluation.tables import check_csv_folder
+
+        for path in (None if self.on_stdout else self.json, self.html):
+            if path is not None:
+                checked_output(path, source=None, overwrite=overwrite)
+        if self.csv is not None:
+            check_csv_folder(self.csv, overwrite=overwrite)
+
+    def write(self, report: EvaluateReport, *, title: str) -> None:
+        """Write everything that was asked for.
+
+        Raises:
+            OutputError: the system refuses.
+        """
+        if self.on_stdout:
+            console.result(report.to_json().rstrip())
+        elif self.json is not None:
+            from tatcli.reporting.run_report import write_json
+
+            write_json(report.to_json(), self.json)
+        if self.csv is not None:
+            from tatcli.workflows.evaluation.tables import write_csv
+
+            write_csv(report, self.csv)
+        if self.html is not None:
+            from tatcli.workflows.evaluation.page import write_html
+
+            write_html(report, self.html, title=title, command=console.command_line())
+
+
+def show_task(task: TaskReport, protocol: str) -> None:
+    """A task's tables: the protocol's scores, what lies beyond them, paired tests."""
+    subjects = max((row.subjects for row in task.methods), default=0)
+    strength = "" if task.strength is None else f", {task.strength_name} {task.strength:g}"
+    title = f"{task.task}{strength}: {_count(len(task.scans), 'scan')} of {_count(subjects, 'subject')}, "
+    title += f"protocol {protocol}"
+    costs = any(row.cost is not None for row in task.methods)
+    columns: tuple[str, ...] = (
+        "method",
+        "PSNR (dB)",
+        "gain",
+        "SSIM",
+        f"RMSE ({task.units})",
+        f"MAE ({task.units})",
+        "parameter",
+    )
+    rows: list[tuple[str, ...]] = [_row(row) for row in task.methods]
+    if costs:
+        columns = (*columns, "s/slice", "memory")
+        rows = [(*cells, *_cost(row)) for cells, row in zip(rows, task.methods, strict=True)]
+    console.table(columns, rows, title=title + (", with 95 % intervals over subjects" if subjects > 1 else ""))
+    shown = [name for name in _PHYSICAL if any(row.physical.get(name) is not None for row in task.methods)]
+    if shown:
+        beyond = [(row.method, *(_number(row.physical.get(name)) for name in shown)) for row in task.methods]
+        headings = [_PHYSICAL[name] + (f" ({task.units})" if name == "bias" else "") for name in shown]
+        console.table(("method", *headings), beyond, title=f"{task.task}: beyond the protocol")
+    tests = [test for test in task.tests if test.quantity == "psnr" and test.subjects > 1]
+    if tests:
+        paired = [
+            (f"{test.method} - {test.other}", f"{test.difference:+.2f}", "" if test.p is None else f"{test.p:.3g}")
+            for test in tests
+        ]
+        console.table(
+            ("PSNR of", "difference (dB)", "p"), paired, title=f"{task.task}: paired Wilcoxon test, {subjects} subjects"
+        )
+
+
+def end_with_failures(report: EvaluateReport) -> None:
+    """Say what could not be scored.
+
+    Raises:
+        PartialFailure: there is such a scan.
+    """
+    for task in report.tasks:
+        if task.unused:
+            some = ", ".join(task.unused[:5]) + (", ..." if len(task.unused) > 5 else "")
+            console.warn(f"{task.task}: {_count(len(task.unused), 'reference')} without a restored scan: {some}")
+    for name, reason in report.failures.items():
+        console.warn(f"{name}: {reason}")
+    if report.failures:
+        scans = sum(len(task.scans) + len(task.failures) for task in report.tasks)
+        msg = f"{len(report.failures)} of {scans} scans could not be evaluated"
+        raise PartialFailure(msg)
+
+
+def _row(method: MethodSummary) -> tuple[str, ...]:
+    score = method.score
+    gain = "" if method.gain is None else f"{method.gain:+.2f}"
+    numbers = (
+        _with_interval(method, "psnr", lambda value: f"{value:.2f}"),
+        gain,
+        _with_interval(method, "ssim", lambda value: f"{value:.4f}"),
+        f"{score.rmse:.4g}",
+        f"{score.mae:.4g}",
+    )
+    return (method.method, *numbers, method.parameter)
+
+
+def _with_interval(method: MethodSummary, quantity: str, form: Callable[[float], str]) -> str:
+    interval = method.intervals.get(quantity)
+    value = form(getattr(method.score, quantity))
+    return value if interval is None else f"{value} [{form(interval.lower)}, {form(interval.upper)}]"
+
+
+def _cost(method: MethodSummary) -> tuple[str, str]:
+    if method.cost is None:
+        return "", ""
+    peak = method.cost.peak_bytes
+    return f"{method.cost.seconds:.3g}", "" if peak is None else f"{peak / 2**20:.1f} MiB"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

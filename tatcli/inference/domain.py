@@ -1,0 +1,128 @@
+"""Whether a scan is like what the weights were trained on: noise, resolution, range. A warning, never a refusal.
+
+The card of the weights says what the training's LQ scans were like (``domain``, measured by ``tat weights domain``) and
+over which degradation strengths it went. A network that is asked about other scans still answers, and looks as sure.
+
+Statistics of a scan, over at most 12 evenly spaced slices of its first frame:
+
+- ``noise``: median over slices of :func:`tatcli.metrics.noise_level.noise_level` inside the evaluation window; HU, SUV,
+  or, in MR, parts of the scan's range;
+- ``spacing_mm``: the larger in-plane pixel size;
+- ``beyond``: share of voxels above the network's range;
+- ``kspace_factor`` (mri-sr): how many times the matrix exceeds the lines that were measured, by the spectrum's border.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from tatcli.metrics.noise_level import noise_level
+from tatcli.volumes.slices import evenly_spaced
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tatcli.intensity import IntensityRule
+    from tatcli.model.weights import WeightsCard
+    from tatcli.tasks import Task
+    from tatcli.volumes.volume import ScanHeader
+
+__all__ = ["MOST_SLICES", "domain_warnings", "stack_statistics"]
+
+MOST_SLICES: Final = 12
+"""Of a scan are looked at."""
+_TOLERANCE: Final = 1.25
+"""A statistic may leave the card's range by this factor: between scans of one protocol it varies as much."""
+_BEYOND: Final = 1e-3
+_SMALLEST_MATRIX: Final = 64
+"""A smaller matrix has too few lines to see a border in."""
+
+
+def stack_statistics(
+    stack: NDArray[np.float32], task: Task, rule: IntensityRule, *, spacing: tuple[float, float]
+) -> dict[str, float]:
+    """What a scan is like.
+
+    Args:
+        stack: (slices, rows, columns), the task's units.
+        task: decides the window and whether k-space is looked at.
+        rule: the network's intensity rule.
+        spacing: (row, column) pixel size, mm.
+
+    Returns:
+        Name -> value; what can't be told is left out, and ``kspace_factor`` is 1 where the spectrum has no border.
+    """
+    part = stack if len(stack) <= MOST_SLICES else stack[evenly_spaced(len(stack), MOST_SLICES)]
+    scan_range = rule.window_for(part)
+    window = task.evaluation_window or scan_range
+    levels = [noise_level(slice_, window) for slice_ in part]
+    levels = [level / (1.0 if task.evaluation_window else window.width) for level in levels if level > 0.0]
+    found = {"spacing_mm": float(max(spacing))}
+    if levels:
+        found["noise"] = float(np.median(levels))
+    finite = np.isfinite(part)
+    if task.evaluation_window is not None and (count := np.count_nonzero(finite)):
+        found["beyond"] = np.count_nonzero(finite & (part > scan_range.upper)) / count
+    if task.name == "mri-sr" and min(stack.shape[1:]) >= _SMALLEST_MATRIX:
+        from tatcli.inference.data_consistency import estimate_known_lines
+
+        known = estimate_known_lines(part)
+        found["kspace_factor"] = 1.0 if known is None else float(np.mean(known.factors))
+    return found
+
+
+def domain_warnings(
+    scan: ScanHeader, stack: NDArray[np.float32], task: Task, card: WeightsCard, *, axis: int, scale: int = 1
+) -> tuple[str, ...]:
+    """What of the scan lies outside the weights' training, one line each, with the card's figures.
+
+    Args:
+        scan: the input, in the task's units.
+        stack: slices of its first frame, or some of them: (slices, rows, columns).
+        task: what is to be restored.
+        card: of the weights.
+        axis: that is sliced through.
+        scale: of a coarse grid's refinement: its k-space is then known to be empty outside.
+    """
+    known = card.tasks[task.name]
+    row, column = (step for other, step in enumerate(scan.geometry.spacing) if other != axis)
+    found = stack_statistics(stack, task, known.intensity, spacing=(row / scale, column / scale))
+    warnings = []
+    units = task.units if task.evaluation_window else "of the scan's range"
+    forms = {"noise": ("noise level", f"{units}", "{:.3g}"), "spacing_mm": ("pixel size", "mm", "{:.3g}")}
+    for name, (what, unit, form) in forms.items():
+        limits = known.domain.get(name)
+        if limits is not None and name in found and not _within(found[name], limits):
+            low, high = (form.format(limit) for limit in limits)
+            warnings.append(
+                f"{what} {form.format(found[name])} {unit}: outside the {low} to {high} {unit} that {card.name} was "
+                "trained on; check the result against the original"
+            )
+    beyond = found.get("beyond", 0.0)
+    if beyond > max(_BEYOND, known.domain.get("beyond", (0.0, 0.0))[1]):
+        upper = known.intensity.window_for(stack[:1]).upper
+        warnings.append(
+            f"{100 * beyond:.2g} % of the voxels lie above {upper:g} {task.units}, where {card.name}'s range ends; "
+            "they keep their excess, and are restored as if they were at its end"
+        )
+    return (*warnings, *_resolution(found, task, card, scale))
+
+
+def _resolution(found: dict[str, float], task: Task, card: WeightsCard, scale: int) -> tuple[str, ...]:
+    """What is wrong with an MR scan's resolution."""
+    if task.name != "mri-sr" or (scale == 1 and "kspace_factor" not in found):
+        return ()
+    factor = float(scale) if scale > 1 else found["kspace_factor"]
+    low, high = card.tasks[task.name].strengths
+    if _within(factor, (low, high)):
+        return ()
+    trained = f"{card.name} was trained on scans whose k-space was cut by a factor of {low:g} to {high:g}"
+    if factor == 1.0:
+        return (f"the scan's k-space is not empty outside, so its resolution may be full already; {trained}",)
+    return (f"the scan's k-space is cut by a factor of {factor:.2g}; {trained}",)
+
+
+def _within(value: float, limits: tuple[float, float]) -> bool:
+    return limits[0] / _TOLERANCE <= value <= limits[1] * _TOLERANCE

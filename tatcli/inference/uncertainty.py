@@ -1,0 +1,128 @@
+"""How sure a restoration is: the spread of the network's answers to the same scan shown in other ways.
+
+Anatomy has no preferred side for a denoiser, so a flipped and restored slice, flipped back, should be the same as the
+restored one; where it isn't, the network guesses (test-time augmentation, Wang et al., Neurocomputing 338:34, 2019). Of
+isotropic volumes the three anatomical planes are further views. The spread is a lower bound of the error: what the
+network gets wrong in the same way each time doesn't show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from tatcli.inference.coarse_grid import refined
+from tatcli.inference.options import RestoreOptions
+from tatcli.volumes.geometry import Geometry
+from tatcli.volumes.slices import slices_along, through_plane_axis
+from tatcli.volumes.volume import Provenance, Volume
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tatcli.inference.restorer import Restorer
+    from tatcli.tasks import Task
+
+__all__ = ["is_isotropic", "restoration_spread", "view_count"]
+
+_ISOTROPIC: Final = 1.2
+"""As in :func:`~tatcli.volumes.slices.through_plane_axis`: up to here no axis is clearly the slices'."""
+_FLIPS: Final = tuple((turns, flipped) for flipped in (False, True) for turns in range(4))
+
+
+def is_isotropic(geometry: Geometry) -> bool:
+    """Whether slices along every axis are alike in resolution: spacings within 20 %, more than one slice each way."""
+    return max(geometry.spacing) <= _ISOTROPIC * min(geometry.spacing) and min(geometry.shape) > 1
+
+
+def view_count(volume: Volume) -> int:
+    """How many restorations :func:`restoration_spread` takes: 8, and 2 more for isotropic volumes."""
+    return len(_FLIPS) + (2 if is_isotropic(volume.geometry) else 0)
+
+
+def restoration_spread(
+    restorer: Restorer,
+    volume: Volume,
+    task: Task,
+    *,
+    options: RestoreOptions | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Volume:
+    """Standard deviation, voxel by voxel, over 4 quarter turns with and without a flip of every slice.
+
+    Volumes with equal spacings along all axes are also restored along the other two axes, unflipped.
+
+    Args:
+        restorer: the network.
+        volume: the input scan.
+        task: what is restored.
+        options: of the restoration; with ``scale`` the scan is refined first.
+        progress: is called with (views done, views in all).
+
+    Returns:
+        On the restored scan's grid, in the task's units, a float32 scan of its own; NaN where the input isn't finite.
+
+    Raises:
+        As :meth:`Restorer.__call__ <tatcli.inference.restorer.Restorer.__call__>`.
+    """
+    options = options or RestoreOptions()
+    axis = through_plane_axis(volume.geometry, options.axis)
+    volume = refined(volume, task, scale=options.scale, axis=axis)
+    options = replace(options, scale=1, axis="auto", check_values=False, ignore_modality=True)
+    total = view_count(volume)
+    mean = np.zeros(volume.array.shape, dtype=np.float32)
+    square = np.zeros(volume.array.shape, dtype=np.float32)
+    for number, answer in enumerate(_answers(restorer, volume, task, options, axis), start=1):
+        step = answer - mean  # Welford: the variance of close values survives float32
+        mean += step / np.float32(number)
+        square += step * (answer - mean)
+        if progress is not None:
+            progress(number, total)
+    deviation = np.sqrt(square / np.float32(total - 1))
+    deviation[~np.isfinite(volume.array)] = np.nan
+    provenance = Provenance(
+        format="memory",
+        modality=volume.provenance.modality,
+        steps=(*volume.provenance.steps, f"spread of {total} restorations: {task.name}, weights {restorer.card.name}"),
+    )
+    return Volume(deviation, volume.geometry, task.units, provenance)
+
+
+def _answers(
+    restorer: Restorer, volume: Volume, task: Task, options: RestoreOptions, axis: int
+) -> Iterator[NDArray[np.float32]]:
+    """The restored scan by every view, in the scan's own array order."""
+
+    def restore(stack: NDArray[np.float32]) -> NDArray[np.float32]:
+        # a grid of its own, whose slices are its first axis for certain
+        grid = Geometry(np.diag([1.0, 1.0, 10.0, 1.0]), (stack.shape[0], stack.shape[1], stack.shape[2]))
+        seen = Volume(np.ascontiguousarray(stack), grid, volume.units, Provenance(dtype=volume.provenance.dtype))
+        return restorer(seen, task, options=options).array
+
+    views = [_View(axis, turns, flipped) for turns, flipped in _FLIPS]
+    if is_isotropic(volume.geometry):
+        views += [_View(other) for other in sorted({0, 1, 2} - {axis})]
+    for view in views:
+        out = np.empty(volume.array.shape, dtype=np.float32)
+        for frame, target in zip(volume.iter_frames(), out.reshape(-1, *volume.geometry.shape), strict=True):
+            slices_along(target, view.axis)[:] = view.undone(restore(view.shown(slices_along(frame, view.axis))))
+        yield out
+
+
+@dataclass(frozen=True)
+class _View:
+    """How the slices through an axis are shown: mirrored or not, then turned by quarters."""
+
+    axis: int
+    turns: int = 0
+    flipped: bool = False
+
+    def shown(self, stack: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.rot90(stack[:, :, ::-1] if self.flipped else stack, self.turns, axes=(1, 2))
+
+    def undone(self, stack: NDArray[np.float32]) -> NDArray[np.float32]:
+        back = np.rot90(stack, -self.turns, axes=(1, 2))
+        return back[:, :, ::-1] if self.flipped else back

@@ -1,0 +1,140 @@
+"""The fused CPU kernels: compiled once for this machine by the C++ compiler it has, and loaded through ctypes.
+
+Where there is no compiler, or no OpenMP, the network runs on PyTorch's operations instead; :func:`native_library` is
+then None and :func:`why_not_native` says why. ``TAT_NATIVE=0`` switches the kernels off.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import torch
+
+__all__ = ["BlockArguments", "CellArguments", "native_library", "why_not_native"]
+
+SWITCH: Final = "TAT_NATIVE"
+SOURCES: Final = Path(__file__).with_name("native")
+FLAGS: Final = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-fPIC", "-fopenmp", "-w")
+COMPILERS: Final = ("c++", "g++", "clang++")
+TIMEOUT: Final = 300
+
+
+class BlockArguments(ctypes.Structure):
+    """Mirrors the structure of the same name in ``native/arguments.h``."""
+
+    _fields_ = [
+        *((name, ctypes.c_long) for name in ("samples", "rows", "columns", "dim")),
+        *((name, ctypes.c_long) for name in ("groups", "group", "blocks", "valid")),
+        *((name, ctypes.c_long) for name in ("per_sample", "bf16", "threads")),
+        *((name, ctypes.c_void_p) for name in ("x", "gamma", "beta", "kernels", "forward", "backward")),
+    ]
+
+
+class CellArguments(ctypes.Structure):
+    """Mirrors the structure of the same name in ``native/attention.h``."""
+
+    _fields_ = [
+        ("row_count", ctypes.c_long),
+        ("column_count", ctypes.c_long),
+        ("rows", ctypes.POINTER(ctypes.c_long)),
+        ("columns", ctypes.POINTER(ctypes.c_long)),
+    ]
+
+
+class _CannotBuildError(Exception):
+    """Why there are no kernels, in words."""
+
+
+def native_library() -> ctypes.CDLL | None:
+    """The kernels, built on first use; None where they can't be had or are switched off."""
+    return _library()[0]
+
+
+def why_not_native() -> str:
+    """Why there are no kernels; empty where there are."""
+    return _library()[1]
+
+
+@lru_cache(maxsize=1)
+def _library() -> tuple[ctypes.CDLL | None, str]:
+    if os.environ.get(SWITCH, "1") == "0":
+        return None, f"switched off by {SWITCH}=0"
+    try:
+        library = ctypes.CDLL(str(_built()))
+    except _CannotBuildError as error:
+        return None, str(error)
+    except OSError as error:
+        return None, f"can't be loaded: {error}"
+    library.tat_has_bf16.restype = ctypes.c_long
+    library.tat_vector_length.restype = ctypes.c_long
+    return library, ""
+
+
+def _built() -> Path:
+    """The library's file, from the cache or compiled into it."""
+    if platform.system() == "Windows":
+        msg = "not built on Windows"
+        raise _CannotBuildError(msg)
+    compiler = next(filter(None, map(shutil.which, filter(None, (os.environ.get("CXX"), *COMPILERS)))), None)
+    openmp = next(iter(sorted(Path(torch.__file__).parent.glob("lib/libgomp*"))), None)
+    folder = _cache()
+    path = folder / f"kernels-{_fingerprint(compiler, openmp)}.so"
+    if path.is_file():
+        return path
+    if compiler is None:
+        msg = f"no C++ compiler ({', '.join(COMPILERS)}) found"
+        raise _CannotBuildError(msg)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            unit, made = Path(temporary, "library.o"), Path(temporary, "library.so")
+            _run([compiler, *FLAGS, "-c", str(SOURCES / "library.cpp"), "-o", str(unit)])
+            # PyTorch's own OpenMP runtime, so that both share one pool of threads instead of fighting for the cores.
+            runtime = [str(openmp)] if openmp else ["-fopenmp"]
+            _run([compiler, "-shared", str(unit), *runtime, "-o", str(made)])
+            made.replace(path)
+    except OSError as error:
+        msg = f"can't be compiled in {folder}: {error.strerror}"
+        raise _CannotBuildError(msg) from error
+    return path
+
+
+def _run(command: list[str]) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        msg = f"{command[0]} took longer than {TIMEOUT} s"
+        raise _CannotBuildError(msg) from None
+    if done.returncode:
+        first = (done.stderr.strip().splitlines() or ["no message"])[0]
+        msg = f"{command[0]} failed: {first}"
+        raise _CannotBuildError(msg)
+
+
+def _fingerprint(compiler: str | None, openmp: Path | None) -> str:
+    """Of all that decides the machine code: sources, flags, compiler, runtime, processor."""
+    digest = hashlib.sha256()
+    for source in sorted(SOURCES.glob("*.*")):
+        digest.update(source.read_bytes())
+    cpu = Path("/proc/cpuinfo")
+    flags = (
+        [line for line in cpu.read_text().splitlines() if line.startswith(("flags", "Features"))]
+        if cpu.exists()
+        else []
+    )
+    digest.update(repr((FLAGS, compiler, openmp, platform.machine(), platform.processor(), flags[:1])).encode())
+    return digest.hexdigest()[:16]
+
+
+def _cache() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "tat"

@@ -1,0 +1,1 @@
+"""DICOM over the network: receive, keep on disk, send on."""

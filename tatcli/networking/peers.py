@@ -1,0 +1,184 @@
+"""The two roles of a node, by pynetdicom: storage provider (C-STORE, C-ECHO) and storage user (PS3.4 Annex B)."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+from tatcli.errors import OutputError, TatError, UsageError
+from tatcli.networking.spool import Spool
+
+__all__ = ["Destination", "Listener", "Tls", "receiving", "send"]
+
+_SUCCESS, _DUPLICATE, _NO_RESOURCES, _NOT_UNDERSTOOD = 0x0000, 0x0111, 0xA700, 0xC000
+_WARNINGS: Final = (0xB000, 0xB006, 0xB007)
+"""Stored, with something coerced or discarded (PS3.4 table B.2-1)."""
+_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tls:
+    """Certificates for both roles; the peers' are checked against ``authority``."""
+
+    certificate: Path
+    key: Path
+    authority: Path
+
+    def context(self, *, server: bool) -> ssl.SSLContext:
+        """What Python's ssl makes of them, TLS 1.2 or later, certificates required from either side."""
+        try:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context.load_cert_chain(self.certificate, self.key)
+            context.load_verify_locations(self.authority)
+        except (OSError, ssl.SSLError) as error:
+            msg = f"--tls-cert, --tls-key, --tls-ca: expected PEM files, got ones that don't load ({error})"
+            raise UsageError(msg) from error
+        context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where derived series go: AETITLE@HOST:PORT."""
+
+    title: str
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Destination:
+        """Read AETITLE@HOST:PORT.
+
+        Raises:
+            UsageError: it isn't one.
+        """
+        title, at, place = text.partition("@")
+        host, colon, port = place.rpartition(":")
+        if not (at and colon and host and 0 < len(title.strip()) <= 16 and port.isdigit() and 0 < int(port) < 2**16):
+            msg = f"--to {text!r}: expected AETITLE@HOST:PORT"
+            raise UsageError(msg)
+        return cls(title.strip(), host, int(port))
+
+    def __str__(self) -> str:
+        return f"{self.title}@{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listener:
+    """How a node is reached.
+
+    Attributes:
+        title: its AE title, which callers must use.
+        host, port: where it listens.
+        allowed: AE titles that may call; empty: any, on the loopback interface only.
+        associations: at a time.
+        tls: encryption, or None.
+    """
+
+    title: str = "TAT"
+    host: str = "127.0.0.1"
+    port: int = 11112
+    allowed: tuple[str, ...] = ()
+    associations: int = 10
+    tls: Tls | None = None
+
+    def __post_init__(self) -> None:
+        if self.host not in _LOOPBACK and not self.allowed:
+            msg = f"--bind {self.host}: expected --allow with the AE titles that may call from other machines, got none"
+            raise UsageError(msg)
+
+
+@contextmanager
+def receiving(listener: Listener, spool: Spool) -> Iterator[int]:
+    """Take objects while the block runs, and confirm each once it is on disk; gives the port.
+
+    Raises:
+        UsageError: pynetdicom isn't installed, the port is taken.
+    """
+    network = _pynetdicom()
+    entity = network.AE(ae_title=listener.title)
+    entity.maximum_associations = listener.associations
+    entity.require_called_aet = True
+    entity.require_calling_aet = list(listener.allowed)
+    syntaxes = import_module("pynetdicom").ALL_TRANSFER_SYNTAXES
+    for context in network.AllStoragePresentationContexts:
+        entity.add_supported_context(context.abstract_syntax, syntaxes)
+    entity.add_supported_context("1.2.840.10008.1.1")
+
+    def store(event: Any) -> int:
+        try:
+            series = str(event.dataset.SeriesInstanceUID)
+            data = event.encoded_dataset()
+        except Exception:  # noqa: BLE001 - whatever a peer sends must not end the node
+            return _NOT_UNDERSTOOD
+        try:
+            spool.store(series, str(event.request.AffectedSOPInstanceUID), data)
+        except (OSError, OutputError):
+            return _NO_RESOURCES
+        return _SUCCESS
+
+    context = None if listener.tls is None else listener.tls.context(server=True)
+    try:
+        server = entity.start_server(
+            (listener.host, listener.port),
+            block=False,
+            ssl_context=context,
+            evt_handlers=[(network.evt.EVT_C_STORE, store)],
+        )
+    except OSError as error:
+        msg = f"--port {listener.port}: expected a free port on {listener.host}, got {error.strerror or error}"
+        raise UsageError(msg) from error
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+
+
+def send(files: Iterable[Path], destination: Destination, *, title: str, tls: Tls | None = None) -> Iterator[Path]:
+    """Send objects in one association; gives each as the peer confirms it.
+
+    Raises:
+        TatError: the peer can't be reached or refuses; what was confirmed before was given.
+    """
+    import pydicom
+
+    network = _pynetdicom()
+    waiting = list(files)
+    entity = network.AE(ae_title=title)
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 60
+    classes = {str(pydicom.dcmread(file, stop_before_pixels=True).SOPClassUID) for file in waiting}
+    for sop_class in classes:
+        entity.add_requested_context(sop_class, "1.2.840.10008.1.2.1")
+    secured = None if tls is None else (tls.context(server=False), destination.host)
+    association = entity.associate(destination.host, destination.port, ae_title=destination.title, tls_args=secured)
+    if not association.is_established:
+        msg = f"{destination}: expected an association, got none; is the peer up, and does it know {title}?"
+        raise TatError(msg)
+    try:
+        for file in waiting:
+            try:
+                status = association.send_c_store(file).get("Status")
+            except (ValueError, RuntimeError) as error:
+                msg = f"{destination}: expected to send {file.name}, got {error}"
+                raise TatError(msg) from error
+            if status not in (_SUCCESS, _DUPLICATE, *_WARNINGS):
+                got = "no answer" if status is None else f"status {status:#06x}"
+                msg = f"{destination}: expected {file.name} to be stored, got {got}"
+                raise TatError(msg)
+            yield file
+    finally:
+        association.release()
+
+
+def _pynetdicom() -> Any:
+    try:
+        return import_module("pynetdicom")
+    except ImportError:
+        msg = "tat node: expected the package pynetdicom, got none; pip install 'tatcli[node]'"
+        raise UsageError(msg) from None

@@ -1,0 +1,76 @@
+"""The panel that ``tat restore --preview`` writes: input, restored, difference, and uncertainty where it is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from PIL import Image
+
+from tatcli.intensity import Window
+from tatcli.reporting.figures import BACKGROUND, Display, Panel, before_after, display_for, upright
+from tatcli.reporting.html_page import difference_display
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tatcli.tasks import Task
+    from tatcli.volumes.volume import Volume
+
+__all__ = ["preview"]
+
+_BRIGHTEST: Final = 99.5
+
+
+def preview(
+    before: Volume,
+    after: Volume,
+    task: Task,
+    *,
+    axis: int,
+    uncertainty: Volume | None = None,
+    height: int = 512,
+) -> Image.Image:
+    """The middle slice of the first frame: before, after and their difference, each upright under its title.
+
+    Args:
+        before: the input, on the restored scan's grid.
+        after: restored.
+        task: decides the display window (CT [-160, 240] HU, PET inverted [0, 5] SUV, MR its robust range).
+        axis: that was sliced through.
+        uncertainty: the spread's map, shown from 0 to the slice's 99.5th percentile.
+        height: of each picture, pixels.
+    """
+    display = display_for(task, next(before.iter_frames()))
+    half = difference_display(display)
+    index = after.geometry.shape[axis] // 2
+
+    def panel(title: str, frame: NDArray[np.floating[Any]]) -> Panel:
+        image, spacing = upright(frame, after.geometry, axis=axis, index=index)
+        return Panel(title, image, spacing)
+
+    old, new = next(before.iter_frames()), next(after.iter_frames())
+    shown = display.window
+    window = f"[{shown.lower:.4g}, {shown.upper:.4g}] {task.units}"
+    sheets = [
+        before_after([panel(f"input\n{window}", old), panel("restored\n ", new)], display, height=height),
+        before_after(
+            [panel(f"restored - input\n+-{half.window.upper:.3g} {task.units}", np.subtract(new, old))],
+            half,
+            height=height,
+        ),
+    ]
+    if uncertainty is not None:
+        spread = panel("", next(uncertainty.iter_frames()))
+        known = spread.image[np.isfinite(spread.image)]
+        top = float(np.percentile(known, _BRIGHTEST)) if known.size else 0.0
+        scale = Display(Window(0.0, top if top > 0.0 else half.window.upper))
+        title = f"uncertainty\n[0, {scale.window.upper:.3g}] {task.units}"
+        sheets.append(before_after([replace(spread, title=title)], scale, height=height))
+    sheet = Image.new("L", (sum(part.width for part in sheets), max(part.height for part in sheets)), BACKGROUND)
+    left = 0
+    for part in sheets:
+        sheet.paste(part, (left, 0))
+        left += part.width
+    return sheet

@@ -1,0 +1,90 @@
+"""How derived DICOM objects are made, and the UIDs that they get."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from dataclasses import dataclass
+from typing import Final
+
+from tatcli.errors import UsageError
+
+__all__ = ["ENHANCED_CHOICES", "PRIVATE_CHOICES", "DicomOptions", "UidMaker"]
+
+PRIVATE_CHOICES: Final = ("keep", "drop")
+ENHANCED_CHOICES: Final = ("keep", "classic")
+_UUID_ROOT: Final = "2.25"
+"""The arc of UIDs made of UUIDs (PS3.5 B.2), which nobody has to register."""
+_LONGEST_UID: Final = 64
+_DIGITS: Final = 24
+"""Of the part that is added to a root of one's own: enough never to collide."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DicomOptions:
+    """Options of DICOM output.
+
+    Attributes:
+        uid_root: under which new UIDs are made; None: 2.25, the arc of UUIDs.
+        reproducible: UIDs follow from the source's UIDs and what was done, and no time of creation is written, so that
+            the same run gives the same files.
+        private: ``keep`` the vendor's private attributes, or ``drop`` them.
+        enhanced: enhanced multi-frame objects ``keep`` their form, or become ``classic`` single-frame ones.
+        anonymise: de-identify by the basic application confidentiality profile (PS3.15 E.1).
+        suffix: is added to SeriesDescription.
+        series_number: of the new series; None: the source's plus 1000.
+        software: what else made the objects, for SoftwareVersions: the weights and their hash.
+    """
+
+    uid_root: str | None = None
+    reproducible: bool = False
+    private: str = "keep"
+    enhanced: str = "keep"
+    anonymise: bool = False
+    suffix: str = " restored"
+    series_number: int | None = None
+    software: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for option, value, choices in (
+            ("--private", self.private, PRIVATE_CHOICES),
+            ("--enhanced", self.enhanced, ENHANCED_CHOICES),
+        ):
+            if value not in choices:
+                msg = f"{option} {value!r}: expected one of {', '.join(choices)}"
+                raise UsageError(msg)
+        root = self.uid_root
+        longest = _LONGEST_UID - _DIGITS - 1
+        if root is not None and (not re.fullmatch(r"[0-2](\.(0|[1-9]\d*))+", root) or len(root) > longest):
+            msg = (
+                f"--uid-root {root!r}: expected numbers joined by dots, at most {longest} characters, such as 1.2.826.0"
+            )
+            raise UsageError(msg)
+        if self.anonymise and self.reproducible:
+            msg = "--anonymise: expected without --reproducible, got both: such UIDs lead back to the patient's"
+            raise UsageError(msg + "; leave one of them out")
+
+
+class UidMaker:
+    """New UIDs, random or following from what identifies an object.
+
+    Args:
+        options: root, and whether reproducible.
+        history: what was done to the source.
+    """
+
+    def __init__(self, options: DicomOptions, history: tuple[str, ...]) -> None:
+        self._options = options
+        self._history = (options.suffix, options.private, options.enhanced, *options.software, *history)
+
+    def new(self, *source: str) -> str:
+        """A UID for what is made from the object that these words identify."""
+        if self._options.reproducible:
+            digest = hashlib.sha256("\0".join((*self._history, *source)).encode()).digest()
+        else:
+            digest = uuid.uuid4().bytes
+        number = int.from_bytes(digest[:16], "big")
+        if self._options.uid_root is None:
+            return f"{_UUID_ROOT}.{uuid.UUID(int=number, version=4).int}"
+        return f"{self._options.uid_root}.{number % 10**_DIGITS}"

@@ -1,0 +1,133 @@
+"""Where a derived object comes from, in DICOM's words: source images, what was done, and by what.
+
+See PS3.3 C.7.6.1 and C.12.1; codes are of the DICOM controlled terminology (PS3.16 Annex D).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import tatcli
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+__all__ = ["Derivation", "derived_type", "evidence", "mark_derived", "source_image"]
+
+_LONGEST_TEXT: Final = 1024
+_LONGEST_NAME: Final = 64
+_IMAGE_PROCESSING: Final = ("110001", "Image Processing")
+_RESAMPLING: Final = ("113085", "Spatial resampling")
+_SOURCE: Final = ("121322", "Source image for image processing operation")
+_EQUIPMENT: Final = ("109102", "Processing Equipment")
+_SECONDARY: Final = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4")
+"""Classic CT and MR. PET (C.8.9.4.1.3) and enhanced objects (C.8.16.1.2) know no value 2 but PRIMARY."""
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """What was done to the source.
+
+    Attributes:
+        steps: one line each.
+        software: versions of what did it, beside tat's own: the weights and their hash.
+        resampled: whether the matrix is another one.
+        moment: when; None: not said.
+    """
+
+    steps: tuple[str, ...]
+    software: tuple[str, ...] = ()
+    resampled: bool = False
+    moment: datetime | None = None
+
+    @property
+    def description(self) -> str:
+        """In one sentence."""
+        return "; ".join(
+            (*self.steps, *self.software, f"tat {tatcli.__version__}, research software, not for diagnosis")
+        )
+
+    def codes(self) -> list[Dataset]:
+        """DerivationCodeSequence."""
+        wanted = (_IMAGE_PROCESSING, _RESAMPLING) if self.resampled else (_IMAGE_PROCESSING,)
+        return [_code(*code) for code in wanted]
+
+
+def derived_type(kind: Any, sop_class: str) -> list[str]:
+    """ImageType or FrameType of what is derived: the first two values are new, the rest is the source's."""
+    words = [str(word) for word in ([kind] if isinstance(kind, str) else kind or [])]
+    return ["DERIVED", "SECONDARY" if sop_class in _SECONDARY else "PRIMARY", *words[2:]]
+
+
+def source_image(sop_class: str, instance: str, *, frame: int | None = None, resampled: bool = False) -> Dataset:
+    """An item of SourceImageSequence; ``frame`` counts from 0."""
+    from pydicom.dataset import Dataset as NewDataset
+
+    item = NewDataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, instance
+    if frame is not None:
+        item.ReferencedFrameNumber = frame + 1
+    item.PurposeOfReferenceCodeSequence = [_code(*_SOURCE)]
+    item.SpatialLocationsPreserved = "NO" if resampled else "YES"
+    return item
+
+
+def evidence(study: str, series: str, sop_class: str, instances: Iterable[str]) -> Dataset:
+    """An item of SourceImageEvidenceSequence: the instances of one series, by study (PS3.3 table 10-4 macro)."""
+    from pydicom.dataset import Dataset as NewDataset
+
+    of_study, of_series = NewDataset(), NewDataset()
+    of_series.ReferencedSOPSequence = []
+    for instance in instances:
+        item = NewDataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, instance
+        of_series.ReferencedSOPSequence.append(item)
+    of_series.SeriesInstanceUID = series
+    of_study.ReferencedSeriesSequence, of_study.StudyInstanceUID = [of_series], study
+    return of_study
+
+
+def mark_derived(dataset: Dataset, derivation: Derivation) -> None:
+    """Say that the object is derived, how, and by what: top-level attributes of classic and enhanced objects."""
+    dataset.ImageType = derived_type(dataset.get("ImageType"), str(dataset.SOPClassUID))
+    before = str(dataset.get("DerivationDescription") or "").strip()
+    text = "; ".join(filter(None, (before, derivation.description)))
+    dataset.DerivationDescription = text if len(text) <= _LONGEST_TEXT else derivation.description[:_LONGEST_TEXT]
+    dataset.DerivationCodeSequence = [*(dataset.get("DerivationCodeSequence") or []), *derivation.codes()]
+    equipment = [*(dataset.get("ContributingEquipmentSequence") or []), _equipment(derivation)]
+    dataset.ContributingEquipmentSequence = equipment
+    for keyword in ("InstanceCreationDate", "InstanceCreationTime"):
+        if keyword in dataset:
+            del dataset[keyword]
+    if derivation.moment is not None:
+        dataset.InstanceCreationDate = f"{derivation.moment:%Y%m%d}"
+        dataset.InstanceCreationTime = f"{derivation.moment:%H%M%S}"
+    if "ContentQualification" in dataset:
+        dataset.ContentQualification = "RESEARCH"
+
+
+def _equipment(derivation: Derivation) -> Dataset:
+    from pydicom.dataset import Dataset as NewDataset
+
+    item = NewDataset()
+    item.Manufacturer = "The tat authors"
+    item.ManufacturerModelName = "tat"
+    # The hash, which fills its 64 characters, isn't last: padding would make it one too long.
+    versions = (*derivation.software, f"tat {tatcli.__version__}")
+    item.SoftwareVersions = [version[:_LONGEST_NAME] for version in versions]
+    if derivation.moment is not None:
+        item.ContributionDateTime = f"{derivation.moment:%Y%m%d%H%M%S}"
+    item.ContributionDescription = derivation.description[:_LONGEST_TEXT]
+    item.PurposeOfReferenceCodeSequence = [_code(*_EQUIPMENT)]
+    return item
+
+
+def _code(value: str, meaning: str) -> Any:
+    from pydicom.dataset import Dataset as NewDataset
+
+    item = NewDataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", meaning
+    return item

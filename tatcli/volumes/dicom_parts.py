@@ -1,0 +1,132 @@
+"""One series, several stacks: scanners file magnitude and phase, field maps, planes and echoes under one series UID.
+
+What belongs together is told by matrix, direction and kind of image, and, where contrasts don't share their positions,
+by echo and b-value. Each part gets a label, by which ``--series NUMBER:LABEL`` chooses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tatcli.volumes.dicom_images import DicomImage
+
+__all__ = ["split_parts"]
+
+_SAME_DIRECTION: Final = 1e-3
+_CONTRASTS: Final = (("EchoTime", "TE"), ("DiffusionBValue", "b"))
+"""Dimensions in which stacks are apart unless they repeat the same positions, and how a label calls them."""
+_SAME_POSITION: Final = 0.01
+"""mm."""
+
+
+def split_parts(images: Sequence[DicomImage]) -> list[tuple[str, tuple[DicomImage, ...]]]:
+    """(label, images) of every stack in a series; one part with the label '' in the ordinary case."""
+    parts: list[tuple[str, tuple[DicomImage, ...]]] = [("", tuple(images))]
+    for naming in (_by_matrix, _by_direction, _by_spacing, _by_kind, _by_contrast):
+        parts = [
+            (",".join(filter(None, (label, more))), members)
+            for label, part in parts
+            for more, members in _grouped(part, naming(part))
+        ]
+    return parts
+
+
+def _grouped(
+    images: Sequence[DicomImage], label_of: Callable[[DicomImage], str] | None
+) -> list[tuple[str, tuple[DicomImage, ...]]]:
+    if label_of is None:
+        return [("", tuple(images))]
+    groups: dict[str, list[DicomImage]] = {}
+    for image in images:
+        groups.setdefault(label_of(image), []).append(image)
+    if len(groups) == 1:
+        return [("", tuple(images))]
+    return [(label, tuple(members)) for label, members in sorted(groups.items())]
+
+
+def _by_matrix(images: Sequence[DicomImage]) -> Callable[[DicomImage], str]:
+    del images
+    return lambda image: f"{image.columns}x{image.rows}"
+
+
+def _by_direction(images: Sequence[DicomImage]) -> Callable[[DicomImage], str] | None:
+    """Planes of a localizer, or stacks along a curved spine."""
+    directions: list[tuple[float, ...]] = []
+    for image in images:
+        if image.orientation is None:
+            return None
+        if not any(_close(image.orientation, known) for known in directions):
+            directions.append(image.orientation)
+    if len(directions) == 1:
+        return None
+    names = [_plane(direction) for direction in directions]
+    unique = len(set(names)) == len(names)
+
+    def label(image: DicomImage) -> str:
+        index = next(i for i, known in enumerate(directions) if _close(image.orientation, known))
+        return names[index] if unique else f"{names[index]}{index + 1}"
+
+    return label
+
+
+def _by_spacing(images: Sequence[DicomImage]) -> Callable[[DicomImage], str] | None:
+    if any(image.pixel_spacing is None for image in images):
+        return None
+    first = images[0].pixel_spacing
+    if all(_close(image.pixel_spacing, first) for image in images):
+        return None
+    return lambda image: "x".join(f"{step:.4g}" for step in reversed(image.pixel_spacing or ())) + "mm"
+
+
+def _by_kind(images: Sequence[DicomImage]) -> Callable[[DicomImage], str] | None:
+    """MR: magnitude, phase, field map ...: values 3 and 4 of ImageType, of which only those that differ are named."""
+    if images[0].modality != "MR":
+        return None
+    columns = [position for position in (2, 3) if len({_word(image, position) for image in images}) > 1]
+    if not columns:
+        return None
+    return lambda image: "+".join(filter(None, (_word(image, position) for position in columns))) or "plain"
+
+
+def _by_contrast(images: Sequence[DicomImage]) -> Callable[[DicomImage], str] | None:
+    """Echoes and b-values that don't all have the same positions; those that do are frames of one scan."""
+    for dimension, word in _CONTRASTS:
+        heights: dict[float | None, list[float]] = {}
+        for image in images:
+            heights.setdefault(image.dimensions.get(dimension), []).append(_height(image))
+        places = [_distinct(values) for values in heights.values()]
+        if not all(_same(other, places[0]) for other in places):
+            return lambda image, dimension=dimension, word=word: f"{word}{image.dimensions.get(dimension, 0.0):g}"  # type: ignore[misc]
+    return None
+
+
+def _height(image: DicomImage) -> float:
+    if image.position is None or image.orientation is None:
+        return 0.0
+    return float(np.cross(image.orientation[:3], image.orientation[3:]) @ np.array(image.position))
+
+
+def _distinct(heights: list[float]) -> NDArray[np.float64]:
+    ordered = np.sort(np.array(heights, dtype=np.float64))
+    return ordered[np.diff(ordered, prepend=-np.inf) > _SAME_POSITION]
+
+
+def _same(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
+    return a.shape == b.shape and bool(np.allclose(a, b, rtol=0, atol=_SAME_POSITION))
+
+
+def _word(image: DicomImage, position: int) -> str:
+    return image.kind[position] if len(image.kind) > position else ""
+
+
+def _plane(direction: tuple[float, ...]) -> str:
+    normal = np.abs(np.cross(direction[:3], direction[3:]))
+    return ("sagittal", "coronal", "axial")[int(normal.argmax())]
+
+
+def _close(a: tuple[float, ...] | None, b: tuple[float, ...] | None) -> bool:
+    return a is not None and b is not None and bool(np.allclose(a, b, rtol=0, atol=_SAME_DIRECTION))

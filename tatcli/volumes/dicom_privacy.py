@@ -1,0 +1,108 @@
+"""De-identified outputs: the basic application confidentiality profile (PS3.15 E.1), by the package dicom-anonymizer.
+
+Its table (edition 2026c) says what becomes of which attribute; it is applied at every depth of a dataset, and private
+attributes are removed. Pixels aren't looked at: CT, MR and PET from a scanner carry no names in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from tatcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+__all__ = ["Anonymiser"]
+
+_EDITION: Final = "dicomfields_2026c"
+_METHOD: Final = "Basic Application Confidentiality Profile (PS3.15 E.1, 2026c)"
+_PROFILE: Final = ("113100", "Basic Application Confidentiality Profile")
+_NO_DATES: Final = {"DA": "19000101", "DT": "19000101000000", "TM": "000000"}
+"""Stand-ins for what was removed but must be there: the library's are of the year 1, which is no date in DICOM."""
+_OURS: Final = ("DerivationDescription", "DerivationCodeSequence", "ContributingEquipmentSequence")
+"""What tat itself wrote, which names nobody."""
+
+Action = Callable[[Any, tuple[int, int]], None]
+
+
+class Anonymiser:
+    """Removes who it was, where and when; UIDs are replaced by random ones, the same for the same in a process.
+
+    Raises:
+        UsageError: dicom-anonymizer isn't installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            library = import_module("dicomanonymizer.simpledicomanonymizer")
+        except ImportError:
+            msg = "--anonymise: expected the package dicom-anonymizer, got none; pip install 'tatcli[anonymise]'"
+            raise UsageError(msg) from None
+        actions: dict[tuple[int, ...], Action] = library.initialize_actions(_EDITION)
+        self._exact = {tag: action for tag, action in actions.items() if len(tag) == 2}
+        self._ranges = [(tag, action) for tag, action in actions.items() if len(tag) == 4]
+
+    def __call__(self, dataset: Dataset) -> Dataset:
+        """Clean a derived object in place, and say so in it."""
+        from pydicom.dataset import Dataset as NewDataset
+
+        ours = {keyword: dataset[keyword] for keyword in _OURS if keyword in dataset}
+        for keyword in ours:
+            del dataset[keyword]
+        equipment = ours.get("ContributingEquipmentSequence")
+        if equipment is not None:
+            equipment.value = equipment.value[-1:]  # tat's own; the others name departments
+            if "ContributionDateTime" in equipment.value[0]:
+                del equipment.value[0].ContributionDateTime
+        dataset.remove_private_tags()
+        self._clean(dataset)
+        for element in ours.values():
+            dataset.add(element)
+        dataset.PatientIdentityRemoved = "YES"
+        dataset.DeidentificationMethod = _METHOD
+        item = NewDataset()
+        item.CodeValue, item.CodeMeaning = _PROFILE
+        item.CodingSchemeDesignator = "DCM"
+        dataset.DeidentificationMethodCodeSequence = [item]
+        dataset.LongitudinalTemporalInformationModified = "REMOVED"
+        return dataset
+
+    def _clean(self, dataset: Dataset) -> None:
+        for tag in list(dataset.keys()):
+            action = self._action_for(tag.group, tag.element)
+            if action is not None:
+                _apply(action, dataset, tag)
+        for element in dataset:
+            if element.VR == "SQ":
+                for part in element.value:
+                    self._clean(part)
+
+    def _action_for(self, group: int, element: int) -> Action | None:
+        if (group, element) in self._exact:
+            return self._exact[group, element]
+        for (low, first, group_mask, element_mask), action in self._ranges:
+            if group & group_mask == low & group_mask and element & element_mask == first & element_mask:
+                return action
+        return None
+
+
+def _apply(action: Action, dataset: Dataset, tag: Any) -> None:
+    """One attribute by one of the library's actions, with stand-ins of our own where its are invalid."""
+    element = dataset[tag]  # decoded: the actions work on elements, not on raw bytes
+    name = getattr(action, "__name__", "")
+    if element.VR == "SQ" and name.startswith("delete"):
+        # Where only references must go (X/Z/U*), their UIDs are replaced one by one; emptied items would be invalid.
+        if name == "delete_or_empty":
+            element.value = []
+        elif not name.endswith("_UID"):
+            del dataset[tag]
+        return
+    try:
+        action(dataset, (tag.group, tag.element))
+    except NotImplementedError:  # a kind of value that the library has no stand-in for
+        del dataset[tag]
+    if tag in dataset and element.VR in _NO_DATES and dataset[tag].value:
+        dataset[tag].value = _NO_DATES[element.VR]

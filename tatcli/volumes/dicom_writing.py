@@ -1,0 +1,287 @@
+"""Write a restored DICOM series: one derived object for each source object, in a series of their own.
+
+Patient, study, frame of reference and geometry stay the source's; UIDs, image type, derivation and pixels are new. What
+the source's header says of the acquisition stays as well, times included: SUV and the order of frames depend on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+import tatcli
+from tatcli.errors import OutputError, UsageError
+from tatcli.volumes.dicom import DicomHeader
+from tatcli.volumes.dicom_coding import as_ds
+from tatcli.volumes.dicom_files import tolerant
+from tatcli.volumes.dicom_frames import CLASSIC, as_classic, drop_acquisition, recode_mappings, update_frames
+from tatcli.volumes.dicom_mosaic import tile_of
+from tatcli.volumes.dicom_options import DicomOptions, UidMaker
+from tatcli.volumes.dicom_origin import Derivation, derived_type, evidence, mark_derived, source_image
+from tatcli.volumes.dicom_planes import Plane, SourceObject, source_objects
+from tatcli.volumes.dicom_stale import drop_stale, flag_lossy
+from tatcli.volumes.volume import Volume
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+__all__ = ["dicom_header", "write_dicom_file", "write_dicom_folder"]
+
+_LONGEST_DESCRIPTION: Final = 64
+_NUMBER_OFFSET: Final = 1000
+
+
+def dicom_header(volume: Volume) -> DicomHeader:
+    """The source of a volume that is to be written as DICOM.
+
+    Raises:
+        OutputError: it wasn't read from DICOM.
+    """
+    header = volume.provenance.header
+    if not isinstance(header, DicomHeader):
+        msg = f"output: expected a scan read from DICOM to write DICOM from, got {volume.provenance.format}"
+        raise OutputError(msg + "; name the output .nii.gz, .nrrd or .mha")
+    return header
+
+
+def write_dicom_folder(volume: Volume, folder: Path, options: DicomOptions | None = None) -> int:
+    """Write the derived series into an existing, empty folder, as 00001.dcm and so on; returns how many files.
+
+    Raises:
+        OutputError: the volume wasn't read from DICOM, or has voxels without a number.
+        GeometryError: its grid can't be written into the source's objects.
+        VolumeReadError: a source file has gone since it was read.
+    """
+    count = 0
+    for count, dataset in enumerate(_derived(volume, options or DicomOptions()), start=1):
+        _save(dataset, folder / f"{count:05d}.dcm")
+    return count
+
+
+def write_dicom_file(volume: Volume, path: Path, options: DicomOptions | None = None) -> None:
+    """Write the only derived object of a volume.
+
+    Raises:
+        OutputError: it has several; and as :func:`write_dicom_folder`.
+    """
+    options = options or DicomOptions()
+    header = dicom_header(volume)
+    files = {image.path for frame in header.frames for image in frame}
+    if len(files) > 1:
+        msg = f"{path}: expected a folder for the {len(files)} objects of a series, got a file name; leave .dcm out"
+        raise OutputError(msg)
+    datasets = list(_derived(volume, options))
+    if len(datasets) > 1:
+        msg = f"{path}: expected a folder for the {len(datasets)} classic objects, got a file name; leave .dcm out"
+        raise OutputError(msg)
+    _save(datasets[0], path)
+
+
+@dataclass(frozen=True)
+class _NewSeries:
+    """What all derived objects have in common."""
+
+    uid: str
+    uids: UidMaker
+    derivation: Derivation
+    options: DicomOptions
+
+
+def _derived(volume: Volume, options: DicomOptions) -> Iterator[Dataset]:
+    """The derived objects, one after the other."""
+    header = dicom_header(volume)
+    steps = volume.provenance.steps
+    uids = UidMaker(options, (*steps, header.series.part))
+    series = _NewSeries(
+        uid=uids.new("series", header.series.uid),
+        uids=uids,
+        derivation=Derivation(
+            steps=steps,
+            software=options.software,
+            resampled=volume.geometry.shape != header.geometry.shape,
+            moment=None if options.reproducible else datetime.now(UTC).astimezone(),
+        ),
+        options=options,
+    )
+    finish = _finisher(header, options)
+    for source in source_objects(volume, header, in_suv=_loses_units(header, options)):
+        path = source.planes[0].image.path
+        with tolerant(path):
+            for dataset in _objects_of(source, series):
+                yield finish(dataset)
+
+
+def _finisher(header: DicomHeader, options: DicomOptions) -> Callable[[Dataset], Dataset]:
+    """The last step of every object: anonymisation, or nothing.
+
+    Raises:
+        UsageError: what is asked for leaves no readable object.
+    """
+    private = not (options.anonymise or options.private == "drop")
+    if not private and any(image.tile is not None for frame in header.frames for image in frame):
+        option = "--anonymise" if options.anonymise else "--private drop"
+        msg = f"{option}: expected images that stand without private attributes, got a Siemens mosaic; write .nii.gz"
+        raise UsageError(msg)
+    if not options.anonymise:
+        return lambda dataset: dataset
+    from tatcli.volumes.dicom_privacy import Anonymiser
+
+    return Anonymiser()
+
+
+def _loses_units(header: DicomHeader, options: DicomOptions) -> bool:
+    """Whether SUV couldn't be computed from the output any more, for want of weight, times or the vendor's factor."""
+    counts = any(image.pet is not None and image.pet.units == "CNTS" for image in header.frames[0])
+    return header.factor != 1.0 and (options.anonymise or (options.private == "drop" and counts))
+
+
+def _objects_of(source: SourceObject, series: _NewSeries) -> Iterator[Dataset]:
+    dataset = source.dataset
+    meta = dataset.file_meta
+    sop_class = str(dataset.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or "")
+    instance = str(dataset.get("SOPInstanceUID") or meta.get("MediaStorageSOPInstanceUID") or "")
+    first = source.planes[0]
+    flag_lossy(dataset, compressed=len(dataset.PixelData))
+    del dataset.PixelData
+    study = _common(dataset, series, sop_class, fits=first.spacing is None)
+    enhanced = "PerFrameFunctionalGroupsSequence" in dataset
+    if enhanced:
+        update_frames(dataset, source.planes, series.derivation, (sop_class, instance))
+        _describe_pixels(dataset, first)
+    if not enhanced or series.options.enhanced == "classic":
+        yield from _classic_objects(source, series, (sop_class, instance), enhanced=enhanced)
+        return
+    drop_acquisition(dataset)
+    dataset.SourceImageEvidenceSequence = [evidence(study, first.image.series, sop_class, [instance])]
+    dataset.SOPInstanceUID = series.uids.new("instance", instance)
+    _set_pixels(dataset, np.stack([plane.pixels for plane in source.planes]))
+    yield dataset
+
+
+def _classic_objects(
+    source: SourceObject, series: _NewSeries, identity: tuple[str, str], *, enhanced: bool
+) -> Iterator[Dataset]:
+    """Of an enhanced source one object for each frame; else one for the file, mosaics put together again."""
+    resampled = series.derivation.resampled
+    sop_class, instance = identity
+    if not enhanced:
+        plane = source.planes[0]
+        dataset: Dataset = source.dataset
+        dataset.SourceImageSequence = [source_image(sop_class, instance, resampled=resampled)]
+        _describe_pixels(dataset, plane)
+        _place(dataset, plane)
+        dataset.SOPInstanceUID = series.uids.new("instance", instance)
+        _set_pixels(dataset, plane.pixels if plane.image.tile is None else _mosaic(source))
+        yield dataset
+        return
+    if sop_class not in CLASSIC:
+        msg = f"{source.planes[0].image.path.name}: expected enhanced CT, MR or PET to make classic images of, got"
+        raise OutputError(msg + " another kind; leave --enhanced classic out")
+    for index, plane in enumerate(source.planes):
+        dataset = as_classic(source.dataset, index)
+        frame = plane.image.frame
+        dataset.SourceImageSequence = [source_image(sop_class, instance, frame=frame, resampled=resampled)]
+        dataset.ImageType = derived_type(dataset.get("ImageType"), str(dataset.SOPClassUID))
+        dataset.InstanceNumber = frame + 1
+        _describe_pixels(dataset, plane)
+        _place(dataset, plane)
+        _set_rescale(dataset, plane)
+        dataset.SOPInstanceUID = series.uids.new("instance", instance, str(frame))
+        _set_pixels(dataset, plane.pixels)
+        yield dataset
+
+
+def _common(dataset: Dataset, series: _NewSeries, sop_class: str, *, fits: bool) -> str:
+    """Everything but pixels and the instance's own UID; returns the study's UID."""
+    options = series.options
+    if options.private == "drop":
+        dataset.remove_private_tags()
+    drop_stale(dataset, overlays=fits)
+    dataset.SOPClassUID = sop_class
+    if not dataset.get("StudyInstanceUID"):
+        dataset.StudyInstanceUID = series.uids.new("study", str(dataset.get("SeriesInstanceUID") or ""))
+    dataset.SeriesInstanceUID = series.uid
+    description = str(dataset.get("SeriesDescription") or "").strip()
+    kept = description[: _LONGEST_DESCRIPTION - len(options.suffix)]
+    dataset.SeriesDescription = f"{kept}{options.suffix}".strip()[:_LONGEST_DESCRIPTION]
+    number = options.series_number
+    if number is None:
+        with suppress(TypeError, ValueError):
+            number = int(dataset.get("SeriesNumber")) + _NUMBER_OFFSET
+    dataset.SeriesNumber = _NUMBER_OFFSET if number is None else number
+    mark_derived(dataset, series.derivation)
+    return str(dataset.StudyInstanceUID)
+
+
+def _describe_pixels(dataset: Dataset, plane: Plane) -> None:
+    """Matrix and bits, and the rescale where it changed."""
+    coding = plane.coding
+    signed = int(coding.signed)
+    if bool(dataset.get("PixelRepresentation")) != coding.signed or plane.recoded:
+        # Their type follows the pixels', and their numbers meant the source's.
+        for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit", "VOILUTSequence"):
+            if keyword in dataset:
+                del dataset[keyword]
+    dataset.Rows, dataset.Columns = plane.pixels.shape if plane.image.tile is None else (dataset.Rows, dataset.Columns)
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = coding.allocated, coding.stored, coding.stored - 1
+    dataset.PixelRepresentation = signed
+    dataset.SamplesPerPixel = 1
+    if (plane.recoded or plane.in_suv) and "PerFrameFunctionalGroupsSequence" not in dataset:
+        _set_rescale(dataset, plane)
+        recode_mappings(dataset, plane)
+
+
+def _set_rescale(dataset: Dataset, plane: Plane) -> None:
+    coding = plane.coding
+    if plane.in_suv:
+        dataset.Units, dataset.SUVType = "GML", "BW"
+    if (coding.slope, coding.intercept) == (1.0, 0.0) and "RescaleSlope" not in dataset:
+        return
+    dataset.RescaleSlope, dataset.RescaleIntercept = as_ds(coding.slope), as_ds(coding.intercept)
+
+
+def _place(dataset: Dataset, plane: Plane) -> None:
+    if plane.position is not None:
+        dataset.ImagePositionPatient = [as_ds(value) for value in plane.position]
+    if plane.spacing is not None:
+        dataset.PixelSpacing = [as_ds(value) for value in plane.spacing]
+
+
+def _mosaic(source: SourceObject) -> NDArray[Any]:
+    """The tiles in their places; what lies beside the slices stays as it was."""
+    canvas: NDArray[Any] = source.canvas[0].astype(source.planes[0].coding.dtype)
+    for plane in source.planes:
+        tile_of(plane.image, canvas)[...] = plane.pixels
+    return canvas
+
+
+def _set_pixels(dataset: Dataset, pixels: NDArray[Any]) -> None:
+    data = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("<")).tobytes()
+    dataset.add_new("PixelData", "OB" if pixels.dtype.itemsize == 1 else "OW", data + b"\0" * (len(data) % 2))
+
+
+def _save(dataset: Dataset, path: Path) -> None:
+    """Uncompressed and little-endian: what every reader takes."""
+    from pydicom.dataset import Dataset as NewDataset
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, ExplicitVRLittleEndian
+
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = dataset.SOPClassUID, dataset.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = PYDICOM_IMPLEMENTATION_UID
+    meta.ImplementationVersionName = f"TAT_{tatcli.__version__}"[:16]
+    with tolerant(path):
+        fresh = NewDataset()
+        for element in dataset:  # decoded, whatever the encoding of the source was
+            if element.tag.element != 0 and element.tag.group > 0x0006:
+                fresh[element.tag] = element
+        file = FileDataset(path, fresh, preamble=bytes(128), file_meta=meta, is_implicit_VR=False)
+        file.save_as(path, enforce_file_format=True)

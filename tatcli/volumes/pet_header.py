@@ -1,0 +1,165 @@
+"""What a PET image's header says about its units: collected here, judged in :mod:`tatcli.volumes.suv`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+__all__ = ["NO_DATE", "PetHeader", "moment", "pet_header"]
+
+_PHILIPS: Final = "Philips PET Private Group"
+_GE: Final = "GEMS_PETD_01"
+_CODED_UNITS: Final = {"Bq/ml": "BQML", "g/ml{SUVbw}": "GML", "g/ml": "GML", "{counts}": "CNTS"}
+NO_DATE: Final = "00010101"
+"""Stands for the date where only the time of day is known."""
+
+
+@dataclass(frozen=True)
+class PetHeader:
+    """What a PET image's header says about its units.
+
+    Attributes:
+        units: (0054,1001) BQML, CNTS, GML ...
+        suv_type: (0054,1006), '' where absent.
+        corrections: (0028,0051), None where absent.
+        decay_correction: (0054,1102) START, ADMIN or NONE.
+        weight: kg.
+        dose: injected, Bq.
+        half_life: s.
+        injected: date and time of the injection; here and below the year 1 stands where only the time of day is known.
+        series_time, acquired: start of the series and of this image.
+        frame_reference, frame_duration: s.
+        philips_suv, philips_activity: (7053,xx00) SUV and (7053,xx09) Bq/ml per count.
+        ge_scan_time: (0009,xx0d).
+        corrected_to: (0018,9701), of enhanced objects, or the caller's word: the moment of the decay correction.
+    """
+
+    units: str = ""
+    suv_type: str = ""
+    corrections: tuple[str, ...] | None = None
+    decay_correction: str = ""
+    weight: float | None = None
+    dose: float | None = None
+    half_life: float | None = None
+    injected: datetime | None = None
+    series_time: datetime | None = None
+    acquired: datetime | None = None
+    frame_reference: float | None = None
+    frame_duration: float | None = None
+    philips_suv: float | None = None
+    philips_activity: float | None = None
+    ge_scan_time: datetime | None = None
+    corrected_to: datetime | None = None
+
+
+def pet_header(dataset: Dataset) -> PetHeader:
+    """Collect what SUV needs from a PET image's header, classic or enhanced; nothing is judged here."""
+    from pydicom.dataset import Dataset as NewDataset
+
+    place = _Places(dataset)
+    drugs = place.get("RadiopharmaceuticalInformationSequence")
+    drug = drugs[0] if drugs else NewDataset()
+    injected = moment(drug.get("RadiopharmaceuticalStartDateTime")) or moment(
+        drug.get("RadiopharmaceuticalStartTime"), date=NO_DATE
+    )
+    reference, duration = _positive(place.get("FrameReferenceTime")), _positive(place.get("ActualFrameDuration"))
+    return PetHeader(
+        units=_word(place.get("Units")) or _coded_units(place),
+        suv_type=_word(place.get("SUVType")),
+        corrections=_corrections(place),
+        decay_correction=_word(place.get("DecayCorrection")) or ("START" if _is_yes(place, "DecayCorrected") else ""),
+        weight=_positive(place.get("PatientWeight")),
+        dose=_positive(drug.get("RadionuclideTotalDose")),
+        half_life=_positive(drug.get("RadionuclideHalfLife")),
+        injected=injected,
+        series_time=moment(place.get("SeriesTime"), date=place.get("SeriesDate") or NO_DATE),
+        acquired=moment(place.get("AcquisitionTime"), date=place.get("AcquisitionDate") or NO_DATE),
+        frame_reference=None if reference is None else reference / 1000.0,
+        frame_duration=None if duration is None else duration / 1000.0,
+        philips_suv=_positive(_private(dataset, 0x7053, _PHILIPS, 0x00)),
+        philips_activity=_positive(_private(dataset, 0x7053, _PHILIPS, 0x09)),
+        ge_scan_time=moment(_private(dataset, 0x0009, _GE, 0x0D)),
+        corrected_to=moment(place.get("DecayCorrectionDateTime")) if _is_yes(place, "DecayCorrected") else None,
+    )
+
+
+class _Places:
+    """An attribute at the top level, or where legacy converted enhanced objects keep what classic ones had there."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._places = [dataset]
+        for group in dataset.get("SharedFunctionalGroupsSequence") or []:
+            self._places += [group, *(group.get("UnassignedSharedConvertedAttributesSequence") or [])]
+
+    def get(self, keyword: str) -> Any:
+        found = (place.get(keyword) for place in self._places)
+        return next((value for value in found if value not in (None, "")), None)
+
+
+def _corrections(place: _Places) -> tuple[str, ...] | None:
+    """CorrectedImage, or the same from the flags of enhanced PET (PS3.3 C.8.22.3)."""
+    listed = place.get("CorrectedImage")
+    if listed is not None:
+        words = [listed] if isinstance(listed, str) else list(listed)
+        return tuple(_word(word) for word in words) or None
+    if place.get("DecayCorrected") is None:
+        return None
+    flags = {"DECY": "DecayCorrected", "ATTN": "AttenuationCorrected", "SCAT": "ScatterCorrected"}
+    return tuple(word for word, flag in flags.items() if _is_yes(place, flag))
+
+
+def _coded_units(place: _Places) -> str:
+    """Enhanced PET: the units (CID 84) of the real world value mapping, where it says the same as the rescale."""
+    mappings = place.get("RealWorldValueMappingSequence")
+    codes = mappings[0].get("MeasurementUnitsCodeSequence") if mappings else None
+    transformations = place.get("PixelValueTransformationSequence")
+    if not codes or not transformations:
+        return ""
+    real, stored = mappings[0], transformations[0]
+    pairs = (("RealWorldValueSlope", "RescaleSlope"), ("RealWorldValueIntercept", "RescaleIntercept"))
+    for real_keyword, stored_keyword in pairs:
+        if not math.isclose(float(real.get(real_keyword, 0)), float(stored.get(stored_keyword, 0)), rel_tol=1e-6):
+            return ""
+    return _CODED_UNITS.get(str(codes[0].get("CodeValue", "")), "")
+
+
+def _is_yes(place: _Places, keyword: str) -> bool:
+    return _word(place.get(keyword)) == "YES"
+
+
+def _word(value: Any) -> str:
+    return str(value or "").strip().upper()
+
+
+def _private(dataset: Dataset, group: int, creator: str, element: int) -> Any:
+    try:
+        return dataset.private_block(group, creator)[element].value
+    except KeyError:
+        return None
+
+
+def _positive(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) and number > 0 else None
+
+
+def moment(value: Any, *, date: Any = None) -> datetime | None:
+    """DICOM's DT (YYYYMMDDHHMMSS.F&ZZXX), or TM with a DA; time zones are dropped, all being the scanner's own."""
+    text = ("" if date is None else str(date).strip()) + ("" if value is None else str(value).strip())
+    text = text.replace(":", "").split("+")[0].split("-")[0]
+    whole, _, fraction = text.partition(".")
+    if not whole.isdigit() or len(whole) < 12:
+        return None
+    try:
+        moment = datetime.strptime(whole[:14].ljust(14, "0"), "%Y%m%d%H%M%S")  # noqa: DTZ007
+    except ValueError:
+        return None
+    return moment + timedelta(seconds=float(f"0.{fraction}") if fraction.isdigit() else 0.0)

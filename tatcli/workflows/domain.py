@@ -1,0 +1,128 @@
+"""Measure what the training's LQ scans were like, for the guards, and write it into the weights' card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from tatcli.errors import UsageError, VolumeReadError
+from tatcli.inference.domain import stack_statistics
+from tatcli.metrics import evaluation_window
+from tatcli.model.weights import WeightsCard, find_weights, read_card
+from tatcli.tasks import TASKS, Task
+from tatcli.training.pairs import ScanPair, find_scans
+from tatcli.volumes.replacing import replaced
+from tatcli.volumes.slices import slices_along, through_plane_axis
+from tatcli.workflows.evaluation.degraded import evenly_spaced, is_constant, read_scan, scan_seed, simulate_slices
+
+if TYPE_CHECKING:
+    from tatcli.intensity import IntensityRule
+
+__all__ = ["DomainConfig", "measure_domain"]
+
+_MEASURED: Final = ("noise", "spacing_mm", "beyond")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DomainConfig:
+    """Options of ``tat weights domain``.
+
+    Attributes:
+        weights: a name or path; its card is rewritten.
+        data: root of the training's dataset.
+        split: of the scans.
+        scans: at most so many of each task, evenly spaced in the list.
+        slices: of each scan.
+        seed: of the simulated noise.
+    """
+
+    weights: str
+    data: Path
+    split: str = "train"
+    scans: int = 12
+    slices: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for option, value in (("--scans", self.scans), ("--slices", self.slices)):
+            if value < 1:
+                msg = f"{option}: expected a positive number, got {value}"
+                raise UsageError(msg)
+
+
+def measure_domain(
+    config: DomainConfig, *, progress: Callable[[str, int, int], None] = lambda *_: None
+) -> tuple[Path, WeightsCard]:
+    """Simulate training scans at both ends of the card's strengths, and keep the range of their statistics.
+
+    Returns:
+        The card's file, and the card.
+
+    Raises:
+        WeightsError: no such weights, no card.
+        UsageError: no scans of any of the card's tasks.
+        OutputError: the card can't be written.
+    """
+    path = find_weights(config.weights)
+    card = read_card(path)
+    tasks = dict(card.tasks)
+    measured = 0
+    for name, known in card.tasks.items():
+        try:
+            pairs = find_scans(config.data, TASKS[name], config.split)
+        except UsageError:
+            continue
+        found: list[dict[str, float]] = []
+        chosen = [pairs[index] for index in evenly_spaced(len(pairs), config.scans)]
+        for index, pair in enumerate(chosen):
+            progress(f"{name}: {pair.name}", index, len(chosen))
+            try:
+                found += _statistics(pair, TASKS[name], known.intensity, known.strengths, config)
+            except (UsageError, VolumeReadError):
+                continue  # a scan that can't be simulated tells nothing
+        if found:
+            measured += 1
+            tasks[name] = replace(known, domain=_ranges(found))
+    if not measured:
+        msg = f"{config.data}: expected {config.split} scans of {', '.join(card.tasks)}, got none that can be used"
+        raise UsageError(msg)
+    card = replace(card, tasks=tasks)
+    target = path.with_suffix(".json")
+    with replaced(target, extension=".json") as temporary:
+        temporary.write_text(json.dumps(card.to_dict(), indent=2) + "\n", encoding="utf-8")
+    return target, card
+
+
+def _statistics(
+    pair: ScanPair, task: Task, rule: IntensityRule, strengths: tuple[float, float], config: DomainConfig
+) -> list[dict[str, float]]:
+    """One scan's, at each end of the strengths (of an LQ file: its own)."""
+    hq = read_scan(pair.reference, task)
+    axis = through_plane_axis(hq.geometry)
+    row, column = (step for other, step in enumerate(hq.geometry.spacing) if other != axis)
+    stack = slices_along(hq.array, axis)
+    window = evaluation_window(task, hq.array, rule=rule)
+    usable = [index for index in range(len(stack)) if not is_constant(stack[index], window)]
+    indices = [usable[place] for place in evenly_spaced(len(usable), config.slices)]
+    if not indices:
+        return []
+    if pair.lq is not None:
+        degraded = [slices_along(read_scan(pair.lq, task).array, axis)[indices]]
+    else:
+        seed = scan_seed(config.seed, task, pair.name)
+        degraded = [simulate_slices(hq, task, indices, strength=strength, seed=seed) for strength in strengths]
+    return [stack_statistics(np.ascontiguousarray(lq), task, rule, spacing=(row, column)) for lq in degraded]
+
+
+def _ranges(found: list[dict[str, float]]) -> dict[str, tuple[float, float]]:
+    ranges = {}
+    for name in _MEASURED:
+        values = [statistics[name] for statistics in found if name in statistics]
+        if values:
+            ranges[name] = (float(f"{min(values):.4g}"), float(f"{max(values):.4g}"))
+    return ranges

@@ -1,0 +1,83 @@
+"""Scans and masks that must lie on their reference's grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tatcli.errors import EmptyMaskError, GeometryError
+from tatcli.volumes.reading import read_volume
+from tatcli.volumes.slices import slices_along
+from tatcli.workflows.evaluation.matching import partner_in
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tatcli.volumes.volume import Volume
+
+__all__ = ["check_grid", "read_mask", "stack_of", "step_sizes"]
+
+
+def check_grid(volume: Volume, truth: Volume, path: Path) -> None:
+    """Refuse a scan that doesn't lie on its reference's grid (to half a voxel at the corners).
+
+    Raises:
+        GeometryError: another shape or place.
+    """
+    ours, expected = volume.geometry, truth.geometry
+    if volume.array.shape != truth.array.shape:
+        msg = f"{path.name}: expected the reference's shape {truth.array.shape}, got {volume.array.shape}"
+        raise GeometryError(msg)
+    if "npy" in (volume.provenance.format, truth.provenance.format):
+        return  # bare arrays have no grid
+    corners = np.array([[x, y, z, 1.0] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
+    corners[:, :3] *= np.array(expected.shape[::-1]) - 1.0
+    apart = np.linalg.norm((corners @ (ours.affine - expected.affine).T)[:, :3], axis=1).max()
+    if apart > 0.5 * min(expected.spacing):
+        msg = f"{path.name}: expected the reference's grid, got one whose corners lie up to {apart:.3g} mm away"
+        raise GeometryError(msg)
+
+
+def read_mask(masks: Path, name: str, truth: Volume, *, axis: int) -> NDArray[np.bool_]:
+    """The voxels that count, (slices, rows, columns) along the axis; frames in a row.
+
+    Args:
+        masks: a mask, or a folder with one of the scan's name.
+        name: of the scan.
+        truth: the reference, on whose grid the mask must lie; one mask serves all frames.
+        axis: that is sliced through.
+
+    Raises:
+        MissingPartnerError: the folder has no mask of the name.
+        VolumeReadError: it can't be read.
+        GeometryError: another grid than the reference's.
+        EmptyMaskError: no voxel of it is set.
+    """
+    path = partner_in(masks, name)
+    volume = read_volume(path)
+    frames = truth.frames
+    if frames > 1 and volume.frames == 1:
+        from dataclasses import replace
+
+        volume = replace(volume, array=np.repeat(volume.array.reshape(1, *volume.geometry.shape), frames, axis=0))
+    check_grid(volume, truth, path)
+    mask = stack_of(volume, axis) > 0
+    if not mask.any():
+        msg = f"{path.name}: expected a mask with voxels above 0, got none; leave --mask out to score every voxel"
+        raise EmptyMaskError(msg)
+    return np.asarray(mask, dtype=np.bool_)
+
+
+def stack_of(volume: Volume, axis: int) -> NDArray[np.float32]:
+    """The slices of all frames, (frames * slices, rows, columns)."""
+    stacks = [slices_along(frame, axis) for frame in volume.iter_frames()]
+    return stacks[0] if len(stacks) == 1 else np.concatenate(stacks)
+
+
+def step_sizes(volume: Volume, axis: int) -> tuple[float, float, float]:
+    """(slice, row, column) steps of the stack, mm."""
+    through = volume.geometry.spacing[axis]
+    row, column = (step for other, step in enumerate(volume.geometry.spacing) if other != axis)
+    return through, row, column

@@ -1,0 +1,187 @@
+"""Safety evidence of a restoration: maps of what was changed and how sure it is, a preview, and measured k-space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tatcli.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from tatcli.inference.options import RestoreOptions
+    from tatcli.inference.restorer import Restorer
+    from tatcli.tasks import Task
+    from tatcli.volumes.volume import Volume
+
+__all__ = ["EvidenceConfig", "Restoration", "check_evidence", "consistent", "write_evidence"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvidenceConfig:
+    """What a restoration leaves beside the restored scan.
+
+    Attributes:
+        uncertainty: where the spread's map goes.
+        residual: where restored - input goes.
+        preview: where the panel (PNG) goes.
+        data_consistency: mri-sr: put the measured k-space back.
+        kspace_factor: of that k-space; None: estimated from the input's spectrum.
+    """
+
+    uncertainty: Path | None = None
+    residual: Path | None = None
+    preview: Path | None = None
+    data_consistency: bool = False
+    kspace_factor: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kspace_factor is not None and not self.data_consistency:
+            msg = "--kspace-factor: expected together with --data-consistency; add it, or leave the factor out"
+            raise UsageError(msg)
+        if self.kspace_factor is not None and not self.kspace_factor >= 1.0:
+            msg = f"--kspace-factor: expected at least 1, got {self.kspace_factor:g}"
+            raise UsageError(msg)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Option -> file, for those that were asked for."""
+        named = {"--uncertainty": self.uncertainty, "--residual": self.residual, "--preview": self.preview}
+        return {option: path for option, path in named.items() if path is not None}
+
+    @property
+    def wanted(self) -> str:
+        """An option that was asked for; empty: none."""
+        return next(iter(self.files), "--data-consistency" if self.data_consistency else "")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Restoration:
+    """A restoration that was done.
+
+    Attributes:
+        volume: the input.
+        restored: on its own grid.
+        task: what was restored.
+        restorer: the network.
+        options: how.
+    """
+
+    volume: Volume
+    restored: Volume
+    task: Task
+    restorer: Restorer
+    options: RestoreOptions
+
+
+def check_evidence(config: EvidenceConfig, *, source: Path, others: tuple[Path, ...], overwrite: bool) -> None:
+    """Refuse files that can't be written, before the work.
+
+    Args:
+        config: names them.
+        source: the input.
+        others: files that the run writes beside them.
+        overwrite: whether existing ones may be replaced.
+
+    Raises:
+        OutputError: a file exists, is named twice, or can't be written to.
+        UsageError: a map in a format that tat doesn't write, a preview that is no PNG.
+    """
+    from tatcli.volumes.replacing import checked_output
+    from tatcli.volumes.writing import check_output
+
+    taken = {path.resolve() for path in others}
+    for option, path in config.files.items():
+        if option == "--preview":
+            if path.suffix.lower() != ".png":
+                msg = f"{option} {path.name}: expected a name ending in .png"
+                raise UsageError(msg)
+            checked_output(path, source=source, overwrite=overwrite)
+        else:
+            check_output(path, source=source, overwrite=overwrite)
+        if path.resolve() in taken:
+            msg = f"{option} {path}: expected a file of its own, got a name that is used twice; choose another"
+            raise OutputError(msg)
+        taken.add(path.resolve())
+
+
+def consistent(config: EvidenceConfig, volume: Volume, restored: Volume, task: Task, options: RestoreOptions) -> Volume:
+    """The restored scan, with the measured k-space where that was asked for.
+
+    Raises:
+        UsageError: another task than mri-sr; no factor given, and none to be seen in the spectrum.
+    """
+    if not config.data_consistency:
+        return restored
+    from tatcli.inference.data_consistency import with_measured_lines
+
+    axis, before = _shown(volume, task, options)
+    factor = config.kspace_factor or (float(options.scale) if options.scale > 1 else None)
+    return with_measured_lines(restored, before, task, axis=axis, factor=factor)[0]
+
+
+def write_evidence(
+    config: EvidenceConfig,
+    done: Restoration,
+    *,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, float]:
+    """Write the maps and the preview.
+
+    Args:
+        config: what was asked for.
+        done: the restoration.
+        overwrite: whether existing files may be replaced.
+        progress: is called with (views done, views in all) of the uncertainty.
+
+    Returns:
+        Facts for the report: the mean of the uncertainty, where it was computed.
+    """
+    if not config.files:
+        return {}
+    from tatcli.volumes.writing import write_volume
+
+    restored, task = done.restored, done.task
+    axis, before = _shown(done.volume, task, done.options)
+    spread: Volume | None = None
+    facts = {}
+    if config.uncertainty is not None:
+        from tatcli.inference.uncertainty import restoration_spread
+
+        spread = restoration_spread(done.restorer, done.volume, task, options=done.options, progress=progress)
+        write_volume(spread, config.uncertainty, overwrite=overwrite)
+        known = spread.array[np.isfinite(spread.array)]
+        facts["uncertainty_mean"] = float(known.mean()) if known.size else 0.0
+    if config.residual is not None:
+        write_volume(_residual(before, restored, task), config.residual, overwrite=overwrite)
+    if config.preview is not None:
+        from tatcli.reporting.figures import write_png
+        from tatcli.reporting.preview import preview
+
+        write_png(preview(before, restored, task, axis=axis, uncertainty=spread), config.preview, overwrite=overwrite)
+    return facts
+
+
+def _residual(before: Volume, restored: Volume, task: Task) -> Volume:
+    """What was changed, restored - input, as a float32 scan of its own."""
+    from tatcli.volumes.volume import Provenance, Volume
+
+    with np.errstate(invalid="ignore"):  # where both are infinite nothing is known
+        difference = restored.array - before.array
+    steps = (*restored.provenance.steps, "residual: restored - input")
+    return Volume(
+        difference, restored.geometry, task.units, Provenance(modality=before.provenance.modality, steps=steps)
+    )
+
+
+def _shown(volume: Volume, task: Task, options: RestoreOptions) -> tuple[int, Volume]:
+    """The slice axis, and the input on the restored scan's grid."""
+    from tatcli.inference.coarse_grid import refined
+    from tatcli.volumes.slices import through_plane_axis
+
+    axis = through_plane_axis(volume.geometry, options.axis)
+    return axis, refined(volume, task, scale=options.scale, axis=axis)

@@ -1,0 +1,224 @@
+"""A DICOM node: what it receives is restored by rules and sent on. The spool is its memory, so it may die at any time.
+
+An object is confirmed to its sender once it is on disk. A series is restored when nothing came for a while, again if
+more comes later, and under the same UIDs, so that what is sent twice after a crash is one object at the peer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tatcli.errors import OutputError, TatError, UsageError
+from tatcli.networking.peers import Destination, Listener, receiving, send
+from tatcli.networking.spool import SeriesFolder, Spool
+from tatcli.tasks import TASKS, find_task
+from tatcli.volumes.dicom_options import DicomOptions
+from tatcli.workflows.restore import RestoreConfig, restore
+
+if TYPE_CHECKING:
+    from tatcli.inference.restorer import Restorer
+    from tatcli.volumes.dicom_series import SeriesInfo
+
+__all__ = ["NodeConfig", "Rule", "run_node"]
+
+_SHORTEST_WAIT: Final = 5.0
+_LONGEST_WAIT: Final = 600.0
+"""s between attempts to reach a destination: doubled each time."""
+_POLL: Final = 0.5
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Series of a modality whose description matches a pattern (``*`` and ``?``, any case) get a task."""
+
+    modality: str
+    pattern: str
+    task: str
+
+    @classmethod
+    def parse(cls, text: str) -> Rule:
+        """Read MODALITY[:PATTERN]=TASK.
+
+        Raises:
+            UsageError: it isn't one, or there is no such task.
+        """
+        left, equals, task = text.rpartition("=")
+        modality, _, pattern = left.partition(":")
+        if not equals or not modality.strip():
+            msg = f"--rule {text!r}: expected MODALITY[:PATTERN]=TASK, such as 'CT:*low dose*=ct-denoise'"
+            raise UsageError(msg)
+        return cls(modality.strip().upper(), pattern.strip() or "*", find_task(task).name)
+
+    def takes(self, info: SeriesInfo) -> bool:
+        """Whether the series is meant."""
+        return info.modality == self.modality and fnmatch(info.description.casefold(), self.pattern.casefold())
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeConfig:
+    """Options of ``tat node``.
+
+    Attributes:
+        spool: folder for what was received and is owed.
+        listener: how the node is reached.
+        destinations: where derived series go.
+        rules: the first that takes a series decides; none: every CT, PET and MR by its modality.
+        weights, device: for restoring.
+        dicom: how derived objects are made; always reproducible.
+        settle: a series is complete when nothing came for so many seconds.
+        keep: hours for which finished series stay in the spool, so that late objects find the others.
+    """
+
+    spool: Path
+    listener: Listener = field(default_factory=Listener)
+    destinations: tuple[Destination, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    weights: str | None = None
+    device: str = "auto"
+    dicom: DicomOptions = field(default_factory=lambda: DicomOptions(reproducible=True))
+    settle: float = 30.0
+    keep: float = 24.0
+
+
+def run_node(
+    config: NodeConfig,
+    *,
+    restorer: Restorer | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    until: Callable[[], bool] = lambda: False,
+) -> None:
+    """Run until ``until`` says so, or an exception (Ctrl-C) comes.
+
+    Args:
+        config: what is to be done.
+        restorer: a loaded one.
+        say: hears of what happens, without patient data.
+        until: is asked twice a second.
+
+    Raises:
+        UsageError: options that don't fit, a port that is taken.
+        WeightsError, DeviceError: before anything is received.
+    """
+    restorer = restorer or _load(config)
+    worker = _Worker(config, Spool(config.spool), restorer, say)
+    with receiving(config.listener, worker.spool) as port:
+        say(f"{config.listener.title} listens on {config.listener.host}:{port}")
+        while not until():
+            worker.turn()
+            time.sleep(_POLL)
+
+
+class _Worker:
+    """Restores and sends, one series at a time, while the receiver's threads fill the spool."""
+
+    def __init__(self, config: NodeConfig, spool: Spool, restorer: Restorer, say: Callable[[str], None]) -> None:
+        self.config, self.spool, self._restorer, self._say = config, spool, restorer, say
+        self._rules = config.rules or tuple(Rule(task.modality, "*", task.name) for task in TASKS.values())
+        self._failures: dict[str, int] = {}
+        self._not_before: dict[str, float] = {}
+
+    def turn(self) -> None:
+        """Everything that is due."""
+        for folder in self.spool.series():
+            if not folder.inputs() or folder.quiet_for() < self.config.settle:
+                continue
+            if not folder.is_restored() and not folder.is_refused() and self._is_due(folder.name):
+                try:
+                    self._restore(folder)
+                except Exception as error:  # noqa: BLE001 - one series must not keep the others from being served
+                    self._wait(folder, f"not restored, a bug in tat ({type(error).__name__}: {error})")
+            for destination in self.config.destinations:
+                self._send(folder, destination)
+            self._tidy(folder)
+
+    def _restore(self, folder: SeriesFolder) -> None:
+        from tatcli.volumes.dicom_series import list_series
+
+        inputs, count, reasons = folder.inputs(), 0, []
+        try:
+            with folder.restoring(inputs) as staging:
+                for info in list_series(folder.received):
+                    try:
+                        count += self._restore_part(folder, info, staging / f"{count:05d}")
+                    except TatError as error:
+                        reasons.append(str(error))
+                if not count:
+                    msg = "; ".join(reasons) or "no rule takes it"
+                    raise TatError(msg)  # noqa: TRY301 - leaves the staging folder behind
+        except OutputError as error:  # of the spool's disk: that may pass
+            self._wait(folder, str(error))
+            return
+        except TatError as error:
+            folder.refuse(str(error), inputs)
+            self._say(f"series {folder.name}: {len(inputs)} objects, not restored: {error}")
+            return
+        self._say(f"series {folder.name}: {len(inputs)} objects received, {count} restored")
+
+    def _restore_part(self, folder: SeriesFolder, info: SeriesInfo, target: Path) -> int:
+        rule = next((rule for rule in self._rules if rule.takes(info)), None)
+        if rule is None or info.localizer or _is_ours(folder):
+            return 0
+        config = RestoreConfig(
+            input=folder.received,
+            series=f"{info.uid}:{info.part}" if info.part else info.uid,
+            task=rule.task,
+            output=target,
+            format="dicom",
+            dicom=self.config.dicom,
+        )
+        restore(config, restorer=self._restorer)
+        return len(list(target.iterdir()))
+
+    def _send(self, folder: SeriesFolder, destination: Destination) -> None:
+        files = folder.unsent(str(destination))
+        if not files or not self._is_due(str(destination)):
+            return
+        sent = 0
+        listener = self.config.listener
+        try:
+            for file in send(files, destination, title=listener.title, tls=listener.tls):
+                folder.confirm(file, str(destination))
+                sent += 1
+        except TatError as error:
+            self._wait(folder, f"{sent} of {len(files)} sent: {error}", whom=str(destination))
+            return
+        self._failures.pop(str(destination), None)
+        self._say(f"series {folder.name}: {sent} objects sent to {destination}")
+
+    def _is_due(self, whom: str) -> bool:
+        return time.monotonic() >= self._not_before.get(whom, 0.0)
+
+    def _wait(self, folder: SeriesFolder, problem: str, *, whom: str = "") -> None:
+        """Try again later: each time twice as long after."""
+        key = whom or folder.name
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        wait = min(_SHORTEST_WAIT * 2 ** (failures - 1), _LONGEST_WAIT)
+        self._not_before[key] = time.monotonic() + wait
+        self._say(f"series {folder.name}: {problem}; again in {wait:.0f} s")
+
+    def _tidy(self, folder: SeriesFolder) -> None:
+        owed = any(folder.unsent(str(destination)) for destination in self.config.destinations)
+        if not owed and folder.quiet_for() > self.config.keep * 3600:
+            self.spool.forget(folder)
+
+
+def _is_ours(folder: SeriesFolder) -> bool:
+    """Whether the series was restored already: a destination that sends back what it gets must not start a circle."""
+    from tatcli.volumes.dicom_files import read_dataset, tolerant
+
+    path = folder.received / folder.inputs()[0]
+    with tolerant(path):
+        equipment = read_dataset(path).get("ContributingEquipmentSequence") or []
+        return any(str(item.get("ManufacturerModelName") or "") == "tat" for item in equipment)
+
+
+def _load(config: NodeConfig) -> Restorer:
+    from tatcli.inference.restorer import Restorer
+    from tatcli.model.weights import DEFAULT_WEIGHTS
+
+    return Restorer(config.weights or DEFAULT_WEIGHTS, device=config.device)

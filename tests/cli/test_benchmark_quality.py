@@ -1,0 +1,69 @@
+"""``tat benchmark quality`` from end to end, on a tiny dataset."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tatcli.baselines.networks import save_comparison_weights
+from tatcli.baselines.unet import UNet
+from tatcli.model.config import PRESETS
+from tatcli.model.weights import card_for_tasks
+
+
+@pytest.fixture
+def data(tmp_path):
+    y, x = np.mgrid[-1:1:48j, -1:1:48j]
+    for split, seeds in (("train", (0,)), ("val", (1, 2))):
+        folder = tmp_path / "data" / "MRI" / split
+        folder.mkdir(parents=True)
+        for seed in seeds:
+            rng = np.random.default_rng(seed)
+            head = np.where(x**2 + y**2 < 0.7, 500.0, 0.0) + rng.gamma(2.0, 20.0, (3, 48, 48))
+            np.save(folder / f"p{seed}_t1.npy", head.astype(np.float32))
+    return tmp_path / "data"
+
+
+def test_all_methods_side_by_side(tat, data, tmp_path) -> None:
+    torch.manual_seed(0)
+    tasks = card_for_tasks("x", PRESETS["tat-small"], ("mri-sr",)).tasks
+    weights = tmp_path / "unet.safetensors"
+    save_comparison_weights(UNet(4), weights, name="unet", config={"width": 4}, tasks=tasks)
+    words = ("--tune-slices", "2", "--max-slices", "2", "--device", "cpu", "--threads", "1", "--subjects", "^(p.)")
+    outputs = ("--json", tmp_path / "b.json", "--csv", tmp_path / "tables", "--html", tmp_path / "b.html")
+    done = tat("benchmark", "quality", "--data", data, "--networks", f"unet={weights}", *words, *outputs)
+    assert done.exit_code == 0, done.output
+    told = json.loads((tmp_path / "b.json").read_text(encoding="utf-8"))
+    (task,) = told["tasks"]
+    rows = {row["method"]: row for row in task["methods"]}
+    assert list(rows) == ["lq", "bicubic", "back-projection", "unsharp", "tv-kspace", "tat-small", "unet"]
+    for name, row in rows.items():
+        assert row["subjects"] == 2
+        assert row["intervals"]["psnr"][0] <= row["psnr"] <= row["intervals"]["psnr"][1]
+        assert ("seconds_per_slice" in row) == (name != "lq")
+        assert name.replace("lq", "input") in (tmp_path / "b.html").read_text(encoding="utf-8")
+        assert f"{row['psnr']:.2f} [" in done.stdout
+    assert rows["tat-small"]["seconds_per_slice"] > 0
+    assert told["settings"]["networks"] == {"unet": str(weights)}
+    assert {test["other"] for test in task["tests"]} == set(rows) - {"tat-small"}
+    assert (tmp_path / "tables" / "tasks.csv").read_text(encoding="utf-8").count("\n") == 8
+
+
+def test_one_method_on_stdout(tat, data) -> None:
+    words = ("--weights", "none", "--methods", "unsharp", "--tune-slices", "1", "--max-slices", "0", "--json", "-")
+    told = json.loads(tat("benchmark", "quality", "--data", data, *words).stdout)
+    assert [row["method"] for row in told["tasks"][0]["methods"]] == ["lq", "unsharp"]
+    assert len(told["tasks"][0]["scans"][0]["slices"]) == 3
+
+
+def test_what_is_refused(refused, data, tmp_path) -> None:
+    words = ("benchmark", "quality", "--data", data)
+    refused(*words, "--networks", "unet", code=2, match="--networks 'unet': expected NAME=WEIGHTS")
+    refused(*words, "--networks", "resnet=x.safetensors", code=2, match="unknown network 'resnet'")
+    refused(*words, "--networks", f"unet={tmp_path / 'no.safetensors'}", code=4, match="expected a network's card")
+    refused(*words, "--networks", "tat=tat-small", code=2, match="expected weights of different names")
+    refused(*words, "--methods", "magic", code=2, match="unknown baseline 'magic'")
+    refused("benchmark", "quality", code=2, match="--data")

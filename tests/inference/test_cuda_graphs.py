@@ -1,0 +1,110 @@
+"""Recordings: when they are made, that they are checked before they count, and (on a GPU) that they are right."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tatcli.inference.cuda_graphs import AFTER, MOST, GraphedNetwork, Recording
+from tatcli.model import Tat, TatConfig
+
+
+class Doubling(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return 2 * x
+
+
+def honest(network: nn.Module, x: Tensor) -> Recording:
+    """Stands in for a graph: buffers of its own, and a replay that doesn't call the network."""
+    source, result = x.clone(), torch.empty_like(x)
+    return Recording(source, result, lambda: result.copy_(2 * source))
+
+
+def test_recorded_after_some_passes_then_replayed() -> None:
+    inner = Doubling()
+    network = GraphedNetwork(inner, honest)
+    outputs = [network(torch.full((1, 1, 4, 4), float(i))) for i in range(6)]
+    assert [float(y.mean()) for y in outputs] == [0, 2, 4, 6, 8, 10]  # no output is overwritten by a later replay
+    assert inner.calls == AFTER + 1  # the passes before, and one to check the recording against
+
+
+def test_forgotten_recordings_are_made_anew() -> None:
+    inner = Doubling()
+    network = GraphedNetwork(inner, honest)
+    x = torch.ones(1, 1, 2, 2)
+    for _ in range(AFTER + 1):
+        network(x)
+    network.forget()
+    assert network.recordings == {}
+    before = inner.calls
+    assert torch.equal(network(x), 2 * x)
+    assert inner.calls == before + 1
+
+
+def test_every_shape_by_itself_and_not_too_many() -> None:
+    network = GraphedNetwork(Doubling(), honest)
+    for size in range(1, MOST + 3):
+        for _ in range(AFTER + 2):
+            x = torch.rand(1, 1, size, 3)
+            assert torch.equal(network(x), 2 * x)
+    assert len(network.recordings) == MOST
+
+
+def test_a_wrong_replay_is_not_used() -> None:
+    told: list[str] = []
+
+    def wrong(network: nn.Module, x: Tensor) -> Recording:
+        result = torch.empty_like(x)
+        return Recording(x.clone(), result, lambda: result.fill_(7.0))
+
+    network = GraphedNetwork(Doubling(), wrong, on_refusal=told.append)
+    x = torch.ones(1, 1, 2, 2)
+    assert all(torch.equal(network(x), 2 * x) for _ in range(6))
+    assert told == ["no CUDA graph for (1, 1, 2, 2): its replay is off by 5"]
+
+
+def test_nan_in_a_replay_is_not_used() -> None:
+    def wrong(network: nn.Module, x: Tensor) -> Recording:
+        return Recording(x.clone(), torch.full_like(x, torch.nan), lambda: None)
+
+    network = GraphedNetwork(Doubling(), wrong)
+    x = torch.ones(1, 1, 2, 2)
+    assert all(torch.equal(network(x), 2 * x) for _ in range(6))
+
+
+def test_what_cannot_be_recorded_goes_on_without() -> None:
+    told: list[str] = []
+
+    def refusing(network: nn.Module, x: Tensor) -> Recording:
+        msg = "operation not permitted when stream is capturing\nmore"
+        raise RuntimeError(msg)
+
+    network = GraphedNetwork(Doubling(), refusing, on_refusal=told.append)
+    x = torch.ones(1, 1, 2, 2)
+    assert all(torch.equal(network(x), 2 * x) for _ in range(6))
+    assert told == ["no CUDA graph for (1, 1, 2, 2): operation not permitted when stream is capturing"]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_on_a_gpu(batch: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    config = TatConfig(
+        width=16, encoder_blocks=(1, 1, 1), latent_blocks=1, decoder_blocks=(1, 1, 1), refinement_blocks=1, tren_width=8
+    )
+    network = Tat(config).cuda().eval()
+    told: list[str] = []
+    graphed = GraphedNetwork(network, on_refusal=told.append)
+    for _ in range(AFTER + 3):
+        x = torch.rand(batch, 1, 256, 264, device="cuda")
+        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=dtype is torch.bfloat16):
+            assert (graphed(x) - network(x)).abs().max() <= 1e-3
+    assert told == []
+    assert list(graphed.recordings) == [x.shape]

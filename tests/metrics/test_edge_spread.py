@@ -1,0 +1,55 @@
+"""Edge widths of discs blurred by known amounts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.ndimage
+
+from tatcli.metrics.edge_spread import edge_spread_ratio, edge_widths
+
+ALL = np.ones((1, 128, 128), dtype=bool)
+RISE = 2.0 * 1.2815515655  # 10-90 % of an error function, in sigmas
+
+
+def disc(sigma: float, *, noise: float = 0.0, aspect: float = 1.0) -> np.ndarray:
+    """(1, 128, 128): a disc of radius 40 with an error-function border of this sigma (pixels along rows)."""
+    y, x = np.mgrid[-64:64, -64:64] + 0.5
+    radius = np.hypot(y, x * aspect)
+    image = 100.0 * scipy.ndimage.gaussian_filter((radius < 40).astype(float), (sigma, sigma / aspect))
+    # a binary disc is itself as wide as a pixel (variance 1/12): its part is small beside sigma^2
+    return (image + np.random.default_rng(0).normal(0, noise, image.shape))[None]
+
+
+@pytest.mark.parametrize("sigma", [1.5, 2.0])
+def test_the_width_of_a_known_edge(sigma) -> None:
+    (width,) = edge_widths([disc(sigma)], disc(sigma), ALL, spacing=(0.8, 0.8))
+    assert width == pytest.approx(RISE * np.hypot(sigma, 0.29) * 0.8, rel=0.04)
+
+
+def test_the_ratio_of_a_blurred_and_a_sharpened_edge() -> None:
+    expected = np.hypot(2.0, 0.29) / np.hypot(1.2, 0.29)
+    assert edge_spread_ratio(disc(2.0), disc(1.2), ALL, spacing=(1.0, 1.0)) == pytest.approx(expected, rel=0.03)
+    assert edge_spread_ratio(disc(1.2), disc(2.0), ALL, spacing=(1.0, 1.0)) == pytest.approx(1.0 / expected, rel=0.03)
+    assert edge_spread_ratio(disc(1.5), disc(1.5), ALL, spacing=(1.0, 1.0)) == 1.0
+
+
+def test_noise_hardly_matters() -> None:
+    noisy = disc(1.5, noise=10.0)
+    assert edge_spread_ratio(noisy, disc(1.5), ALL, spacing=(1.0, 1.0)) == pytest.approx(1.0, abs=0.05)
+
+
+def test_contrast_and_offset_dont_matter() -> None:
+    assert edge_spread_ratio(3.0 * disc(1.5) - 7.0, disc(1.5), ALL, spacing=(1.0, 1.0)) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_oblong_pixels_count_in_millimetres() -> None:
+    (width,) = edge_widths([disc(2.0, aspect=2.0)], disc(2.0, aspect=2.0), ALL, spacing=(0.5, 1.0))
+    assert width == pytest.approx(RISE * 2.0 * 0.5, rel=0.08)
+
+
+def test_no_edges() -> None:
+    flat = np.zeros((1, 64, 64))
+    assert edge_spread_ratio(flat, flat, np.ones(flat.shape, dtype=bool), spacing=(1.0, 1.0)) is None
+    assert edge_spread_ratio(disc(1.5), disc(1.5), ~ALL, spacing=(1.0, 1.0)) is None
+    assert edge_spread_ratio(np.zeros((1, 128, 128)), disc(1.5), ALL, spacing=(1.0, 1.0)) is None

@@ -1,0 +1,60 @@
+"""All of the physical scores of one volume."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.ndimage
+
+from tatcli.metrics import PHYSICAL_QUANTITIES, reference_facts, score_physically
+from tatcli.tasks import TASKS
+
+CT, PET = TASKS["ct-denoise"], TASKS["pet-synthesis"]
+
+
+def scan() -> np.ndarray:
+    y, x = np.mgrid[-1:1:128j, -1:1:128j]
+    image = np.where(x**2 + y**2 < 0.8, 50.0, -1000.0)
+    image[(x - 0.4) ** 2 + y**2 < 0.05] = 150.0
+    clean = np.stack([scipy.ndimage.gaussian_filter(image, 1.0)] * 4)
+    return clean + np.random.default_rng(0).normal(0.0, 8.0, clean.shape)
+
+
+def test_a_blurred_and_shifted_ct() -> None:
+    reference = scan()
+    lq = reference + np.random.default_rng(1).normal(0.0, 12.0, reference.shape)
+    restored = np.stack([scipy.ndimage.gaussian_filter(slice_, 1.5) for slice_ in lq]) + 3.0
+    facts = reference_facts(reference, CT, spacing=(3.0, 0.7, 0.7))
+    found = score_physically(restored, reference, facts, lq=lq)
+    before = score_physically(lq, reference, facts, lq=lq)
+    assert before.bias == pytest.approx(0.0, abs=0.3)
+    assert before.noise_ratio == pytest.approx(np.hypot(8.0, 12.0) / 8.0, rel=0.05)
+    assert before.noise_mean_shift == pytest.approx(0.0, abs=0.02)
+    assert before.edge_ratio == pytest.approx(1.0, abs=0.05)
+    assert found.noise_mean_shift < -0.2
+    assert found.edge_ratio > 1.5
+    assert found.residual_structure > before.residual_structure + 0.3
+    assert found.suv_max_error is None
+    assert found.regions == ()
+    told = found.to_dict()
+    assert set(PHYSICAL_QUANTITIES) < set(told)
+    assert len(told["noise_spectrum"]["frequency"]) == len(told["noise_spectrum"]["power"]) > 5
+
+
+def test_uptake_of_a_whole_pet_only() -> None:
+    suv = np.full((12, 40, 40), 1.0)
+    suv[4:8, 10:20, 10:20] = 8.0
+    whole = reference_facts(suv, PET, spacing=(4.0, 4.0, 4.0))
+    found = score_physically(suv * 0.5, suv, whole)
+    assert (found.suv_max_error, found.suv_peak_error, found.suv_mean_error) == pytest.approx((50.0, 50.0, 50.0))
+    part = reference_facts(suv, PET, spacing=(4.0, 4.0, 4.0), whole=False)
+    assert score_physically(suv, suv, part).suv_max_error is None
+    masked = reference_facts(suv, PET, spacing=(4.0, 4.0, 4.0), mask=suv < 4.0)
+    assert score_physically(suv, suv, masked).regions == ()
+
+
+def test_what_cant_be_told_is_none() -> None:
+    flat = np.full((2, 16, 16), -1000.0)
+    found = score_physically(flat, flat, reference_facts(flat, CT, spacing=(1.0, 1.0, 1.0)))
+    assert set(found.quantities().values()) == {None}
+    assert found.to_dict()["noise_spectrum"] is None

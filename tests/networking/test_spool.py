@@ -1,0 +1,67 @@
+"""The spool: what is in it survives, once."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tatcli.errors import UsageError
+from tatcli.networking.peers import Destination, Listener
+from tatcli.networking.spool import Spool
+
+
+def test_what_is_stored_is_there_after_a_restart(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.store("1.2.3", "1.2.3.1", b"one")
+    spool.store("1.2.3", "1.2.3.2", b"two")
+    spool.store("1.2.3", "1.2.3.1", b"other")  # sent again: the first one counts
+    (folder,) = Spool(tmp_path / "spool").series()
+    contents = sorted((folder.received / name).read_bytes() for name in folder.inputs())
+    assert contents == [b"one", b"two"]
+    assert not [path for path in (tmp_path / "spool").rglob("*") if "1.2.3" in path.name]
+    assert (tmp_path / "spool").stat().st_mode & 0o077 == 0
+
+
+def test_half_done_work_is_undone(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.store("1", "1.1", b"one")
+    (folder,) = spool.series()
+    (folder.path / ".tat-0123").mkdir()
+    (folder.received / ".tat-4567.dcm").write_bytes(b"on")
+    (again,) = Spool(tmp_path / "spool").series()
+    assert [path.name for path in again.path.iterdir()] == ["received"]
+    assert [path.name for path in again.received.iterdir()] == again.inputs()
+
+
+def test_restored_means_of_all_inputs(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.store("1", "1.1", b"one")
+    (folder,) = spool.series()
+    with pytest.raises(IsADirectoryError), folder.restoring(folder.inputs()) as staging:
+        staging.write_bytes(b"x")
+    assert not folder.restored.exists()
+    with folder.restoring(folder.inputs()) as staging:
+        (staging / "00001.dcm").write_bytes(b"x")
+    assert folder.is_restored()
+    (file,) = folder.unsent("A@host:1")
+    folder.confirm(file, "A@host:1")
+    assert folder.unsent("A@host:1") == []
+    assert folder.unsent("B@host:1") == [file]
+    spool.store("1", "1.2", b"late")
+    assert not folder.is_restored()
+    folder.refuse("why", folder.inputs())
+    assert folder.is_refused()
+    assert json.loads((folder.path / "refused.json").read_text())["reason"] == "why"
+
+
+@pytest.mark.parametrize("text", ["", "A", "A@host", "@host:1", "A@:1", "A@host:0", "A@host:x", "A" * 17 + "@host:1"])
+def test_destinations_that_are_none(text: str) -> None:
+    with pytest.raises(UsageError, match="AETITLE@HOST:PORT"):
+        Destination.parse(text)
+
+
+def test_other_machines_need_permission() -> None:
+    assert str(Destination.parse("PACS@10.0.0.1:104")) == "PACS@10.0.0.1:104"
+    with pytest.raises(UsageError, match="--allow"):
+        Listener(host="0.0.0.0")
+    assert Listener(host="0.0.0.0", allowed=("CT1",)).allowed == ("CT1",)

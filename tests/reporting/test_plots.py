@@ -1,0 +1,54 @@
+"""SVG plots: what is drawn where."""
+
+from __future__ import annotations
+
+import math
+import xml.etree.ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tatcli.reporting.plots import Curve, axis_ticks, curve_plot, distribution_plot
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
+def test_ticks_are_round_and_enclose(lower, width) -> None:
+    upper = lower + width
+    if not upper > lower:
+        return
+    ticks = axis_ticks(lower, upper)
+    assert ticks[0] <= lower + 1e-6 * width
+    assert ticks[-1] >= upper - 1e-6 * width
+    assert 3 <= len(ticks) <= 9
+
+
+def test_ticks() -> None:
+    assert axis_ticks(0.0, 10.0) == [0, 2, 4, 6, 8, 10]
+    assert axis_ticks(0.71, 0.94) == [0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
+    assert axis_ticks(5.0, 5.0)[0] < 5.0 < axis_ticks(5.0, 5.0)[-1]
+
+
+def test_a_distribution() -> None:
+    svg = ET.fromstring(distribution_plot({"a<b": [0.0, 5.0, 10.0, math.inf], "none": []}, label="dB"))
+    texts = [element.text for element in svg.iter("text")]
+    assert "a<b" in texts
+    assert "dB" in texts
+    assert "none" in texts
+    circles = [float(element.get("cx")) for element in svg.iter("circle")]
+    assert circles == [120.0, 368.0, 616.0]  # 0, 5, 10 between the left and the right end of the axis
+    (box,) = svg.iter("rect")
+    assert float(box.get("x")) == pytest.approx(244.0)
+    assert float(box.get("width")) == pytest.approx(248.0)
+    assert distribution_plot({"a": [math.nan]}, label="") == ""
+
+
+def test_curves() -> None:
+    lines = [Curve("ours", [0.0, 1.0], [0.0, 2.0]), Curve("truth", [0.0, 0.5], [1.0, math.nan], dashed=True)]
+    svg = ET.fromstring(curve_plot(lines, x_label="x", y_label="y"))
+    ours, truth = [element.get("points") for element in svg.iter("polyline")]
+    (x0, y0), (x1, y1) = (tuple(map(float, point.split(","))) for point in ours.split())
+    assert (x0, x1) == (120.0, 616.0)
+    assert y0 - y1 == pytest.approx(y0 - 28.0)  # from the bottom to the top of the plot
+    assert len(truth.split()) == 1
+    assert curve_plot([], x_label="", y_label="") == ""

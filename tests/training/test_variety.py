@@ -1,0 +1,52 @@
+"""Other matrices and contrasts of MR slices: means, resolutions and ranges are what they should be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tatcli.training.variety import resampled, varied, with_contrast
+
+
+def smooth_slice(rows: int, columns: int) -> np.ndarray:
+    """Band-limited: three periods along rows, two along columns."""
+    y, x = np.arange(rows)[:, None] / rows, np.arange(columns) / columns
+    return (500 + 200 * np.cos(2 * np.pi * 3 * y) + 100 * np.sin(2 * np.pi * 2 * x)).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", [(40, 50), (41, 51), (64, 81), (20, 90), (48, 48)])
+@pytest.mark.parametrize("source", [(48, 64), (47, 63)])
+def test_a_band_limited_slice_is_sampled_anew(source: tuple[int, int], shape: tuple[int, int]) -> None:
+    """Fourier resampling is exact where all frequencies fit: each sample keeps its place in the field of view."""
+    np.testing.assert_allclose(resampled(smooth_slice(*source), shape), smooth_slice(*shape), atol=0.05)
+
+
+def test_the_same_matrix_changes_nothing() -> None:
+    slice_ = np.random.default_rng(0).uniform(0, 1000, (33, 40)).astype(np.float32)
+    np.testing.assert_allclose(resampled(slice_, (33, 40)), slice_, atol=1e-2)
+
+
+def test_the_mean_is_kept() -> None:
+    slice_ = np.random.default_rng(0).uniform(400, 1000, (60, 70)).astype(np.float32)
+    assert resampled(slice_, (40, 90)).mean() == pytest.approx(slice_.mean(), rel=1e-3)
+
+
+def test_contrasts_keep_air_and_range() -> None:
+    slice_ = np.linspace(0, 800, 6400, dtype=np.float32).reshape(80, 80)
+    kinds = set()
+    for seed in range(40):
+        seen = with_contrast(slice_, 800.0, np.random.default_rng(seed))
+        assert seen[0, 0] == pytest.approx(0.0, abs=1e-3)
+        assert 0 <= seen.min() <= seen.max() <= 800 * (1 + 1e-6)
+        rising = bool((np.diff(seen.ravel()) >= -1e-3).all())
+        kinds.add("same" if np.array_equal(seen, slice_) else "rising" if rising else "any")
+    assert kinds == {"same", "rising", "any"}
+
+
+def test_sizes_vary_but_hold_a_crop() -> None:
+    slice_ = smooth_slice(100, 140)
+    sizes = [varied(slice_, 800.0, 96, np.random.default_rng(seed)).shape for seed in range(60)]
+    assert min(rows for rows, _ in sizes) == 96
+    assert max(rows for rows, _ in sizes) > 120
+    assert min(columns for _, columns in sizes) >= 96
+    assert varied(smooth_slice(40, 30), 800.0, 96, np.random.default_rng(0)).shape[0] >= 40

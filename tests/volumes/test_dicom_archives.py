@@ -1,0 +1,130 @@
+"""DICOM in zip archives, on media with a DICOMDIR, and as Siemens mosaics without their CSA header."""
+
+import gc
+import shutil
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.fileset import FileSet
+
+from tatcli.errors import UsageError, VolumeReadError
+from tatcli.volumes import describe, list_series, read_volume
+from tatcli.volumes.pet_tags import PetTags
+
+RNG = np.random.default_rng(5)
+
+
+def pixels(shape: tuple[int, ...] = (4, 6, 8)) -> np.ndarray:
+    return RNG.integers(0, 3000, shape).astype("int16")
+
+
+def zipped(folder: Path, target: Path) -> Path:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.rglob("*")):
+            archive.write(path, f"study/{path.name}")
+        archive.writestr("study/readme.txt", "hello")
+        archive.writestr("__MACOSX/study/._IM", b"x")
+    return target
+
+
+def test_a_zip_archive_reads_like_its_folder(series: Callable[..., Any], tmp_path: Path) -> None:
+    maker = series()
+    maker.add_stack(pixels())
+    for name in ("scan.zip", "scan"):  # known by its content, too
+        volume = read_volume(zipped(maker.folder, tmp_path / name))
+        np.testing.assert_array_equal(volume.array, read_volume(maker.folder).array)
+        assert volume.provenance.warnings == ("skipped 1 files that are not DICOM",)
+    assert describe(tmp_path / "scan.zip").shape == (4, 6, 8)
+
+
+def test_unpacked_files_live_as_long_as_the_volume(series: Callable[..., Any], tmp_path: Path) -> None:
+    maker = series()
+    maker.add_stack(pixels())
+    volume = read_volume(zipped(maker.folder, tmp_path / "scan.zip"))
+    files = [image.path for image in volume.provenance.header.frames[0]]
+    restored = volume.with_array(volume.array, step="nothing")
+    del volume
+    gc.collect()
+    assert all(path.is_file() for path in files)
+    assert files[0].parents[1].stat().st_mode & 0o077 == 0  # nobody else's business
+    del restored
+    gc.collect()
+    assert not files[0].parents[1].exists()
+
+
+def test_members_cannot_climb_out(series: Callable[..., Any], tmp_path: Path) -> None:
+    maker = series()
+    path = maker.add(pixels((6, 8)), (0, 0, 0))
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
+        archive.write(path, "../../../outside.dcm")
+    volume = read_volume(tmp_path / "evil.zip")
+    folder = volume.provenance.header.unpacked.folder
+    assert [file.relative_to(folder).as_posix() for file in folder.rglob("*.dcm")] == ["000000/outside.dcm"]
+
+
+def test_archives_that_do_not_unpack(series: Callable[..., Any], tmp_path: Path) -> None:
+    maker = series()
+    maker.add_stack(pixels())
+    whole = zipped(maker.folder, tmp_path / "scan.zip")
+    data = bytearray(whole.read_bytes())
+    data[60:90] = bytes(30)
+    (tmp_path / "damaged.zip").write_bytes(data)
+    with pytest.raises(VolumeReadError, match=r"damaged.zip: expected a complete zip archive"):
+        read_volume(tmp_path / "damaged.zip")
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
+        archive.writestr("a.txt", "nothing")
+    with pytest.raises(VolumeReadError, match="got no images among 1 files"):
+        read_volume(tmp_path / "empty.zip")
+    with pytest.raises(UsageError, match="together with --pet"):
+        read_volume(whole, pet=PetTags(weight=70.0))
+
+
+def media(maker: Any, folder: Path) -> Path:
+    """A DICOMDIR with the maker's files, as on a patient's disc."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # pydicom leaves temporary folders to the garbage collector
+        files = FileSet()
+        for path in sorted(maker.folder.iterdir()):
+            dataset = pydicom.dcmread(path)
+            dataset.PatientID, dataset.PatientName, dataset.StudyInstanceUID = "1", "Made^Up", "1.2.3"
+            dataset.StudyDate, dataset.StudyTime, dataset.StudyID, dataset.AccessionNumber = "20200101", "1200", "1", ""
+            files.add(dataset)
+        files.write(folder)
+        del files
+        gc.collect()
+    return folder / "DICOMDIR"
+
+
+def test_a_dicomdir_reads_like_its_folder(series: Callable[..., Any], tmp_path: Path) -> None:
+    maker, array = series(), pixels()
+    maker.add_stack(array)
+    directory = media(maker, tmp_path / "disc")
+    renamed = shutil.copy(directory, directory.with_name("index"))
+    for path in (directory, renamed, directory.parent):
+        np.testing.assert_array_equal(read_volume(path).array, array.astype(np.float32) - 1024)
+    assert [info.images for info in list_series(directory)] == [4]
+
+
+def test_files_that_a_dicomdir_names_in_vain(series: Callable[..., Any], tmp_path: Path) -> None:
+    maker, array = series(), pixels()
+    maker.add_stack(array)
+    directory = media(maker, tmp_path / "disc")
+    files = [path for path in directory.parent.rglob("*") if path.is_file() and path != directory]
+    heights = {float(pydicom.dcmread(path).ImagePositionPatient[2]): path for path in files}
+    heights[max(heights)].unlink()
+    volume = read_volume(directory)
+    np.testing.assert_array_equal(volume.array, array[:3].astype(np.float32) - 1024)
+    assert volume.provenance.warnings == ("1 of the 4 files that DICOMDIR names are missing",)
+
+
+def test_a_mosaic_without_its_csa_header(series: Callable[..., Any]) -> None:
+    maker = series(modality="MR", common={"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]})
+    path = maker.add(pixels((12, 12)), (0, 0, 0))
+    with pytest.raises(VolumeReadError, match="Siemens mosaic with its CSA header"):
+        read_volume(path)

@@ -1,0 +1,78 @@
+"""Measuring the training's domain into a card."""
+
+from __future__ import annotations
+
+import json
+
+import nibabel
+import numpy as np
+import pytest
+
+from tatcli.errors import UsageError
+from tatcli.model.config import TatConfig
+from tatcli.model.tat import Tat
+from tatcli.model.weights import card_for_tasks, load_weights, read_card, save_weights
+from tatcli.workflows.domain import DomainConfig, measure_domain
+
+TINY = TatConfig(
+    width=8, encoder_blocks=(1, 1, 1), latent_blocks=1, decoder_blocks=(1, 1, 1), refinement_blocks=1, tren_width=4
+)
+
+
+@pytest.fixture
+def weights(tmp_path):
+    path = tmp_path / "tiny.safetensors"
+    save_weights(Tat(TINY), card_for_tasks("tiny", TINY, ("ct-denoise", "pet-synthesis")), path)
+    return path
+
+
+def write(path, array, spacing):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(array.T.astype(np.float32), np.diag([-spacing, -spacing, 5.0, 1.0])), path)
+
+
+def test_ranges_of_training_scans(tmp_path, weights) -> None:
+    """LQ files are taken as they are: the range is that of their noise and pixel sizes."""
+    rng = np.random.default_rng(0)
+    for name, sigma, spacing in (("a", 10.0, 0.7), ("b", 40.0, 0.9), ("c", 20.0, 0.8)):
+        truth = np.full((3, 64, 64), 40.0)
+        truth[:, 0] = 100.0
+        write(tmp_path / "CT" / "train" / "HQ" / f"{name}.nii", truth, spacing)
+        write(tmp_path / "CT" / "train" / "LQ" / f"{name}.nii", truth + rng.normal(0, sigma, truth.shape), spacing)
+    before = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
+    path, card = measure_domain(DomainConfig(weights=str(weights), data=tmp_path))
+    assert path == weights.with_suffix(".json")
+    low, high = card.tasks["ct-denoise"].domain["noise"]
+    assert low == pytest.approx(10.0, rel=0.15)
+    assert high == pytest.approx(40.0, rel=0.15)
+    assert card.tasks["ct-denoise"].domain["spacing_mm"] == (0.7, 0.9)
+    assert card.tasks["ct-denoise"].domain["beyond"] == (0.0, 0.0)
+    assert card.tasks["pet-synthesis"].domain == {}
+    assert read_card(weights).tasks == card.tasks
+    after = json.loads(path.read_text(encoding="utf-8"))
+    assert {key: value for key, value in after.items() if key != "tasks"} == {
+        key: value for key, value in before.items() if key != "tasks"
+    }
+    load_weights(weights)  # the hash is the weights' own
+
+
+def test_strengths_of_simulated_scans(tmp_path, weights) -> None:
+    """Both ends of the card's strengths: the strongest noise is a multiple of the weakest."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[-1:1:96j, -1:1:96j]
+    body = x**2 + y**2 < 0.8
+    write(
+        tmp_path / "ct" / "train" / "a.nii", np.where(body, 50.0, -1000.0) + body * rng.normal(0, 10, (4, 96, 96)), 2.0
+    )
+    _, card = measure_domain(DomainConfig(weights=str(weights), data=tmp_path, slices=2))
+    low, high = card.tasks["ct-denoise"].domain["noise"]
+    # variances 1 / dose of the reference's: doses 0.6 and 0.05
+    assert high / low == pytest.approx(np.sqrt(0.6 / 0.05), rel=0.35)
+
+
+def test_no_scans(tmp_path, weights) -> None:
+    (tmp_path / "mri" / "train").mkdir(parents=True)
+    with pytest.raises(UsageError, match="expected train scans of ct-denoise, pet-synthesis, got none"):
+        measure_domain(DomainConfig(weights=str(weights), data=tmp_path))
+    with pytest.raises(UsageError, match="--slices"):
+        DomainConfig(weights=str(weights), data=tmp_path, slices=0)

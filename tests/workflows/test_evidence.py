@@ -1,0 +1,137 @@
+"""Maps, preview and data consistency of a restoration, as files."""
+
+from __future__ import annotations
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+from torch import nn
+
+from tatcli.degradation.low_resolution_mri import low_resolution
+from tatcli.errors import OutputError, UsageError
+from tatcli.inference import RestoreOptions, Restorer
+from tatcli.model.config import PRESETS
+from tatcli.model.weights import card_for_tasks
+from tatcli.volumes import read_volume
+from tatcli.workflows.evidence import EvidenceConfig
+from tatcli.workflows.restore import RestoreConfig, restore
+
+
+class Darker(nn.Module):
+    """Takes a tenth of the range off the left half: 10 % of 4096 HU."""
+
+    def forward(self, x):
+        y = x.clone()
+        y[..., : x.shape[3] // 2] -= 0.1
+        return y
+
+
+@pytest.fixture(scope="module")
+def darker():
+    return Restorer.from_network(Darker(), card_for_tasks("darker", PRESETS["tat-small"]), device="cpu")
+
+
+@pytest.fixture
+def ct(tmp_path):
+    """Columns run to the patient's left, so that the picture's left is the array's."""
+    array = np.random.default_rng(0).integers(-100, 200, (20, 16, 5)).astype(np.int16)
+    nib.Nifti1Image(array, np.diag([-1.0, -1.0, 3.0, 1.0])).to_filename(tmp_path / "ct.nii")
+    return tmp_path / "ct.nii"
+
+
+def test_maps_lie_on_the_scans_grid(darker, ct, tmp_path) -> None:
+    evidence = EvidenceConfig(
+        uncertainty=tmp_path / "spread.nii.gz", residual=tmp_path / "residual.nrrd", preview=tmp_path / "panel.png"
+    )
+    config = RestoreConfig(
+        input=ct, task="ct", output=tmp_path / "out.nii", evidence=evidence, report=tmp_path / "run.json"
+    )
+    report = restore(config, restorer=darker)
+    source, out = read_volume(ct), read_volume(tmp_path / "out.nii")
+    residual, spread = read_volume(tmp_path / "residual.nrrd"), read_volume(tmp_path / "spread.nii.gz")
+    np.testing.assert_allclose(residual.array[..., :10], -409.6, atol=1e-2)
+    np.testing.assert_allclose(residual.array[..., 10:], 0.0, atol=1e-3)
+    np.testing.assert_array_equal(np.rint(source.array + residual.array), out.array)  # the output is int16
+    for made in (residual, spread):
+        np.testing.assert_allclose(made.geometry.affine, source.geometry.affine, atol=1e-5)
+        assert made.provenance.dtype == np.float32
+    # darkened in half of the eight views wherever a voxel is: columns 4 of 4 + rows 2 of 4, or 0 + 2, or ...
+    lower = (np.arange(16) < 8).astype(float)[:, None]
+    left = (np.arange(20) < 10).astype(float)[None, :]
+    masks = [left + 0 * lower, 1 - left + 0 * lower, lower + 0 * left, 1 - lower + 0 * left] * 2
+    np.testing.assert_allclose(spread.array[2], 409.6 * np.std(masks, axis=0, ddof=1), atol=0.1)
+    told = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert told["evidence"]["--residual"] == str(tmp_path / "residual.nrrd")
+    assert told["evidence"]["uncertainty_mean"] == pytest.approx(float(spread.array.mean()), rel=1e-3)
+    assert report.seconds["evidence"] > 0
+
+
+def test_the_preview(darker, ct, tmp_path) -> None:
+    """Three pictures: input, restored with its left half dark, the difference black there and grey elsewhere."""
+    config = RestoreConfig(input=ct, task="ct", evidence=EvidenceConfig(preview=tmp_path / "panel.png"))
+    restore(config, restorer=darker)
+    sheet = np.asarray(Image.open(tmp_path / "panel.png"))
+    width = round(512 * 20 / 16)
+    top = sheet.shape[0] - 8 - 512
+    before, after = (sheet[top : top + 512, start : start + width] for start in (8, 16 + width))
+    difference = sheet[top : top + 512, 24 + 2 * width + 8 :][:, :width]
+    assert before[:, : width // 2 - 20].mean() > 60
+    assert after[:, : width // 2 - 80].max() == 0  # below -160 HU
+    np.testing.assert_array_equal(after[:, width // 2 + 80 :], before[:, width // 2 + 80 :])
+    assert difference[:, : width // 2 - 80].max() == 0
+    assert set(np.unique(difference[:, width // 2 + 80 : width - 1])) <= {127, 128}
+
+
+def test_a_refined_grid(tmp_path, darker) -> None:
+    array = np.random.default_rng(0).gamma(2.0, 100.0, (16, 12, 3)).astype(np.float32)
+    nib.Nifti1Image(array, np.diag([-1.0, -1.0, 3.0, 1.0])).to_filename(tmp_path / "mri.nii")
+    evidence = EvidenceConfig(residual=tmp_path / "residual.nii", data_consistency=True)
+    options = RestoreOptions(scale=2)
+    restore(RestoreConfig(input=tmp_path / "mri.nii", task="mri", options=options, evidence=evidence), restorer=darker)
+    residual, out = read_volume(tmp_path / "residual.nii"), read_volume(tmp_path / "mri_restored.nii")
+    assert residual.array.shape == out.array.shape == (3, 24, 32)
+    # DC is measured; without that, half of the voxels are darker by a tenth of the range
+    darkened = 0.05 * float(np.percentile(read_volume(tmp_path / "mri.nii").array, 99.5))
+    assert abs(float(residual.array.mean())) < 0.2 * darkened
+    assert float(np.abs(residual.array).max()) > 1.0
+
+
+def test_data_consistency_by_spectrum_and_factor(tmp_path, darker) -> None:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[-1:1:96j, -1:1:96j]
+    head = np.where(x**2 + y**2 < 0.6, 500.0, 0.0) + rng.normal(100, 20, (2, 96, 96))
+    lq = low_resolution(head.astype(np.float32), 3.0)
+    nib.Nifti1Image(lq.T, np.diag([-1.0, -1.0, 4.0, 1.0])).to_filename(tmp_path / "lq.nii")
+    for factor in (None, 3.0):
+        evidence = EvidenceConfig(data_consistency=True, kspace_factor=factor)
+        config = RestoreConfig(input=tmp_path / "lq.nii", task="mri", evidence=evidence, overwrite=True)
+        report = restore(config, restorer=darker)
+        assert "measured k-space put back" in report.steps[-1]
+        assert read_volume(tmp_path / "lq_restored.nii").array.mean() == pytest.approx(float(lq.mean()), rel=0.01)
+
+
+def test_what_is_refused_before_the_work(darker, ct, tmp_path) -> None:
+    def refuse(error, match, **options) -> None:
+        with pytest.raises(error, match=match):
+            restore(RestoreConfig(input=ct, task="ct", evidence=EvidenceConfig(**options)), restorer=darker)
+        assert [path.name for path in tmp_path.iterdir()] == ["ct.nii"]
+
+    refuse(UsageError, r"--preview panel.jpg: expected a name ending in .png", preview=tmp_path / "panel.jpg")
+    refuse(UsageError, "an output ending in", residual=tmp_path / "map.txt")
+    refuse(OutputError, "got a name that is used twice", residual=tmp_path / "a.nii", uncertainty=tmp_path / "a.nii")
+    refuse(OutputError, "got a name that is used twice", residual=tmp_path / "ct_restored.nii")
+    refuse(UsageError, "--kspace-factor: expected together with --data-consistency", kspace_factor=2.0)
+    refuse(UsageError, "--data-consistency: expected only with mri-sr", data_consistency=True)
+    refuse(UsageError, "expected at least 1", data_consistency=True, kspace_factor=0.0)
+
+
+def test_warnings_of_the_domain_come_along(darker, tmp_path) -> None:
+    array = np.random.default_rng(0).integers(-100, 200, (20, 16, 5)).astype(np.int16)
+    array[:4] = 6000
+    nib.Nifti1Image(array, np.diag([-1.0, -1.0, 3.0, 1.0])).to_filename(tmp_path / "metal.nii")
+    report = restore(RestoreConfig(input=tmp_path / "metal.nii", task="ct"), restorer=darker)
+    (warning,) = report.warnings
+    assert "lie above 3072 HU, where darker's range ends" in warning
