@@ -18,6 +18,7 @@ from tatcli.volumes.volume import ScanHeader
 
 __all__ = ["Block", "FilePlanes", "HeldPlanes", "PlaneSource", "Unstreamable"]
 
+_CHUNK: Final = 2**20
 _RUN_BYTES: Final = 2**22
 """Planes are read in runs of about so many bytes as values."""
 
@@ -165,7 +166,8 @@ class FilePlanes(PlaneSource):
         array = np.empty(shape, dtype=self.dtype)
         view = memoryview(array.reshape(-1).view(np.uint8).data)
         got = 0
-        while got < len(view) and (count := stream.readinto(view[got:])):  # type: ignore[attr-defined]
+        # Asked for everything at once, a GzipFile makes a copy of it first.
+        while got < len(view) and (count := stream.readinto(view[got : got + _CHUNK])):  # type: ignore[attr-defined]
             got += count
         if got < len(view):
             path = self.header.provenance.path

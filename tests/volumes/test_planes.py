@@ -1,6 +1,7 @@
 """Scans plane by plane: what comes is what reading the whole file gives."""
 
 import gzip
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -139,6 +140,19 @@ def test_damage_is_noticed_at_the_end_of_a_pass(name: str, tmp_path: Path) -> No
             together(open_planes(path), axis, 100)
     with pytest.raises(VolumeReadError, match=path.name):
         open_planes(path).held()
+
+
+@pytest.mark.parametrize("name", [".nii", ".nii.gz", "gzip.nrrd", "zlib.mha", "raw.mhd"])
+def test_holding_a_scan_takes_no_second_copy(name: str, tmp_path: Path) -> None:
+    stored = np.random.default_rng(0).integers(-1000, 1000, (40, 512, 512), dtype=np.int16)
+    path = save(stored, tmp_path / (f"x{name}" if name[0] == "." else name))
+    planes = open_planes(path)
+    tracemalloc.start()
+    held = planes.held()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < stored.nbytes + 6 * 2**20  # of 20 MiB: the buffers of the library that unpacks
+    np.testing.assert_array_equal(held.stored, stored)
 
 
 def test_headers_that_promise_too_much(tmp_path: Path) -> None:
