@@ -64,7 +64,20 @@ def test_restore_gives_what_the_python_api_gives(tat, ct):
 
 def test_the_report_tells_what_was_done(tat, ct, tiny_weights):
     report = ct.with_name("run.json")
-    words = ("--mode", "patch", "--tile", "32", "--overlap", "4", "--threads", "1", "--device", "cpu")
+    words = (
+        "--mode",
+        "patch",
+        "--tile",
+        "32",
+        "--overlap",
+        "4",
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+        "--precision",
+        "fp32",
+    )
     threads = torch.get_num_threads()
     assert tat("restore", ct, *CT, "--report", report, *words).exit_code == 0
     torch.set_num_threads(threads)
@@ -161,7 +174,7 @@ def test_nan_is_warned_about(tat, nifti, ct_array):
 def test_quiet_says_nothing_and_verbose_more(tat, ct):
     result = tat("restore", ct, *CT, "--quiet")
     assert (result.exit_code, result.output) == (0, "")
-    result = tat("restore", ct, *CT, "--overwrite", "--verbose")
+    result = tat("restore", ct, *CT, "--overwrite", "--verbose", "--precision", "fp32")
     assert "cpu, fp32" in result.stderr
     assert "peak memory" in result.stderr
     assert "change " in result.stderr

@@ -26,7 +26,8 @@ class Identity(nn.Module):
 
 @pytest.fixture(scope="module")
 def identity():
-    return Restorer.from_network(Identity(), card_for_tasks("identity", PRESETS["tat-small"]), device="cpu")
+    card = card_for_tasks("identity", PRESETS["tat-small"])
+    return Restorer.from_network(Identity(), card, device="cpu", precision="fp32")
 
 
 @pytest.mark.parametrize("extension", [".nii", ".nii.gz", ".nrrd", ".mha"])
