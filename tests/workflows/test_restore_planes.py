@@ -311,7 +311,7 @@ def test_what_is_restored_as_a_whole_is_refused_before_it_is_read(tmp_path, monk
             restore(config, restorer=restorer_of(Identity()))
     assert "expected to stay within 1 MiB of memory, got a scan that takes 512 MiB, since" in str(refusal.value)
     assert str(refusal.value).endswith("give it more with --max-memory, or convert it to .nii first")
-    enough = RestoreConfig(input=path, task="mri", options=RestoreOptions(**options), max_memory=2**30)
+    enough = RestoreConfig(input=path, task="mri", options=RestoreOptions(**options), max_memory=2**36)
     report = restore(enough, restorer=restorer_of(Identity()))
     assert report.memory.scan == "whole"
     assert report.memory.predicted_peak_bytes >= report.peak_rss_bytes
