@@ -363,7 +363,7 @@ def test_train_and_restore_with_the_result(tat, tmp_path):
 
 
 def test_every_option_of_a_training_run_has_a_flag():
-    flags = set(inspect.signature(train).parameters) - {"card", "quiet"}
+    flags = set(inspect.signature(train).parameters) - {"context", "config", "card", "quiet"}
     assert flags == {field.name for field in dataclasses.fields(TrainConfig)}
 
 

@@ -23,7 +23,7 @@ Make = Callable[..., TrainConfig]
 def state(report: TrainReport) -> dict[str, torch.Tensor]:
     loaded = torch.load(report.output / CHECKPOINT, weights_only=True)
     flat = {}
-    for part in ("network", "balancer", "ema"):
+    for part in ("network", "loss", "ema"):
         flat |= {f"{part}.{key}": value for key, value in loaded[part].items()}
     return flat
 
