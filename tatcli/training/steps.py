@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -144,12 +146,16 @@ class Stepper:
         inputs = LossBalancer.features(lq, hq, lq, mask)[1]
         return found.loss.detach().expand(len(tasks)), tasks, found.l1, found.sigma, inputs
 
-    def _sharing(self, *, last: bool) -> AbstractContextManager[None]:
+    @contextmanager
+    def _sharing(self, *, last: bool) -> Iterator[None]:
         """Gradients are shared between processes in the last pass only."""
-        if last or not isinstance(self.objective, DistributedDataParallel):
-            return nullcontext()
-        shared: AbstractContextManager[None] = self.objective.no_sync()
-        return shared
+        if not isinstance(self.objective, DistributedDataParallel):
+            yield
+            return
+        with warnings.catch_warnings(), nullcontext() if last else self.objective.no_sync():
+            # said of axes of length 1, whose strides mean nothing
+            warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+            yield
 
     def _bad_samples(self, batch: Batch, l1: Tensor, inputs: Tensor) -> list[str]:
         """Names of the samples whose error is not finite, or has exploded."""

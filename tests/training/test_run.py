@@ -55,7 +55,7 @@ def test_it_learns(make_config: Make) -> None:
     )
     score = train(config).validation["mri-sr"]
     assert score.slices == 1
-    assert score.gain > 0.3
+    assert score.gain > 0.2
 
 
 @pytest.mark.parametrize("options", [{"loss": "l1"}, {"precision": "bf16"}, {"task_weights": (2.0,)}])
