@@ -56,7 +56,9 @@ def train(
             metavar="FILE", show_default=False, help="TOML with these options, such as RUN/config.toml; flags win."
         ),
     ] = None,
-    recipe: Annotated[str, _choice(*RECIPES, help="Defaults. paper: of the paper, with tat-base.")] = _DEFAULT.recipe,
+    recipe: Annotated[
+        str, _choice(*RECIPES, help="Defaults. quick: to try; paper: the paper's, with tat-base.")
+    ] = _DEFAULT.recipe,
     tasks: Annotated[
         str, typer.Option(metavar="NAME,...", autocompletion=completes(*TASKS), help="Tasks or aliases.")
     ] = ",".join(_DEFAULT.tasks),
@@ -64,7 +66,9 @@ def train(
     preset: Annotated[
         str,
         typer.Option(
-            metavar="NAME", autocompletion=completes("tat-base", "tat-small"), help="Size of tat, static-tat, routed."
+            metavar="NAME",
+            autocompletion=completes("tat-base", "tat-small", "tat-tiny"),
+            help="Size of tat, static-tat, routed.",
         ),
     ] = _DEFAULT.preset,
     network_width: Annotated[
