@@ -78,9 +78,9 @@ class Reference:
 
     def sliced(self, axis: int) -> Reference:
         """The same scan sliced along another of its axes: the noise is that of the acquired slices, seen across."""
-        fields = None if self.fields is None else np.moveaxis(self.fields, (0, 2, 3)[axis], 0)
-        if fields is not None and axis:
-            fields = np.moveaxis(fields, 2 if axis == 1 else 1, 1)
+        fields = self.fields
+        if fields is not None:
+            fields = np.moveaxis(np.moveaxis(np.moveaxis(fields, 1, 3), axis, 0), 3, 1)
         return replace(self, hq=np.moveaxis(self.hq, axis, 0), fields=fields)
 
     def degraded(self, slice_: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
