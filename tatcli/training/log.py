@@ -14,7 +14,7 @@ from tatcli.errors import UsageError
 from tatcli.training.distributed import World
 from tatcli.volumes.replacing import replaced
 
-__all__ = ["LOG", "RunLog", "TaskMeans", "read_log"]
+__all__ = ["LOG", "RunLog", "TaskMeans", "board_writer", "read_log"]
 
 LOG: Final = "log.jsonl"
 BOARD: Final = "tensorboard"
@@ -38,7 +38,7 @@ class RunLog:
             kept = [line for line in read_log(folder) if line["step"] <= start]
             with replaced(self.path, extension=".jsonl") as temporary:
                 temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        self._board = _board_writer(folder / BOARD, start) if board else None
+        self._board = board_writer()(str(folder / BOARD), purge_step=start + 1) if board else None
 
     def add(self, kind: str, step: int, seconds: float, **fields: Any) -> None:
         """One entry."""
@@ -102,7 +102,12 @@ class TaskMeans:
         return self.means(sums)
 
 
-def _board_writer(folder: Path, start: int) -> Any:
+def board_writer() -> Any:
+    """TensorBoard's class of writers.
+
+    Raises:
+        UsageError: TensorBoard isn't installed.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
@@ -110,7 +115,7 @@ def _board_writer(folder: Path, start: int) -> Any:
             "--tensorboard: expected the package tensorboard, which isn't installed: pip install 'tatcli[tensorboard]'"
         )
         raise UsageError(msg) from error
-    return SummaryWriter(str(folder), purge_step=start + 1)
+    return SummaryWriter
 
 
 def _numbers(name: str, value: Any) -> list[tuple[str, float]]:

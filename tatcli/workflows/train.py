@@ -13,6 +13,7 @@ from tatcli.errors import OutputError, UsageError
 from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
 from tatcli.training.distributed import World, this_world
+from tatcli.training.log import board_writer
 from tatcli.training.loop import Progress, Trainer
 from tatcli.training.references import Reference, prepare_references
 from tatcli.training.settings import SETTINGS_FILE, to_toml
@@ -81,6 +82,8 @@ def train(
     if config.threads:
         torch.set_num_threads(config.threads)
     extra = read_card_fields(card)
+    if config.tensorboard:
+        board_writer()  # says at once where it is missing
     network = make_network(config)
     try:
         config.output.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -157,7 +158,9 @@ def test_an_exploding_error_stops_before_it_is_nan(make_config: Make) -> None:
     references = {"ct-denoise": prepare_references(TASKS["ct-denoise"], "train", config)}
     batch = Sampler(references, config).batch(0)
     shifted = nn.Sequential(network, Shift(1000.0))
-    with pytest.raises(TrainingDiverged, match=r"the loss became \d+\.?\d* at step 0, in ct\d \(ct-denoise\); lower --lr"):
+    with pytest.raises(
+        TrainingDiverged, match=r"the loss became \d+\.?\d* at step 0, in ct\d \(ct-denoise\); lower --lr"
+    ):
         Stepper(shifted, config, world=World()).update(batch, 0)
     assert Stepper(shifted, replace(config, explode=0.0), world=World()).update(batch, 0).loss > 100
 
@@ -268,3 +271,23 @@ def test_bad_card_fields(make_config: Make, tmp_path: Path) -> None:
         train(make_config(), card=fields)
     with pytest.raises(UsageError, match="expected JSON"):
         train(make_config(), card=tmp_path / "none.json")
+
+
+def test_tensorboard_sees_what_the_log_says(make_config: Make) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    report = train(make_config(tasks=("mri",), steps=2, tensorboard=True))
+    events = EventAccumulator(str(report.output / "tensorboard"))
+    events.Reload()
+    trained, validated = read_log(report.output)
+    (point,) = events.Scalars("train/l1/mri-sr")
+    assert (point.step, point.value) == (2, pytest.approx(trained["l1"]["mri-sr"], rel=1e-6))
+    (point,) = events.Scalars("validation/tasks/mri-sr/gain")
+    assert point.value == pytest.approx(validated["tasks"]["mri-sr"]["gain"], rel=1e-6)
+
+
+def test_without_tensorboard_it_is_an_extra(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(UsageError, match=r"pip install 'tatcli\[tensorboard\]'"):
+        train(make_config(tasks=("mri",), steps=1, tensorboard=True))
