@@ -60,6 +60,9 @@ def ablation(
     ] = None,
     split: Annotated[str, typer.Option(metavar="NAME", help="That is scored.")] = "val",
     max_slices: Annotated[int, typer.Option(metavar="N", help="Of each scan that are scored; 0: all.")] = 6,
+    interference: Annotated[
+        int, typer.Option(metavar="N", help="Batches to compare the tasks' gradients on; 0: none.")
+    ] = 8,
     cache: Annotated[
         Path | None, typer.Option(metavar="DIR", show_default="STUDY/cache", help="Of prepared references.")
     ] = None,
@@ -103,6 +106,7 @@ def ablation(
         seeds=parse_list("--seeds", seeds, int),
         split=split,
         max_slices=max_slices,
+        interference=interference,
     )
     if json is not None:
         checked_output(json, source=None, overwrite=overwrite)
@@ -123,6 +127,21 @@ def _show(report: AblationReport) -> None:
         first = next(iter(report.arms))
         shown = (*columns[:5], f"less {first} (dB)", *columns[6:])
         console.table(shown, [_cells(row) for row in rows], title=title)
+    pairs = list(dict.fromkeys(pair for groups in report.cosines.values() for told in groups.values() for pair in told))
+    if pairs:
+        lines = [
+            (arm, group, *(_spread(told[pair]) for pair in pairs))
+            for arm, groups in report.cosines.items()
+            for group, told in groups.items()
+        ]
+        console.table(
+            ("arm", "parameters", *pairs), lines, title="cosine of the tasks' gradients: below 0 they interfere"
+        )
+
+
+def _spread(values: list[float]) -> str:
+    mean = f"{sum(values) / len(values):+.2f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):+.2f} to {max(values):+.2f})"
 
 
 def _cells(row: ArmRow) -> tuple[str, ...]:

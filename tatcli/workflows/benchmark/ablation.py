@@ -33,6 +33,7 @@ class AblationConfig:
         seeds: each arm is trained with every one of them.
         split: that is scored, at the tasks' default strengths.
         max_slices: evenly spaced slices of each scan that are scored; 0: all.
+        interference: batches that the cosines between the tasks' gradients are measured on; 0: not measured.
     """
 
     training: TrainConfig
@@ -40,11 +41,12 @@ class AblationConfig:
     seeds: tuple[int, ...] = (0, 1)
     split: str = "val"
     max_slices: int = 6
+    interference: int = 8
 
     def __post_init__(self) -> None:
         find_arms(self.arms)
-        if not self.seeds or min(self.seeds) < 0 or self.max_slices < 0:
-            msg = "ablation: expected --seeds and --max-slices from 0 on, at least one seed"
+        if not self.seeds or min(*self.seeds, self.max_slices) < 0 or self.interference == 1 or self.interference < 0:
+            msg = "ablation: expected --seeds (at least one) and --max-slices from 0 on, --interference 0 or at least 2"
             raise UsageError(msg)
 
 
@@ -107,7 +109,8 @@ def _of_task(shared: TrainConfig, task: str) -> dict[str, Any]:
 def _result(run: _Run, config: AblationConfig, progress: Progress) -> Scored:
     """The run's scores, from its file where it has one."""
     path = run.config.output / RESULT
-    settings = run.config.fixed() | {"split": config.split, "max_slices": config.max_slices}
+    own = {"split": config.split, "max_slices": config.max_slices, "interference": config.interference}
+    settings = run.config.fixed() | own
     if path.exists():
         told = json.loads(path.read_text(encoding="utf-8"))
         changed = [key for key, value in settings.items() if told["settings"].get(key) != value]
@@ -119,7 +122,14 @@ def _result(run: _Run, config: AblationConfig, progress: Progress) -> Scored:
         from tatcli.reporting.run_report import write_json
 
         write_json(json.dumps(told, indent=2), path)
-    return Scored(run.arm.name, run.seed, told["tasks"], told["parameters"], told["seconds"])
+    return Scored(
+        arm=run.arm.name,
+        seed=run.seed,
+        tasks=told["tasks"],
+        parameters=told["parameters"],
+        seconds=told["seconds"],
+        cosines=told["cosines"],
+    )
 
 
 def _train_and_score(run: _Run, config: AblationConfig, progress: Progress) -> dict[str, Any]:
@@ -134,7 +144,25 @@ def _train_and_score(run: _Run, config: AblationConfig, progress: Progress) -> d
         "parameters": done.parameters,
         "seconds": round(done.seconds, 1),
         "tasks": _scores(run.config, done.weights, config),
+        "cosines": _cosines(run.config, done.weights, config.interference),
     }
+
+
+def _cosines(training: TrainConfig, weights: Path, batches: int) -> dict[str, dict[str, float]]:
+    """How the tasks' gradients agree in the trained network; nothing where there is but one task."""
+    if not batches or len(training.tasks) < 2:
+        return {}
+    from tatcli.baselines.networks import load_comparison_weights
+    from tatcli.model.weights import load_weights
+    from tatcli.tasks import TASKS
+    from tatcli.training.interference import task_interference
+    from tatcli.training.references import prepare_references
+    from tatcli.training.sampler import Sampler
+
+    is_tat = training.network == "tat"
+    network = load_weights(weights)[0] if is_tat else load_comparison_weights(training.network, weights)[0]
+    references = {task: prepare_references(TASKS[task], "train", training) for task in training.tasks}
+    return task_interference(network.to(training.device), Sampler(references, training), batches=batches)
 
 
 def _scores(training: TrainConfig, weights: Path, config: AblationConfig) -> dict[str, Any]:

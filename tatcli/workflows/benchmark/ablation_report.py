@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,7 @@ Subjects = Mapping[str, Mapping[str, float]]
 """Subject -> ``psnr``, ``ssim``, ``rmse``, and the same of the LQ scans with ``lq_``."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scored:
     """One training's scores.
 
@@ -30,6 +30,7 @@ class Scored:
         tasks: task -> subject -> scores.
         parameters: of its network.
         seconds: of training.
+        cosines: group of parameters -> "task | task" -> cosine of their gradients, see ``training.interference``.
     """
 
     arm: str
@@ -37,6 +38,7 @@ class Scored:
     tasks: Mapping[str, Subjects]
     parameters: int
     seconds: float
+    cosines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,7 @@ class AblationReport:
         parameters: arm -> of its network (one of a task, where there is one for each).
         seconds: arm -> of training, all seeds and tasks together.
         rows: by task, then arm.
+        cosines: arm -> group of parameters -> "task | task" -> of their gradients, one for each seed.
     """
 
     version: str
@@ -89,6 +92,7 @@ class AblationReport:
     parameters: Mapping[str, int]
     seconds: Mapping[str, float]
     rows: tuple[ArmRow, ...]
+    cosines: Mapping[str, Mapping[str, Mapping[str, list[float]]]]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
@@ -120,7 +124,17 @@ def summarise_arms(
         parameters={arm.name: next(r.parameters for r in results if r.arm == arm.name) for arm in arms},
         seconds={arm.name: sum(r.seconds for r in results if r.arm == arm.name) for arm in arms},
         rows=tuple(rows),
+        cosines={arm.name: found for arm in arms if (found := _cosines(results, arm.name))},
     )
+
+
+def _cosines(results: Sequence[Scored], arm: str) -> dict[str, dict[str, list[float]]]:
+    found: dict[str, dict[str, list[float]]] = {}
+    for result in results:
+        for group, pairs in result.cosines.items() if result.arm == arm else ():
+            for pair, value in pairs.items():
+                found.setdefault(group, {}).setdefault(pair, []).append(value)
+    return found
 
 
 def _row(task: str, arm: str, means: Mapping[str, list[float]], first: Any, subjects: Sequence[float]) -> ArmRow:

@@ -78,7 +78,8 @@ def test_the_tables_arithmetic(training: TrainConfig) -> None:
             name: {"lq_psnr": 20.0, "lq_ssim": 0.5, "lq_rmse": 9.0, "psnr": value, "ssim": value / 100, "rmse": 1.0}
             for name, value in zip("ab", psnr, strict=True)
         }
-        return Scored(arm, seed, {"mri-sr": subjects}, 100, 2.5)
+        cosines = {"shared": {"a | b": 0.1 * seed}} if arm == "tat" else {}
+        return Scored(arm=arm, seed=seed, tasks={"mri-sr": subjects}, parameters=100, seconds=2.5, cosines=cosines)
 
     results = [
         scored("tat", 0, (30, 32)),
@@ -94,6 +95,7 @@ def test_the_tables_arithmetic(training: TrainConfig) -> None:
     assert l1.interval is not None
     assert (l1.interval.lower, l1.interval.upper) == (30.0, 31.0)  # of subjects' means over seeds, 30 and 31
     assert report.seconds == {"tat": 5.0, "l1": 5.0}
+    assert report.cosines == {"tat": {"shared": {"a | b": [0.0, 0.1]}}}
     assert report.to_dict()["rows"][1]["interval"] == {"lower": 30.0, "upper": 31.0}
 
 
