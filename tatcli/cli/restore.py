@@ -10,6 +10,7 @@ import typer
 from tatcli.cli import console
 from tatcli.cli.options import (
     AxisOption,
+    CompileOption,
     DeviceOption,
     InputArgument,
     MaxMemoryOption,
@@ -60,6 +61,7 @@ def restore(
     ] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    compile_: CompileOption = False,
     mode: Annotated[
         str,
         typer.Option(
@@ -183,6 +185,7 @@ def restore(
         device=device,
         precision=precision,
         threads=threads,
+        compiled=compile_,
         options=RestoreOptions(
             mode=mode,
             tile=tile,

@@ -77,6 +77,9 @@ def train(
     init: Annotated[
         str | None, typer.Option(metavar="NAME|PATH", show_default="random", help="Weights to start from.")
     ] = _DEFAULT.init,
+    grow: Annotated[
+        bool, typer.Option("--grow", help="Deepen it to the preset's blocks; the new ones begin as identities.")
+    ] = _DEFAULT.grow,
     steps: Annotated[int, typer.Option(metavar="N", help="Optimiser updates.")] = _DEFAULT.steps,
     patch: Annotated[str, typer.Option(metavar="N,...", help="Side of the crops, one per phase.")] = _listed(
         _DEFAULT.patch

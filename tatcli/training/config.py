@@ -43,6 +43,7 @@ class TrainConfig:
         preset: network size, see ``model.config``; of ``tat`` and of the networks that share its backbone.
         network_width: channels of ``unet`` and ``red-cnn``; 0: their own default.
         init: weights (name or path) to start from instead of a random initialisation.
+        grow: deepen them to the preset's numbers of blocks.
         steps: optimiser updates; the learning rate falls to its end over them.
         patch: sides of the random crops, one for each phase of the run.
         batch: samples of each task in a pass of one process, one for each phase.
@@ -87,6 +88,7 @@ class TrainConfig:
     preset: str = "tat-small"
     network_width: int = 0
     init: str | None = None
+    grow: bool = False
     steps: int = 400_000
     patch: tuple[int, ...] = (128,)
     batch: tuple[int, ...] = (4,)

@@ -17,6 +17,7 @@ from tatcli.model.config import find_preset
 from tatcli.model.tat import Tat
 from tatcli.model.weights import load_weights
 from tatcli.training.config import TrainConfig
+from tatcli.training.growth import grown
 
 __all__ = ["TAT", "TrainedNetwork", "make_network"]
 
@@ -45,19 +46,17 @@ def make_network(config: TrainConfig) -> TrainedNetwork:
     finding it. The config's seed decides the rest.
 
     Raises:
-        UsageError: an unknown network or preset; a width for a network that has its sizes from a preset.
+        UsageError: an unknown network or preset; options that don't go with it.
         WeightsError: the weights to start from are missing, damaged, or of another network.
     """
     torch.manual_seed(config.seed)
     if config.network == TAT:
         _without_width(config)
-        start = load_weights(config.init)[0] if config.init else None
-        network = Tat(start.config if start else find_preset(config.preset))
-        if start:
-            network.load_state_dict(start.state_dict())
-        else:
-            _start_from_identity(network)
+        network = _tat(config)
         return TrainedNetwork(TAT, network, network.config.to_dict())
+    if config.grow:
+        msg = f"--grow: expected with --network tat, got {config.network}"
+        raise UsageError(msg)
     known = find_network(config.network)
     sizes = _sizes(config, known.name)
     module = known.build(sizes)
@@ -71,6 +70,18 @@ def make_network(config: TrainConfig) -> TrainedNetwork:
     else:
         _start_from_identity(module)
     return TrainedNetwork(known.name, module, sizes)
+
+
+def _tat(config: TrainConfig) -> Tat:
+    if config.init:
+        start = load_weights(config.init)[0]
+        return grown(start, find_preset(config.preset)) if config.grow else start
+    if config.grow:
+        msg = "--grow: expected --init with the network to deepen, got none"
+        raise UsageError(msg)
+    network = Tat(find_preset(config.preset))
+    _start_from_identity(network)
+    return network
 
 
 def _sizes(config: TrainConfig, name: str) -> dict[str, Any]:
