@@ -63,6 +63,8 @@ class Reference:
     fields: NDArray[np.float16] | None
     noise: float | None
     default_share: float
+    subject: str = ""
+    """Whom the scan is of, where a prepared set tells."""
 
     def low_quality(self, index: int, rng: np.random.Generator, crop: Crop = WHOLE) -> NDArray[np.float32]:
         """A degraded version of slice ``index``, or of a crop of it: (rows, columns), physical units."""

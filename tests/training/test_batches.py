@@ -163,6 +163,8 @@ def test_subjects_are_equally_likely(make_config: Make) -> None:
     assert by_subject.shares["mri-sr"].tolist() == pytest.approx([0.25, 0.25, 0.5])
     drawn = [scan for step in range(40) for scan in by_subject.batch(step).scans]
     assert np.mean([name == "b_1" for name in drawn]) == pytest.approx(0.5, abs=0.12)
+    told = [replace(scan, subject=scan.name[0]) for scan in scans["mri-sr"]]  # as a prepared set does
+    assert Sampler({"mri-sr": told}, config).shares["mri-sr"].tolist() == pytest.approx([0.25, 0.25, 0.5])
     by_voxel = Sampler(scans, replace(config, sampling="voxels"))
     assert by_voxel.shares["mri-sr"].tolist() == pytest.approx([1 / 3] * 3)
 

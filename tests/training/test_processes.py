@@ -64,7 +64,7 @@ def test_two_processes_with_half_the_batch_match_one(make_config: Make, one_thre
     train(one)
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     both = [start(two, RANK=str(rank), LOCAL_RANK=str(rank), **shared) for rank in range(2)]
-    told = [process.communicate(timeout=240) for process in both]
+    told = [process.communicate(timeout=600) for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     assert [bool(out) for out, _ in told] == [True, False]  # only the first one speaks
     expected, found = weights_of(one), weights_of(two)
@@ -91,14 +91,14 @@ def test_sigterm_leaves_a_checkpoint_that_goes_on_exactly(make_config: Make, one
     straight, cut = make_config("straight", **options), make_config("cut", **options)
     train(straight)
     process = start(cut)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 600
     log = cut.output / "log.jsonl"
     while not (log.exists() and len(log.read_text().splitlines()) >= 3):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=120)
+    _, told = process.communicate(timeout=600)
     assert process.returncode == 128 + signal.SIGTERM
     assert "the same command goes on from here" in told
     assert 3 <= torch.load(cut.output / CHECKPOINT, weights_only=True)["step"] < 16
