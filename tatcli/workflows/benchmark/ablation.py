@@ -109,7 +109,7 @@ def _of_task(shared: TrainConfig, task: str) -> dict[str, Any]:
 def _result(run: _Run, config: AblationConfig, progress: Progress) -> Scored:
     """The run's scores, from its file where it has one."""
     path = run.config.output / RESULT
-    own = {"split": config.split, "max_slices": config.max_slices, "interference": config.interference}
+    own = {"split": config.split, "scored_slices": config.max_slices, "interference": config.interference}
     settings = run.config.fixed() | own
     if path.exists():
         told = json.loads(path.read_text(encoding="utf-8"))

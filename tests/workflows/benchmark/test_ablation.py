@@ -68,7 +68,7 @@ def test_trained_once_and_scored(training: TrainConfig, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(ablation, "_train_and_score", never)
     assert ablate(config) == report
-    with pytest.raises(UsageError, match="expected a result of the same options, max_slices differ"):
+    with pytest.raises(UsageError, match="expected a result of the same options, scored_slices differ"):
         ablate(AblationConfig(training=training, arms=("tat",), seeds=(3,), max_slices=2))
 
 
