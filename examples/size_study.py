@@ -9,6 +9,7 @@ gains (dB, PSNR by the paper's protocol, default strengths), CPU seconds for one
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import time
 from collections.abc import Callable
@@ -57,11 +58,11 @@ def train(config: TatConfig, options: TrainConfig, minutes: float) -> Trainer:
     torch.manual_seed(options.seed)
     network = Tat(config)
     nn.init.zeros_(network.output.weight)
-    trial = Trainer(options, references, {}, start=network)
+    trial = Trainer(options, references, {}, network=copy.deepcopy(network))
     batches = iter(trial.sampler.batches(0, 100))
-    each = cpu_seconds(lambda: trial._update(next(batches)), repeats=12)  # noqa: SLF001 - a step, and nothing else
+    each = cpu_seconds(lambda: trial.stepper.update(next(batches), 0), repeats=12)
     steps = max(1, round(60 * minutes / each))
-    return Trainer(replace(options, steps=steps, checkpoint_every=steps), references, validation, start=network)
+    return Trainer(replace(options, steps=steps, checkpoint_every=steps), references, validation, network=network)
 
 
 def main() -> None:
@@ -98,7 +99,7 @@ def main() -> None:
             )
             trainer = train(config, options, chosen.minutes)
             scores = trainer.run()
-            network = trainer.ema.network
+            network = trainer.averaged
             slice_ = torch.rand(1, 1, 512, 512)
             with torch.inference_mode():
                 seconds = cpu_seconds(lambda net=network, x=slice_: net(x))

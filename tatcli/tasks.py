@@ -8,7 +8,7 @@ from typing import Final
 from tatcli.errors import UsageError
 from tatcli.intensity import FixedRange, IntensityRule, RobustRange, Units, Window
 
-__all__ = ["TASKS", "Task", "find_task", "task_for_modality"]
+__all__ = ["MRI_RANGES", "TASKS", "Task", "find_task", "task_for_modality"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,10 @@ TASKS: Final[dict[str, Task]] = {
         ),
     )
 }
+
+
+MRI_RANGES: Final[dict[str, IntensityRule]] = {"paper": FixedRange(Window(0.0, 4095.0)), "robust": RobustRange(99.5)}
+"""Network ranges that MR scans are brought to: the paper's, for 12 bits, and each scan's own."""
 
 
 def find_task(name: str) -> Task:

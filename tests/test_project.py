@@ -199,7 +199,7 @@ def test_documented_commands_exist_with_their_options(words):
 
     command = get_command(app)
     words = words[1:]
-    while getattr(command, "commands", None):
+    while getattr(command, "commands", None) and not words[0].startswith("-"):
         assert words[0] in command.commands, f"no command {words[0]}"
         command = command.commands[words[0]]
         words = words[1:]

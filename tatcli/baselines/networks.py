@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +17,14 @@ from tatcli.volumes.replacing import replaced
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["NETWORKS", "ComparisonNetwork", "find_network", "load_comparison_weights", "save_comparison_weights"]
+__all__ = [
+    "NETWORKS",
+    "ComparisonCard",
+    "ComparisonNetwork",
+    "find_network",
+    "load_comparison_weights",
+    "save_comparison_weights",
+]
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,23 @@ class ComparisonNetwork:
     name: str
     summary: str
     build: Callable[[Mapping[str, Any]], nn.Module]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonCard:
+    """What is known of a trained comparison network.
+
+    Attributes:
+        network: its name in :data:`NETWORKS`.
+        config: what its ``build`` takes.
+        tasks: what it was trained for, with the intensity rules.
+        training: data, recipe, steps.
+    """
+
+    network: str
+    config: Mapping[str, Any]
+    tasks: Mapping[str, TaskCard]
+    training: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _unet(config: Mapping[str, Any]) -> nn.Module:
@@ -84,24 +108,14 @@ def find_network(name: str) -> ComparisonNetwork:
     return network
 
 
-def save_comparison_weights(
-    network: nn.Module,
-    path: Path,
-    *,
-    name: str,
-    config: Mapping[str, Any],
-    tasks: Mapping[str, TaskCard],
-    training: Mapping[str, Any] | None = None,
-) -> None:
+def save_comparison_weights(network: nn.Module, path: Path, *, card: ComparisonCard, overwrite: bool = False) -> None:
     """Write a comparison network's weights as safetensors, and a card beside them.
 
     Args:
         network: trained.
-        path: ending in ``.safetensors``; neither it nor its card may exist.
-        name: of the network in :data:`NETWORKS`.
-        config: what its ``build`` takes.
-        tasks: what it was trained for, with the intensity rules.
-        training: data, recipe, steps.
+        path: ending in ``.safetensors``.
+        card: what is known of it.
+        overwrite: whether the file and its card may exist.
 
     Raises:
         UsageError: an unknown network.
@@ -115,20 +129,20 @@ def save_comparison_weights(
         msg = f"{path}: expected a path ending in .safetensors"
         raise WeightsError(msg)
     for target in (path, card_path):
-        if target.exists():
+        if target.exists() and not overwrite:
             msg = f"{target}: exists; choose another path"
             raise OutputError(msg)
     tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     data = safetensors.torch.save(tensors, metadata={"format": "pt"})
-    card = {
+    told = {
         "name": path.stem,
-        "network": find_network(name).name,
-        "config": dict(config),
-        "tasks": {task: known.to_dict() for task, known in tasks.items()},
-        "training": dict(training or {}),
+        "network": find_network(card.network).name,
+        "config": dict(card.config),
+        "tasks": {task: known.to_dict() for task, known in card.tasks.items()},
+        "training": dict(card.training),
         "sha256": hashlib.sha256(data).hexdigest(),
     }
-    for target, content in ((path, data), (card_path, (json.dumps(card, indent=2) + "\n").encode())):
+    for target, content in ((path, data), (card_path, (json.dumps(told, indent=2) + "\n").encode())):
         with replaced(target, extension=target.suffix) as temporary:
             temporary.write_bytes(content)
 

@@ -18,6 +18,7 @@ from tatcli.cli.node import node
 from tatcli.cli.restore import restore
 from tatcli.cli.simulate import simulate
 from tatcli.cli.train import train
+from tatcli.cli.train_plot import plot
 from tatcli.cli.weights import weights
 from tatcli.errors import TatError
 
@@ -68,6 +69,10 @@ class TatGroup(TyperGroup):
         return code
 
 
+training = typer.Typer(name="train", rich_markup_mode=None)
+training.callback(invoke_without_command=True)(train)
+training.command()(plot)
+
 app = typer.Typer(
     name="tat",
     cls=TatGroup,
@@ -78,7 +83,7 @@ app = typer.Typer(
 app.command()(restore)
 app.command()(simulate)
 app.command()(evaluate)
-app.command()(train)
+app.add_typer(training)
 app.command()(info)
 app.command()(node)
 app.add_typer(weights)

@@ -17,7 +17,7 @@ import numpy as np
 from tatcli.inference.coarse_grid import refined
 from tatcli.inference.options import RestoreOptions
 from tatcli.volumes.geometry import Geometry
-from tatcli.volumes.slices import slices_along, through_plane_axis
+from tatcli.volumes.slices import is_isotropic, slices_along, through_plane_axis
 from tatcli.volumes.volume import Provenance, Volume
 
 if TYPE_CHECKING:
@@ -28,14 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["is_isotropic", "restoration_spread", "view_count"]
 
-_ISOTROPIC: Final = 1.2
-"""As in :func:`~tatcli.volumes.slices.through_plane_axis`: up to here no axis is clearly the slices'."""
 _FLIPS: Final = tuple((turns, flipped) for flipped in (False, True) for turns in range(4))
-
-
-def is_isotropic(geometry: Geometry) -> bool:
-    """Whether slices along every axis are alike in resolution: spacings within 20 %, more than one slice each way."""
-    return max(geometry.spacing) <= _ISOTROPIC * min(geometry.spacing) and min(geometry.shape) > 1
 
 
 def view_count(volume: Volume) -> int:

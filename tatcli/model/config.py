@@ -95,8 +95,17 @@ PRESETS: Final[dict[str, TatConfig]] = {
         expansion=2.0,
         tren_width=16,
     ),
+    "tat-tiny": TatConfig(
+        width=16,
+        encoder_blocks=(1, 1, 1),
+        latent_blocks=1,
+        decoder_blocks=(1, 1, 1),
+        refinement_blocks=1,
+        expansion=2.0,
+        tren_width=8,
+    ),
 }
-"""``tat-base`` is the paper's network.
+"""``tat-base`` is the paper's network; ``tat-tiny`` is for trying things out.
 
 ``tat-small`` is sized by what is cheap on a CPU: blocks at full resolution work at 2C and dominate the time, so
 decoder 1 and refinement have one each; with expansion 2 every hidden width is a multiple of 32. Widths 24 and 32 took

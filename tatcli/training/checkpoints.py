@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -17,7 +17,9 @@ from tatcli.volumes.replacing import replaced
 
 __all__ = ["CHECKPOINT", "load_checkpoint", "save_checkpoint"]
 
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT: Final = "checkpoint.pt"
+_OLDER: Final = {"sampling": "voxels"}
+"""What runs did before there were options for it, where that is not the default."""
 
 
 def save_checkpoint(folder: Path, config: TrainConfig, state: dict[str, Any]) -> Path:
@@ -44,9 +46,10 @@ def load_checkpoint(folder: Path, config: TrainConfig) -> dict[str, Any] | None:
     except Exception as error:
         msg = f"{path}: expected a checkpoint of tat train, got {type(error).__name__}; choose another output folder"
         raise WeightsError(msg) from error
-    changed = [key for key, value in config.fixed().items() if before.get(key) != value]
+    before = TrainConfig(data=config.data, output=config.output).fixed() | _OLDER | before
+    changed = [key for key, value in config.fixed().items() if before[key] != value]
     if changed:
-        told = "; ".join(f"{key} was {before.get(key)}, now {config.fixed()[key]}" for key in changed)
+        told = "; ".join(f"{key} was {before[key]}, now {config.fixed()[key]}" for key in changed)
         msg = f"{path}: a resumed run needs the same options ({told}); use them, or another output folder"
         raise UsageError(msg)
     return state

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import re
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, get_args, get_origin, get_type_hints
 
 from tatcli.errors import UsageError
-from tatcli.tasks import TASKS, find_task
+from tatcli.intensity import IntensityRule
+from tatcli.tasks import MRI_RANGES, TASKS, Task, find_task
 
-__all__ = ["LossName", "TrainConfig"]
+__all__ = ["LossName", "Precision", "TrainConfig", "flag"]
 
-LossName = Literal["balanced", "l1", "psnr"]
+LossName = Literal["balanced", "l1", "psnr", "uncertainty"]
+Precision = Literal["fp32", "bf16", "fp16"]
+
 _PATHS: Final = ("data", "output", "cache")
-_FREE: Final = (*_PATHS, "threads", "device", "validate_every", "checkpoint_every", "validation_slices")
-"""Options that don't change the outcome, and so may differ when a run is resumed."""
+_FREE: Final = (
+    *_PATHS, "recipe", "accumulate", "workers", "threads", "device", "log_every", "validate_every", "checkpoint_every",
+    "checkpoint_minutes", "validation_slices", "samples", "sample_values", "tensorboard", "explode",
+)  # fmt: skip
+"""Options that don't change the outcome, and so may differ when a run is resumed (accumulation: with the processes)."""
+_FLAGS: Final = {"learning_rate": "--lr"}
+
+
+def flag(option: str) -> str:
+    """The command line's name of an option."""
+    return _FLAGS.get(option, "--" + option.replace("_", "-"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,42 +37,63 @@ class TrainConfig:
     Attributes:
         data: root of a dataset in one of the layouts of ``pairs.find_scans``.
         output: run folder: checkpoints, log, cache.
+        recipe: where the options came from that nobody named, see ``recipes``.
         tasks: names or aliases.
-        preset: network size, see ``model.config``.
+        network: ``tat``, or one of the comparison networks (``baselines.networks``).
+        preset: network size, see ``model.config``; of ``tat`` and of the networks that share its backbone.
+        network_width: channels of ``unet`` and ``red-cnn``; 0: their own default.
+        init: weights (name or path) to start from instead of a random initialisation.
+        grow: deepen them to the preset's numbers of blocks.
         steps: optimiser updates; the learning rate falls to its end over them.
         patch: sides of the random crops, one for each phase of the run.
-        batch: samples of each task in a step, one for each phase.
+        batch: samples of each task in a pass of one process, one for each phase.
         milestones: fractions of the steps where the next phase starts.
+        accumulate: passes of each process before an update, which averages over all of them.
         learning_rate: peak of the cosine schedule, reached after ``warmup`` steps.
         weight_decay: AdamW's.
-        clip: largest gradient norm.
+        clip: largest gradient norm; 0: not clipped.
         ema: decay of the averaged weights, which are validated and released.
-        loss: ``balanced`` (task-adaptive loss balancing), ``l1`` or ``psnr``, see ``losses``.
+        loss: ``balanced`` (task-adaptive loss balancing), ``l1``, ``psnr`` or ``uncertainty``, see ``losses``.
         task_weights: factors of each task's loss, in the order of ``tasks``; empty: all 1.
-        task_multiples: each task has ``batch`` times this many samples in a step; empty: all 1, equal shares.
-        augment: random flips and quarter turns.
+        task_multiples: each task has ``batch`` times this many samples in a pass; empty: all 1, equal shares.
+        sampling: ``subjects``: every subject of a task is as likely as any other; ``voxels``: every voxel.
+        subjects: regular expression whose first group (or all of its match) names the subject in a scan's name.
+        planes: ``acquired``: the slices as they were acquired; ``all``: isotropic volumes in all three directions.
+        mri_range: MR scans' network range: ``robust``, each scan's own, or ``paper``, [0, 4095].
+        augment: random flips and quarter turns; for MRI other matrices, contrasts and ranges too.
         default_share: share of samples at the task's default strength; the others are log-uniform over its range.
         noise_fields: precomputed noise realisations for each reference slice (CT, PET).
         max_slices: evenly spaced slices taken from each scan; 0: all.
-        precision: ``fp32`` or ``bf16`` (autocast).
-        validate_every, checkpoint_every: steps between.
+        precision: ``fp32``, ``bf16`` or ``fp16`` (autocast; fp16 with scaled gradients).
+        deterministic: refuse operations that give other sums each time, as some do on a GPU.
+        explode: stop where a sample's error is this many times its input's error plus 0.01; 0: never.
+        log_every, validate_every, checkpoint_every: steps between.
+        checkpoint_minutes: a checkpoint after so many minutes too; 0: only after steps.
         validation_slices: evenly spaced slices of each validation scan.
+        samples: validation scans of each task of which a slice is drawn at each validation.
+        sample_values: keep these slices' values too (NPZ).
+        tensorboard: write the log for TensorBoard too.
         seed: of initialisation, noise and crops.
+        workers: threads that prepare batches.
         threads: CPU threads; 0: PyTorch's choice.
         device: where to train.
-        init: weights (name or path) to start from instead of a random initialisation.
-        grow: deepen them to the preset's numbers of blocks.
         cache: where prepared references are kept; ``output / "cache"`` by default.
     """
 
     data: Path
     output: Path
+    recipe: str = "default"
     tasks: tuple[str, ...] = tuple(TASKS)
+    network: str = "tat"
     preset: str = "tat-small"
+    network_width: int = 0
+    init: str | None = None
+    grow: bool = False
     steps: int = 400_000
     patch: tuple[int, ...] = (128,)
     batch: tuple[int, ...] = (4,)
     milestones: tuple[float, ...] = ()
+    accumulate: int = 1
     learning_rate: float = 2e-4
     warmup: int = 0
     weight_decay: float = 0.01
@@ -68,24 +102,51 @@ class TrainConfig:
     loss: LossName = "balanced"
     task_weights: tuple[float, ...] = ()
     task_multiples: tuple[int, ...] = ()
+    sampling: Literal["subjects", "voxels"] = "subjects"
+    subjects: str | None = None
+    planes: Literal["acquired", "all"] = "acquired"
+    mri_range: Literal["robust", "paper"] = "robust"
     augment: bool = True
     default_share: float = 0.3
     noise_fields: int = 4
     max_slices: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
+    deterministic: bool = False
+    explode: float = 10.0
+    log_every: int = 50
     validate_every: int = 1000
     checkpoint_every: int = 250
+    checkpoint_minutes: float = 10.0
     validation_slices: int = 3
+    samples: int = 1
+    sample_values: bool = False
+    tensorboard: bool = False
     seed: int = 0
+    workers: int = 1
     threads: int = 0
     device: str = "cpu"
-    init: str | None = None
-    grow: bool = False
     cache: Path | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tasks", tuple(dict.fromkeys(find_task(name).name for name in self.tasks)))
-        checks = {
+        for name, hint in get_type_hints(type(self)).items():
+            known, value = get_args(hint), getattr(self, name)
+            if get_origin(hint) is Literal and value not in known:
+                msg = f"{flag(name)} {value!r}: expected one of {', '.join(known)}"
+                raise UsageError(msg)
+        for option, holds in (self._schedule_checks() | self._sample_checks()).items():
+            if not holds:
+                msg = f"train: {option}: value out of range"
+                raise UsageError(msg)
+        try:
+            re.compile(self.subjects or "")
+        except re.error as error:
+            msg = f"--subjects {self.subjects!r}: expected a regular expression, got one with {error}"
+            raise UsageError(msg) from error
+
+    def _schedule_checks(self) -> dict[str, bool]:
+        every = (self.log_every, self.validate_every, self.checkpoint_every)
+        return {
             "--steps": self.steps >= 1,
             "--patch (multiples of 8)": all(side >= 8 and side % 8 == 0 for side in self.patch),
             "--batch": all(size >= 1 for size in self.batch),
@@ -94,20 +155,33 @@ class TrainConfig:
             == len(self.milestones) + 1,
             "--milestones (rising, between 0 and 1)": list(self.milestones) == sorted(self.milestones)
             and all(0 < at < 1 for at in self.milestones),
+            "--accumulate (at least 1)": self.accumulate >= 1,
             "--lr": 0 < self.learning_rate < 1,
+            "--warmup (0 or more)": self.warmup >= 0,
+            "--clip (0 or more)": self.clip >= 0,
             "--ema": 0 <= self.ema < 1,
-            "--noise-fields": self.noise_fields >= 1,
+            "--log-every, --validate-every and --checkpoint-every (at least 1)": min(every) >= 1,
+            "--checkpoint-minutes (0 or more)": self.checkpoint_minutes >= 0,
+            "--explode (0 or more)": self.explode >= 0,
+        }
+
+    def _sample_checks(self) -> dict[str, bool]:
+        return {
             "--tasks": bool(self.tasks),
             "--task-weights (one for each task, positive)": not self.task_weights
             or (len(self.task_weights) == len(self.tasks) and min(self.task_weights) > 0),
             "--task-multiples (one for each task, at least 1)": not self.task_multiples
             or (len(self.task_multiples) == len(self.tasks) and min(self.task_multiples) >= 1),
             "--default-share (0 to 1)": 0 <= self.default_share <= 1,
+            "--noise-fields": self.noise_fields >= 1,
+            "--network-width, --max-slices, --samples and --seed (0 or more)": min(
+                self.network_width, self.max_slices, self.samples, self.seed
+            )
+            >= 0,
+            "--validation-slices and --workers (at least 1)": min(self.validation_slices, self.workers) >= 1,
+            "--max-slices (0 with --planes all, which takes whole volumes)": self.planes == "acquired"
+            or not self.max_slices,
         }
-        for option, holds in checks.items():
-            if not holds:
-                msg = f"train: {option}: value out of range"
-                raise UsageError(msg)
 
     def phase(self, step: int) -> tuple[int, int]:
         """(patch, samples of each task) at this step."""
@@ -121,6 +195,10 @@ class TrainConfig:
     def multiple(self, task: str) -> int:
         """How many times a task's share of samples is drawn."""
         return self.task_multiples[self.tasks.index(task)] if self.task_multiples else 1
+
+    def intensity(self, task: Task) -> IntensityRule:
+        """The map of a task's scans onto the network's range."""
+        return MRI_RANGES[self.mri_range] if task.modality == "MR" else task.intensity
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
@@ -138,3 +216,8 @@ class TrainConfig:
     def fixed(self) -> dict[str, Any]:
         """The options that a resumed run may not change."""
         return {key: value for key, value in self.to_dict().items() if key not in _FREE}
+
+    @classmethod
+    def default(cls, option: str) -> Any:
+        """An option's default; None where it has none."""
+        return {field.name: field.default for field in fields(cls)}.get(option)

@@ -1,38 +1,29 @@
-"""The training loop: one optimiser for network and loss balancer, cosine schedule, EMA, validation, checkpoints."""
+"""The training loop: steps, log, validation, checkpoints, and stopping where the run can go on."""
 
 from __future__ import annotations
 
-import json
-import math
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tatcli.errors import TatError
-from tatcli.model.config import find_preset
-from tatcli.model.loss_balancing import LossBalancer
-from tatcli.model.tat import Tat
+from tatcli.errors import UsageError
 from tatcli.training.checkpoints import load_checkpoint, save_checkpoint
 from tatcli.training.config import TrainConfig
-from tatcli.training.ema import Ema
-from tatcli.training.losses import batch_loss
+from tatcli.training.distributed import World
+from tatcli.training.log import LOG, RunLog, TaskMeans
 from tatcli.training.references import Reference
-from tatcli.training.sampler import Batch, Sampler
-from tatcli.training.validation import ValidationScore, validate
+from tatcli.training.sampler import Sampler
+from tatcli.training.steps import Stepper, TrainingDiverged
+from tatcli.training.stopping import StopRequest
+from tatcli.training.validation import Sample, ValidationScore, validate
 
-__all__ = ["Progress", "Trainer", "TrainingDiverged"]
-
-LOG = "log.jsonl"
-END_RATE = 1e-7
-"""Learning rate at the end of the cosine."""
-
-
-class TrainingDiverged(TatError):
-    """The loss is no longer finite."""
+__all__ = ["LOG", "Progress", "Trainer", "TrainingDiverged"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +42,8 @@ class Trainer:
         config: options of the run.
         references: training scans of each task.
         validation: validation scans of each task (may be empty).
-        start: weights to start from instead of a random initialisation.
+        network: to train, initialised.
+        world: the processes that train together; the first one validates and writes.
     """
 
     def __init__(
@@ -60,135 +52,137 @@ class Trainer:
         references: Mapping[str, Sequence[Reference]],
         validation: Mapping[str, Sequence[Reference]],
         *,
-        start: Tat | None = None,
+        network: nn.Module,
+        world: World | None = None,
     ) -> None:
         self.config = config
         self.validation = validation
-        self.sampler = Sampler(references, config)
-        torch.manual_seed(config.seed)
-        self.network = Tat(start.config if start else find_preset(config.preset)).to(config.device)
-        if start:
-            self.network.load_state_dict(start.state_dict())
-        else:
-            # Start from the identity: the first steps then improve on the input instead of finding it.
-            nn.init.zeros_(self.network.output.weight)
-        self.balancer = LossBalancer().to(config.device)
-        self.parameters = [*self.network.parameters(), *self.balancer.parameters()]
-        self.optimiser = torch.optim.AdamW(
-            self.parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
-        )
-        self.ema = Ema(self.network, config.ema)
+        self.world = world or World()
+        self.sampler = Sampler(references, config, world=self.world)
+        self.network = network.to(config.device)
+        self.stepper = Stepper(self.network, config, world=self.world)
         self.step = 0
         self.seconds = 0.0
+        self._saved = time.monotonic()
         state = load_checkpoint(config.output, config)
         if state is not None:
             self._restore(state)
 
-    def run(self, *, on_step: Callable[[Progress], None] = lambda _: None) -> dict[str, ValidationScore]:
-        """Train to the last step; returns the last validation.
+    @property
+    def averaged(self) -> nn.Module:
+        """The network with averaged weights: what is validated and released."""
+        return self.stepper.ema.network
+
+    def run(
+        self,
+        *,
+        on_step: Callable[[Progress], None] = lambda _: None,
+        on_sample: Callable[[int, Sample], None] = lambda *_: None,
+    ) -> dict[str, ValidationScore]:
+        """Train to the last step; returns the last validation (of the first process).
+
+        Args:
+            on_step: called after each step.
+            on_sample: called with the step and a restored slice, at each validation.
 
         Raises:
-            TrainingDiverged: the loss became NaN or infinite; the last checkpoint is from before.
+            TrainingDiverged: a loss is not finite or has exploded; the checkpoint is from before that step.
+            KeyboardInterrupt, SystemExit: a signal came; the checkpoint is from after the last step.
         """
         config = self.config
         started = time.monotonic() - self.seconds
         scores: dict[str, ValidationScore] = {}
-        sums = _TaskMeans()
+        means = TaskMeans(config.tasks)
+        log = RunLog(config.output, board=config.tensorboard, start=self.step) if self.world.first else None
         try:
-            for batch in self.sampler.batches(self.step, config.steps):
-                loss, l1, sigma = self._update(batch)
-                sums.add(batch.tasks, l1, sigma)
-                self.step += 1
-                self.seconds = time.monotonic() - started
-                on_step(Progress(self.step, loss, sums.means("l1")))
-                last = self.step == config.steps
-                if self.step % config.checkpoint_every == 0 or last:
-                    self._log("train", lr=self._rate(self.step), **sums.take())
-                    self.checkpoint()
-                if self.validation and (self.step % config.validate_every == 0 or last):
-                    scores = validate(self.ema.network, self.validation, config)
-                    self._log(
-                        "validation",
-                        tasks={task: asdict(score) | {"gain": score.gain} for task, score in scores.items()},
-                    )
-        except KeyboardInterrupt:
+            with _deterministic(wanted=config.deterministic), StopRequest() as stop:
+                for batch in self.sampler.batches(self.step, config.steps):
+                    done = self.stepper.update(batch, self.step, stop=stop.made)
+                    means.add(done.tasks, done.l1, done.sigma)
+                    self.step += 1
+                    self.seconds = time.monotonic() - started
+                    on_step(Progress(self.step, done.loss, means.means()["l1"]))
+                    self._log_step(log, means)
+                    scores = self._validated(log, on_sample) or scores
+                    if done.stopped:
+                        stop.obey()
+                    self._checkpoint_in_turn()
+        except (KeyboardInterrupt, SystemExit, TrainingDiverged) as error:
             self.checkpoint()
+            if log is not None:
+                log.add(
+                    "stopped",
+                    self.step,
+                    self.seconds,
+                    why=str(error) if isinstance(error, TrainingDiverged) else "signal",
+                )
             raise
+        finally:
+            if log is not None:
+                log.close()
         return scores
 
     def checkpoint(self) -> None:
         """Save everything that the run needs to go on."""
-        state = {
-            "step": self.step,
-            "seconds": self.seconds,
-            "network": self.network.state_dict(),
-            "balancer": self.balancer.state_dict(),
-            "ema": self.ema.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-        }
-        save_checkpoint(self.config.output, self.config, state)
+        if self.world.first:
+            state = {"step": self.step, "seconds": self.seconds, "passes": self._passes, **self.stepper.state()}
+            save_checkpoint(self.config.output, self.config, state)
+        self._saved = time.monotonic()
+
+    @property
+    def _passes(self) -> int:
+        """Passes of all processes together in a step."""
+        return self.world.size * self.config.accumulate
+
+    @property
+    def _last(self) -> bool:
+        return self.step == self.config.steps
 
     def _restore(self, state: dict[str, Any]) -> None:
-        self.step, self.seconds = int(state["step"]), float(state["seconds"])
-        self.network.load_state_dict(state["network"])
-        self.balancer.load_state_dict(state["balancer"])
-        self.ema.network.load_state_dict(state["ema"])
-        self.optimiser.load_state_dict(state["optimiser"])
-
-    def _rate(self, step: int) -> float:
-        """Learning rate of this step: linear warm-up, then cosine."""
-        config = self.config
-        if step < config.warmup:
-            return config.learning_rate * (step + 1) / config.warmup
-        done = (step - config.warmup) / max(config.steps - config.warmup, 1)
-        return END_RATE + (config.learning_rate - END_RATE) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-    def _update(self, batch: Batch) -> tuple[float, Tensor, Tensor]:
-        """One optimiser step: (loss, L1 of each sample, sigma of each sample)."""
-        config = self.config
-        lq, hq, mask = (part.to(config.device) for part in (batch.lq, batch.hq, batch.mask))
-        weights = torch.tensor([config.weight(task) for task in batch.tasks], device=config.device)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self._rate(self.step)
-        with torch.autocast(lq.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            restored = self.network(lq)
-        loss, sigma, l1 = batch_loss(config.loss, self.balancer, (restored, hq, lq, mask), weights)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            samples = zip(batch.scans, batch.tasks, l1.tolist(), strict=True)
-            bad = (
-                ", ".join(f"{scan} ({task})" for scan, task, l1_ in samples if not math.isfinite(l1_)) or "every sample"
+        if state.get("passes", 1) != self._passes:
+            msg = (
+                f"{self.config.output}: a resumed run needs as many processes x --accumulate: expected "
+                f"{state.get('passes', 1)}, got {self.world.size} x {self.config.accumulate}"
             )
-            msg = f"train: the loss became {value} at step {self.step}, in {bad}; lower --lr or drop the scan"
-            raise TrainingDiverged(msg)
-        self.optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(self.parameters, config.clip)
-        self.optimiser.step()
-        self.ema.update(self.network, self.step)
-        return value, l1.cpu(), sigma.cpu()
+            raise UsageError(msg)
+        self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        self.stepper.restore(state)
 
-    def _log(self, kind: str, **fields: Any) -> None:
-        line = {"kind": kind, "step": self.step, "seconds": round(self.seconds, 1), **fields}
-        with (self.config.output / LOG).open("a") as stream:
-            stream.write(json.dumps(line) + "\n")
+    def _log_step(self, log: RunLog | None, means: TaskMeans) -> None:
+        if self.step % self.config.log_every == 0 or self._last:
+            found = means.take(self.world, self.stepper.device)
+            if log is not None:
+                log.add("train", self.step, self.seconds, lr=self.stepper.rate(self.step), **found)
+
+    def _validated(self, log: RunLog | None, on_sample: Callable[[int, Sample], None]) -> dict[str, ValidationScore]:
+        """The scores, where it is time for them and this is the first process."""
+        due = self.step % self.config.validate_every == 0 or self._last
+        if log is None or not (self.validation and due):
+            return {}
+        scores = validate(
+            self.averaged, self.validation, self.config, on_sample=lambda sample: on_sample(self.step, sample)
+        )
+        told = {task: asdict(score) | {"gain": score.gain} for task, score in scores.items()}
+        log.add("validation", self.step, self.seconds, tasks=told)
+        return scores
+
+    def _checkpoint_in_turn(self) -> None:
+        minutes = (time.monotonic() - self._saved) / 60
+        in_time = bool(self.config.checkpoint_minutes) and minutes >= self.config.checkpoint_minutes
+        if self._last or in_time or self.step % self.config.checkpoint_every == 0:
+            self.checkpoint()
 
 
-class _TaskMeans:
-    """Running means of each task's loss and sigma since the last log line."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, dict[str, list[float]]] = {"l1": {}, "sigma": {}}
-
-    def add(self, tasks: Sequence[str], l1: Tensor, sigma: Tensor) -> None:
-        for kind, values in (("l1", l1), ("sigma", sigma)):
-            for task, value in zip(tasks, values.tolist(), strict=True):
-                self.values[kind].setdefault(task, []).append(value)
-
-    def means(self, kind: str) -> dict[str, float]:
-        return {task: sum(values) / len(values) for task, values in sorted(self.values[kind].items())}
-
-    def take(self) -> dict[str, dict[str, float]]:
-        means = {kind: self.means(kind) for kind in self.values}
-        self.values = {kind: {} for kind in self.values}
-        return means
+@contextmanager
+def _deterministic(*, wanted: bool) -> Iterator[None]:
+    """PyTorch refuses operations whose sums differ from run to run, while the block runs."""
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS's word for it, read at its first use
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

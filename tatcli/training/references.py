@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from tatcli.tasks import Task
 from tatcli.training.config import TrainConfig
 from tatcli.training.pairs import ScanPair, find_scans
 from tatcli.volumes import evenly_spaced, read_volume, slices_along, through_plane_axis
+from tatcli.volumes.slices import is_isotropic
 
 __all__ = ["Reference", "draw_strength", "prepare_references"]
 
@@ -62,6 +63,8 @@ class Reference:
     fields: NDArray[np.float16] | None
     noise: float | None
     default_share: float
+    subject: str = ""
+    """Whom the scan is of, where a prepared set tells."""
 
     def low_quality(self, index: int, rng: np.random.Generator, crop: Crop = WHOLE) -> NDArray[np.float32]:
         """A degraded version of slice ``index``, or of a crop of it: (rows, columns), physical units."""
@@ -74,6 +77,13 @@ class Reference:
         field *= np.float32(self.noise * np.sqrt(1.0 / dose - 1.0))
         field += self.hq[index][crop]
         return field
+
+    def sliced(self, axis: int) -> Reference:
+        """The same scan sliced along another of its axes: the noise is that of the acquired slices, seen across."""
+        fields = self.fields
+        if fields is not None:
+            fields = np.moveaxis(np.moveaxis(np.moveaxis(fields, 1, 3), axis, 0), 3, 1)
+        return replace(self, hq=np.moveaxis(self.hq, axis, 0), fields=fields)
 
     def degraded(self, slice_: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
         """A slice at a random strength, for degradations that are cheap enough to be drawn anew each time (MRI's)."""
@@ -104,24 +114,24 @@ def prepare_references(
     """
     cache = config.cache or config.output / "cache"
     if split != "train":
-        config = replace(config, default_share=1.0)
+        config = replace(config, default_share=1.0, planes="acquired")
     references = []
     for pair in find_scans(config.data, task, split):
         on_scan(pair.name, "")
         reference = _cached(pair, task, config, cache / task.name)
-        if isinstance(reference, Reference):
-            references.append(reference)
-        else:
+        if isinstance(reference, str):
             on_scan(pair.name, reference)
+        else:
+            references += reference
     if not references:
         msg = f"{config.data}: expected references for {task.name} with uniform tissue to measure noise in, found none"
         raise UsageError(msg)
     return references
 
 
-def _cached(pair: ScanPair, task: Task, config: TrainConfig, cache: Path) -> Reference | str:
-    """The prepared reference, or why the scan can't be one."""
-    settings = {
+def _cached(pair: ScanPair, task: Task, config: TrainConfig, cache: Path) -> list[Reference] | str:
+    """The prepared reference, once for each plane that it is sliced in, or why the scan can't be one."""
+    settings: dict[str, Any] = {
         "format": FORMAT,
         "files": [
             [str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in (pair.reference, pair.lq) if path
@@ -133,6 +143,11 @@ def _cached(pair: ScanPair, task: Task, config: TrainConfig, cache: Path) -> Ref
             config.default_share if task.modality == "PT" else None,
         ],
     }
+    # (named only where they are not the defaults, so that references from before these options are found again)
+    if config.planes == "all":
+        settings["planes"] = config.planes
+    if config.intensity(task) != task.intensity:
+        settings["intensity"] = config.intensity(task).to_dict()
     digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
     folder = cache / f"{pair.name}-{digest}"
     if not folder.is_dir():
@@ -145,7 +160,7 @@ def _cached(pair: ScanPair, task: Task, config: TrainConfig, cache: Path) -> Ref
     if facts["rejected"]:
         return str(facts["rejected"])
     fields = folder / "fields.npy"
-    return Reference(
+    reference = Reference(
         name=pair.name,
         task=task,
         window=Window(*facts["window"]),
@@ -154,6 +169,7 @@ def _cached(pair: ScanPair, task: Task, config: TrainConfig, cache: Path) -> Ref
         noise=facts["noise"],
         default_share=config.default_share,
     )
+    return [reference.sliced(axis) for axis in range(3)] if facts.get("all_planes") else [reference]
 
 
 def _prepare(pair: ScanPair, task: Task, config: TrainConfig, folder: Path) -> None:
@@ -186,11 +202,12 @@ def _prepare(pair: ScanPair, task: Task, config: TrainConfig, folder: Path) -> N
         fields = _pet_fields(stack, chosen, pixel, task, _seeds(config, pair, -1), config)
         if fields is None:
             return _reject(folder)
-    window = task.intensity.window_for(frame)
+    window = config.intensity(task).window_for(frame)
     np.save(folder / "hq.npy", hq)
     if fields is not None:
         np.save(folder / "fields.npy", fields)
-    facts = {"window": [window.lower, window.upper], "noise": noise, "rejected": None}
+    every = config.planes == "all" and is_isotropic(volume.geometry)
+    facts = {"window": [window.lower, window.upper], "noise": noise, "rejected": None, "all_planes": every}
     (folder / "facts.json").write_text(json.dumps(facts))
     return None
 

@@ -1,7 +1,12 @@
-"""Training batches: equal numbers of every task, random crops of random scans, all drawn from (seed, step)."""
+"""Training batches: equal numbers of every task, random crops of random scans, all drawn from (seed, step).
+
+Each sample has its own random numbers, so that several processes, or several passes of one, draw between them what one
+process would in one pass.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +19,9 @@ from torch import Tensor
 
 from tatcli.intensity import Window
 from tatcli.training.config import TrainConfig
+from tatcli.training.distributed import World
 from tatcli.training.references import Crop, Reference
+from tatcli.training.subjects import shares, subject_of
 from tatcli.training.variety import varied
 
 __all__ = ["Batch", "Sampler"]
@@ -25,7 +32,7 @@ LEAST_FOREGROUND: Final = 0.2
 TRIES: Final = 6
 """Crops with less foreground are drawn again, this often at most: air teaches little."""
 AHEAD: Final = 3
-"""Batches prepared while the network computes."""
+"""Batches that each thread prepares while the network computes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,41 +48,62 @@ class Batch:
     tasks: tuple[str, ...]
     scans: tuple[str, ...]
 
+    def split(self, parts: int) -> list[Batch]:
+        """As many batches of equal size."""
+        size = len(self.tasks) // parts
+        cuts = [slice(start, start + size) for start in range(0, parts * size, size)]
+        return [Batch(self.lq[cut], self.hq[cut], self.mask[cut], self.tasks[cut], self.scans[cut]) for cut in cuts]
+
 
 class Sampler:
-    """Draws batches. The same (seed, step) gives the same batch, so a resumed run sees what it would have seen."""
+    """Draws batches. The same (seed, step) gives the same batch, so a resumed run sees what it would have seen.
 
-    def __init__(self, references: Mapping[str, Sequence[Reference]], config: TrainConfig) -> None:
+    Args:
+        references: scans of each task.
+        config: of the run.
+        world: the processes that share each step's samples.
+    """
+
+    def __init__(
+        self, references: Mapping[str, Sequence[Reference]], config: TrainConfig, *, world: World | None = None
+    ) -> None:
         self.references = references
         self.config = config
-        # Every voxel of a task is as likely as any other: a whole body tells more than a crop of a leg.
+        self.world = world or World()
         self.shares = {}
         for task, scans in references.items():
-            voxels = np.array([scan.hq.size for scan in scans], dtype=np.float64)
-            self.shares[task] = voxels / voxels.sum()
+            pattern = config.subjects
+            subjects = [subject_of(scan.name, pattern) if pattern else scan.subject or scan.name for scan in scans]
+            equal = config.sampling == "subjects"
+            self.shares[task] = shares([scan.hq.size for scan in scans], subjects if equal else None)
 
     def batch(self, step: int) -> Batch:
-        """The batch of this step."""
-        patch, count = self.config.phase(step)
-        rng = np.random.default_rng(np.random.SeedSequence([self.config.seed, 1, step]))
+        """This process's samples of this step, for all its passes."""
+        config = self.config
+        patch, count = config.phase(step)
+        passes = config.accumulate * self.world.size
+        drawn = [task for task in self.references for _ in range(count * config.multiple(task) * passes)]
+        order = np.random.default_rng(np.random.SeedSequence([config.seed, 1, step])).permutation(len(drawn))
         samples = []
-        for task, scans in self.references.items():
-            for _ in range(count * self.config.multiple(task)):
-                scan = scans[rng.choice(len(scans), p=self.shares[task])]
-                samples.append((*self._sample(scan, patch, rng), task, scan.name))
-        order = rng.permutation(len(samples))
-        lq, hq, mask, tasks, names = zip(*(samples[i] for i in order), strict=True)
+        for number in order[self.world.rank :: self.world.size].tolist():
+            rng = np.random.default_rng(np.random.SeedSequence([config.seed, 3, step, number]))
+            task = drawn[number]
+            scans = self.references[task]
+            scan = scans[rng.choice(len(scans), p=self.shares[task])]
+            samples.append((*self._sample(scan, patch, rng), task, scan.name))
+        lq, hq, mask, tasks, names = zip(*samples, strict=True)
         stacked = [torch.from_numpy(np.stack(part)[:, None]) for part in (lq, hq, mask)]
         return Batch(stacked[0], stacked[1], stacked[2], tasks, names)
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """The batches of steps start..stop-1, prepared ahead in a thread."""
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            pending = [pool.submit(self.batch, step) for step in range(start, min(start + AHEAD, stop))]
+        """The batches of steps start..stop-1, prepared ahead in threads."""
+        ahead = AHEAD * self.config.workers
+        with ThreadPoolExecutor(max_workers=self.config.workers) as pool:
+            pending = deque(pool.submit(self.batch, step) for step in range(start, min(start + ahead, stop)))
             for step in range(start, stop):
-                batch = pending.pop(0).result()
-                if step + AHEAD < stop:
-                    pending.append(pool.submit(self.batch, step + AHEAD))
+                batch = pending.popleft().result()
+                if step + ahead < stop:
+                    pending.append(pool.submit(self.batch, step + ahead))
                 yield batch
 
     def _sample(
@@ -84,7 +112,8 @@ class Sampler:
         """(LQ, HQ, mask) crops of one random slice."""
         window = scan.window
         # MR intensities are arbitrary: the network must not lean on the exact upper bound of the range.
-        scale = np.float32(np.exp(rng.uniform(-0.25, 0.25))) if scan.task.modality == "MR" else np.float32(1)
+        jitter = scan.task.modality == "MR" and self.config.augment
+        scale = np.float32(np.exp(rng.uniform(-0.25, 0.25))) if jitter else np.float32(1)
         if scan.fields is None and self.config.augment:  # MRI, degraded on the fly
             hq = varied(scan.hq[rng.integers(len(scan.hq))], window.upper, patch, rng)
             _, place = _place(hq[None], window, patch, rng)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tatcli.errors import UsageError
 from tatcli.volumes.geometry import Geometry
 
-__all__ = ["PLANES", "evenly_spaced", "slice_shape", "slices_along", "through_plane_axis"]
+__all__ = ["PLANES", "evenly_spaced", "is_isotropic", "slice_shape", "slices_along", "through_plane_axis"]
 
 PLANES: Final = ("auto", "axial", "coronal", "sagittal")
 """The values of ``axis`` that :func:`through_plane_axis` takes."""
@@ -24,6 +24,11 @@ def evenly_spaced(count: int, wanted: int) -> NDArray[np.intp]:
     if not 0 < wanted < count:
         return np.arange(count)
     return np.unique(np.linspace(0, count - 1, wanted).round().astype(np.intp))
+
+
+def is_isotropic(geometry: Geometry) -> bool:
+    """Whether slices along every axis are alike in resolution: spacings within 20 %, more than one slice each way."""
+    return max(geometry.spacing) <= _COARSER * min(geometry.spacing) and min(geometry.shape) > 1
 
 
 def through_plane_axis(geometry: Geometry, axis: str = "auto") -> int:

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tatcli.errors import UsageError, WeightsError
-from tatcli.intensity import FixedRange, IntensityRule, RobustRange, Window
-from tatcli.tasks import TASKS
+from tatcli.tasks import MRI_RANGES, TASKS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +31,6 @@ _CONTAINERS: Final = ("params_ema", "params", "state_dict", "model", "network", 
 """Where training frameworks put the parameters within a checkpoint, the averaged ones first."""
 _PREFIX: Final = "module."
 """Added to every name by data-parallel training."""
-_MRI_RANGES: Final[dict[str, IntensityRule]] = {"paper": FixedRange(Window(0.0, 4095.0)), "robust": RobustRange(99.5)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +121,8 @@ def import_weights(config: ImportConfig) -> ImportReport:
         OutputError: the output exists or can't be written.
         UsageError: an unknown MR range.
     """
-    if config.mri_range not in _MRI_RANGES:
-        msg = f"--mri-range {config.mri_range!r}: expected one of {', '.join(_MRI_RANGES)}"
+    if config.mri_range not in MRI_RANGES:
+        msg = f"--mri-range {config.mri_range!r}: expected one of {', '.join(MRI_RANGES)}"
         raise UsageError(msg)
     output = config.output or config.checkpoint.with_suffix(".safetensors")
     if output.suffix != ".safetensors":
@@ -154,7 +152,7 @@ def _task_card(name: str, mri_range: str) -> TaskCard:
     from tatcli.model.weights import TaskCard
 
     task = TASKS[name]
-    rule = _MRI_RANGES[mri_range] if name == "mri-sr" else task.intensity
+    rule = MRI_RANGES[mri_range] if name == "mri-sr" else task.intensity
     return TaskCard(rule, (task.default_strength, task.default_strength))
 
 

@@ -9,7 +9,13 @@ from itertools import pairwise
 import pytest
 import torch
 
-from tatcli.baselines.networks import NETWORKS, find_network, load_comparison_weights, save_comparison_weights
+from tatcli.baselines.networks import (
+    NETWORKS,
+    ComparisonCard,
+    find_network,
+    load_comparison_weights,
+    save_comparison_weights,
+)
 from tatcli.baselines.red_cnn import RedCnn
 from tatcli.baselines.routed import ChannelRouting, InstructionNetwork, RoutedTat, SpatialRouting
 from tatcli.baselines.static_tat import StaticTat
@@ -24,6 +30,10 @@ TINY = TatConfig(
     train_patch=32,
 )  # fmt: skip
 CONFIGS = {"static-tat": TINY.to_dict(), "routed": TINY.to_dict(), "unet": {"width": 4}, "red-cnn": {"width": 4}}
+
+
+def card_of(name, tasks) -> ComparisonCard:
+    return ComparisonCard(network=name, config=CONFIGS[name], tasks=tasks, training={"steps": 3})
 
 
 def count(module) -> int:
@@ -134,14 +144,15 @@ def test_weights_come_back(name, tmp_path) -> None:
     tasks = card_for_tasks("x", TINY, ("ct-denoise",)).tasks
     tasks = {"ct-denoise": replace(tasks["ct-denoise"], domain={"noise": (1.0, 2.0)})}
     path = tmp_path / "trained.safetensors"
-    save_comparison_weights(network, path, name=name, config=CONFIGS[name], tasks=tasks, training={"steps": 3})
+    save_comparison_weights(network, path, card=card_of(name, tasks))
     loaded, card = load_comparison_weights(name, path)
     x = torch.rand(1, 1, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(loaded(x), network(x))
     assert (card.name, card.tasks, card.training) == (name, tasks, {"steps": 3})
     with pytest.raises(OutputError, match="exists"):
-        save_comparison_weights(network, path, name=name, config=CONFIGS[name], tasks=tasks)
+        save_comparison_weights(network, path, card=card_of(name, tasks))
+    save_comparison_weights(network, path, card=card_of(name, tasks), overwrite=True)
 
 
 def test_weights_that_dont_fit(tmp_path) -> None:
@@ -152,8 +163,8 @@ def test_weights_that_dont_fit(tmp_path) -> None:
     with pytest.raises(WeightsError, match=r"expected a network's card net.json beside it"):
         load_comparison_weights("unet", path)
     with pytest.raises(WeightsError, match=r"ending in .safetensors"):
-        save_comparison_weights(UNet(4), tmp_path / "net.pt", name="unet", config={"width": 4}, tasks=tasks)
-    save_comparison_weights(UNet(4), path, name="unet", config={"width": 4}, tasks=tasks)
+        save_comparison_weights(UNet(4), tmp_path / "net.pt", card=card_of("unet", tasks))
+    save_comparison_weights(UNet(4), path, card=card_of("unet", tasks))
     with pytest.raises(WeightsError, match=r"expected weights of red-cnn, got those of unet; say --networks unet="):
         load_comparison_weights("red-cnn", path)
     card = path.with_suffix(".json")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tatcli.baselines.networks import save_comparison_weights
+from tatcli.baselines.networks import ComparisonCard, save_comparison_weights
 from tatcli.baselines.unet import UNet
 from tatcli.model.config import PRESETS
 from tatcli.model.weights import card_for_tasks
@@ -31,7 +31,7 @@ def test_all_methods_side_by_side(tat, data, tmp_path) -> None:
     torch.manual_seed(0)
     tasks = card_for_tasks("x", PRESETS["tat-small"], ("mri-sr",)).tasks
     weights = tmp_path / "unet.safetensors"
-    save_comparison_weights(UNet(4), weights, name="unet", config={"width": 4}, tasks=tasks)
+    save_comparison_weights(UNet(4), weights, card=ComparisonCard(network="unet", config={"width": 4}, tasks=tasks))
     words = ("--tune-slices", "2", "--max-slices", "2", "--device", "cpu", "--threads", "1", "--subjects", "^(p.)")
     outputs = ("--json", tmp_path / "b.json", "--csv", tmp_path / "tables", "--html", tmp_path / "b.html")
     done = tat("benchmark", "quality", "--data", data, "--networks", f"unet={weights}", *words, *outputs)

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 
 import nibabel as nib
 import numpy as np
@@ -19,7 +20,7 @@ import pytest
 import torch
 
 import tatcli
-from tatcli.cli.train import train
+from tatcli.cli.train import _NETWORKS, train
 from tatcli.model import to_official
 from tatcli.model.tat import Tat
 from tatcli.model.weights import load_weights
@@ -362,8 +363,53 @@ def test_train_and_restore_with_the_result(tat, tmp_path):
     assert tat("weights", "verify", run / "tat-small.safetensors").exit_code == 0
 
 
+def test_train_from_a_file_and_plot(tat, refused, tmp_path):
+    folder = tmp_path / "data" / "MRI" / "train"
+    folder.mkdir(parents=True)
+    np.save(folder / "scan.npy", np.random.default_rng(0).gamma(2.0, 100, (1, 40, 40)).astype(np.float32))
+    file, run = tmp_path / "mine.toml", tmp_path / "run"
+    file.write_text(
+        f'data = "{tmp_path / "data"}"\noutput = "{run}"\ntasks = "mri"\nnetwork = "red-cnn"\nnetwork-width = 2\n'
+        'patch = 24\nbatch = 1\nsteps = 9\nthreads = 2\ndevice = "cpu"\n',
+        encoding="utf-8",
+    )
+    result = tat("train", "--config", file, "--steps", "1", "--lr", "1e-3")
+    assert result.exit_code == 0, result.output
+    kept = tomllib.loads((run / "config.toml").read_text(encoding="utf-8"))
+    assert (kept["steps"], kept["learning_rate"], kept["network"], kept["patch"]) == (1, 1e-3, "red-cnn", [24])
+    assert json.loads((run / "red-cnn.json").read_text(encoding="utf-8"))["config"] == {"width": 2}
+    drawn = tat("train", "plot", run)
+    assert drawn.stdout.strip() == str(run / "curves.png")
+    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    refused("train", "plot", run, code=2, match="curves.png: expected a new file, got one that exists")
+    refused("train", "--data", tmp_path, code=2, match="expected --output, on the command line or in the --config file")
+
+
+def test_networks_that_can_be_trained_are_those_that_are_known():
+    from tatcli.baselines.networks import NETWORKS
+
+    assert _NETWORKS == ("tat", *NETWORKS)
+
+
+def test_ablation_from_the_command_line(tat, refused, tmp_path):
+    for split in ("train", "val"):
+        folder = tmp_path / "data" / "MRI" / split
+        folder.mkdir(parents=True)
+        np.save(folder / "scan.npy", np.random.default_rng(0).gamma(2.0, 100, (1, 40, 40)).astype(np.float32))
+    words = ("--data", tmp_path / "data", "-o", tmp_path / "study", "--tasks", "mri", "--steps", "1", "--patch", "16")
+    words += ("--batch", "1", "--arms", "l1", "--seeds", "0", "--device", "cpu", "--threads", "2", "-q")
+    done = tat("benchmark", "ablation", *words, "--json", tmp_path / "a.json")
+    assert done.exit_code == 0, done.output
+    assert "less l1 (dB)" in done.stdout
+    told = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    assert told["arms"] == {"l1": "adaptive kernels only: plain L1"}
+    assert told["training"]["preset"] == "tat-tiny"
+    assert f"{told['rows'][0]['psnr']:.2f}" in done.stdout
+    refused("benchmark", "ablation", *words, "--arms", "none", code=2, match="--arms: unknown none")
+
+
 def test_every_option_of_a_training_run_has_a_flag():
-    flags = set(inspect.signature(train).parameters) - {"card", "quiet"}
+    flags = set(inspect.signature(train).parameters) - {"context", "config", "card", "quiet"}
     assert flags == {field.name for field in dataclasses.fields(TrainConfig)}
 
 

@@ -71,6 +71,7 @@ def make_config(
             "noise_fields": 2,
             "validate_every": 2,
             "checkpoint_every": 2,
+            "log_every": 2,
             "validation_slices": 1,
         }
         return TrainConfig(**(defaults | options))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 
 from tatcli.errors import GeometryError, UsageError
+from tatcli.intensity import Window
 from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
+from tatcli.training.distributed import World
 from tatcli.training.references import Reference, draw_strength, prepare_references
 from tatcli.training.sampler import Sampler
 
@@ -148,3 +152,66 @@ def test_scans_left_out_are_told(make_config: Make, tmp_path: Path) -> None:
             on_scan=lambda name, why: told.append((name, why)),
         )
     assert told == [("air", ""), ("air", "no uniform tissue to measure its noise in, to which strengths are relative")]
+
+
+def test_subjects_are_equally_likely(make_config: Make) -> None:
+    """Two files of one subject are drawn as often as one file of another; the phantoms' files count 2 to 1 here."""
+    config = make_config(tasks=("mri",), batch=(4,))
+    (first, second) = all_references(config)["mri-sr"]
+    scans = {"mri-sr": [replace(first, name="a_1"), replace(first, name="a_2"), replace(second, name="b_1")]}
+    by_subject = Sampler(scans, replace(config, subjects=r"^(\w)_"))
+    assert by_subject.shares["mri-sr"].tolist() == pytest.approx([0.25, 0.25, 0.5])
+    drawn = [scan for step in range(40) for scan in by_subject.batch(step).scans]
+    assert np.mean([name == "b_1" for name in drawn]) == pytest.approx(0.5, abs=0.12)
+    told = [replace(scan, subject=scan.name[0]) for scan in scans["mri-sr"]]  # as a prepared set does
+    assert Sampler({"mri-sr": told}, config).shares["mri-sr"].tolist() == pytest.approx([0.25, 0.25, 0.5])
+    by_voxel = Sampler(scans, replace(config, sampling="voxels"))
+    assert by_voxel.shares["mri-sr"].tolist() == pytest.approx([1 / 3] * 3)
+
+
+def test_processes_draw_between_them_what_one_draws(make_config: Make) -> None:
+    config = make_config(tasks=("mri", "pet"), batch=(1,))
+    references = all_references(config)
+    whole = Sampler(references, replace(config, batch=(6,))).batch(2)
+    two = [Sampler(references, replace(config, accumulate=3), world=World(rank, 2)).batch(2) for rank in range(2)]
+    parts = [part for batch in two for part in batch.split(3)]
+    assert [len(part.tasks) for part in parts] == [2] * 6
+    drawn = sorted((float(lq.sum()), scan) for part in parts for lq, scan in zip(part.lq, part.scans, strict=True))
+    assert drawn == sorted((float(lq.sum()), scan) for lq, scan in zip(whole.lq, whole.scans, strict=True))
+
+
+def test_all_planes_of_isotropic_volumes(make_config: Make, tmp_path: Path) -> None:
+    """The noise of the acquired slices is seen across in the other planes; anisotropic scans keep their one."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "MRI" / "train"
+    for quality in ("HQ", "LQ"):
+        (folder / quality).mkdir(parents=True)
+    hq = rng.uniform(100, 900, (6, 8, 10)).astype(np.float32)
+    low = np.round(hq + rng.normal(0, 50, hq.shape)).astype(np.float32)
+    for name, step in (("cube", 1.0), ("thick", 4.0)):
+        for quality, array in (("HQ", hq), ("LQ", low)):
+            image = nib.Nifti1Image(array.transpose(2, 1, 0), np.diag([-1.0, -1.0, step, 1.0]))
+            nib.save(image, folder / quality / f"{name}.nii.gz")
+    config = make_config("planes", data=tmp_path, tasks=("mri",), planes="all")
+    references = all_references(config)["mri-sr"]
+    assert [(scan.name, scan.hq.shape) for scan in references] == [
+        ("cube", (6, 8, 10)), ("cube", (8, 6, 10)), ("cube", (10, 6, 8)), ("thick", (6, 8, 10)),
+    ]  # fmt: skip
+    _, coronal, sagittal, _ = references
+    np.testing.assert_allclose(coronal.hq[3], hq[:, 3], atol=1e-3)
+    np.testing.assert_allclose(coronal.low_quality(3, rng), low[:, 3], atol=0.5)
+    np.testing.assert_allclose(sagittal.low_quality(7, rng), low[:, :, 7], atol=0.5)
+    plain = make_config("plain", data=tmp_path, tasks=("mri",))
+    assert [scan.name for scan in all_references(plain)["mri-sr"]] == ["cube", "thick"]
+
+
+def test_the_papers_mri_range(make_config: Make) -> None:
+    robust, paper = (
+        all_references(make_config(tasks=("mri",), mri_range=rule))["mri-sr"][0] for rule in ("robust", "paper")
+    )
+    assert paper.window == Window(0.0, 4095.0)
+    assert 500 < robust.window.upper < 4000
+    config = make_config(tasks=("mri",), mri_range="paper", augment=False, batch=(3,))
+    batch = Sampler(all_references(config), config).batch(0)
+    highest = max(float(scan.hq.max()) for scan in all_references(config)["mri-sr"])
+    assert float(batch.hq.max()) <= highest / 4095 + 1e-6  # not augmented: no other ranges either

@@ -26,6 +26,13 @@ from tatcli.training.pairs import find_scans
         ({"task_weights": (1.0,)}, "--task-weights"),
         ({"task_multiples": (1, 0, 1)}, "--task-multiples"),
         ({"default_share": 1.5}, "--default-share"),
+        ({"accumulate": 0}, "--accumulate"),
+        ({"log_every": 0}, "--log-every"),
+        ({"clip": -1.0}, "--clip"),
+        ({"loss": "l2"}, "--loss 'l2': expected one of balanced, l1, psnr, uncertainty"),
+        ({"precision": "fp8"}, "--precision 'fp8'"),
+        ({"subjects": "("}, "--subjects '\\(': expected a regular expression"),
+        ({"planes": "all", "max_slices": 3}, "--max-slices"),
     ],
 )
 def test_bad_options(make_config: Callable[..., TrainConfig], options: dict[str, object], said: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import pytest
 import torch
 
-from tatcli.model import LossBalancer
-from tatcli.training.losses import batch_loss
+from tatcli.model.loss_balancing import BalancedLoss
+from tatcli.training.config import LossName
+from tatcli.training.losses import BalancedTaskLoss, UncertaintyLoss, make_loss
 
 
 def images(error: float) -> tuple[torch.Tensor, ...]:
@@ -21,24 +23,29 @@ def images(error: float) -> tuple[torch.Tensor, ...]:
     return restored.requires_grad_(), hq, hq + 0.1, mask
 
 
+def loss_of(name: LossName, error: float, weights: torch.Tensor | None = None, tasks: int = 1) -> BalancedLoss:
+    weights = torch.ones(2) if weights is None else weights
+    return make_loss(name, tasks=tasks)(images(error), weights, torch.arange(2) % tasks)
+
+
 def test_l1() -> None:
-    found = batch_loss("l1", LossBalancer(), images(0.01), torch.tensor([1.0, 3.0]))
+    found = loss_of("l1", 0.01, torch.tensor([1.0, 3.0]))
     assert found.l1.tolist() == pytest.approx([0.01, 0.02], rel=1e-4)
     assert float(found.loss.detach()) == pytest.approx((0.01 + 3 * 0.02) / 2, rel=1e-4)
     assert found.sigma.tolist() == [1, 1]
 
 
 def test_psnr_counts_decibels() -> None:
-    found = batch_loss("psnr", LossBalancer(), images(0.01), torch.ones(2))
+    found = loss_of("psnr", 0.01)
     assert float(found.loss.detach()) == pytest.approx((math.log(0.01) + math.log(0.02)) / 2, rel=1e-3)
-    better = batch_loss("psnr", LossBalancer(), images(0.01 * 10 ** (-1 / 20)), torch.ones(2))
+    better = loss_of("psnr", 0.01 * 10 ** (-1 / 20))
     assert float((found.loss - better.loss).detach()) == pytest.approx(math.log(10) / 20, rel=1e-2)  # 1 dB in both
 
 
 def test_psnr_pulls_every_sample_alike() -> None:
     """The gradient's norm is each sample's own over its error: an easy sample isn't drowned by a hard one."""
     given = images(0.01)
-    batch_loss("psnr", LossBalancer(), given, torch.ones(2)).loss.backward()
+    make_loss("psnr", tasks=1)(given, torch.ones(2), torch.zeros(2, dtype=torch.long)).loss.backward()
     gradient = given[0].grad
     assert gradient is not None
     assert bool((gradient[:, :, 2] == 0).all())
@@ -47,9 +54,30 @@ def test_psnr_pulls_every_sample_alike() -> None:
 
 
 def test_balanced_is_the_balancers() -> None:
-    balancer = LossBalancer()
+    loss = BalancedTaskLoss()
     given = images(0.01)
-    expected = balancer(*given[:3], given[3], torch.ones(2))
-    found = batch_loss("balanced", balancer, given, torch.ones(2))
+    expected = loss.balancer(*given[:3], given[3], torch.ones(2))
+    found = loss(given, torch.ones(2), torch.zeros(2, dtype=torch.long))
     assert float(found.loss.detach()) == float(expected.loss.detach())
     assert torch.equal(found.sigma, expected.sigma)
+
+
+def test_uncertainty_is_kendalls() -> None:
+    """0.5 l / sigma^2 + log sigma for each task, lowest where sigma^2 is the task's error."""
+    loss = UncertaintyLoss(2)
+    with torch.no_grad():
+        loss.log_variances.copy_(torch.tensor([0.01, 0.02]).log())
+    found = loss(images(0.01), torch.ones(2), torch.tensor([0, 1]))
+    expected = [0.5 + 0.5 * math.log(0.01), 0.5 + 0.5 * math.log(0.02)]
+    assert float(found.loss.detach()) == pytest.approx(sum(expected) / 2, rel=1e-4)
+    assert found.sigma.tolist() == pytest.approx([0.1, math.sqrt(0.02)], rel=1e-4)
+    found.loss.backward()
+    assert loss.log_variances.grad is not None
+    assert loss.log_variances.grad.tolist() == pytest.approx([0, 0], abs=1e-4)
+    started = loss_of("uncertainty", 0.01, tasks=2)  # sigma is 1: half the L1 loss
+    assert float(started.loss.detach()) == pytest.approx(0.5 * 0.015, rel=1e-4)
+
+
+def test_only_losses_that_learn_have_parameters() -> None:
+    sizes = {name: sum(p.numel() for p in make_loss(name, tasks=3).parameters()) for name in get_args(LossName)}
+    assert sizes == {"balanced": 64 + 32 + 4352 + 4112 + 17, "l1": 0, "psnr": 0, "uncertainty": 3}

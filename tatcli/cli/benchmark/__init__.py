@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from tatcli.cli.benchmark.ablation import ablation
 from tatcli.cli.benchmark.quality import quality
 from tatcli.cli.benchmark.speed import speed
 from tatcli.cli.benchmark.training import training
@@ -18,3 +19,4 @@ benchmark.command()(speed)
 benchmark.command()(volume)
 benchmark.command()(training)
 benchmark.command()(quality)
+benchmark.command()(ablation)

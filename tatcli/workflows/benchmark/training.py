@@ -165,20 +165,19 @@ def _step(preset: str, config: TrainingConfig, *, precision: str, device: Any) -
     import torch
     from torch import nn
 
-    from tatcli.model import LossBalancer, Tat, find_preset
-    from tatcli.training.losses import batch_loss
+    from tatcli.model import Tat, find_preset
+    from tatcli.training.losses import BalancedTaskLoss, Objective
 
     torch.manual_seed(0)
-    network, balancer = Tat(find_preset(preset)).to(device).train(), LossBalancer().to(device)
-    parameters = [*network.parameters(), *balancer.parameters()]
+    objective = Objective(Tat(find_preset(preset)), BalancedTaskLoss(), precision).to(device).train()
+    parameters = list(objective.parameters())
     optimiser = torch.optim.AdamW(parameters, lr=1e-5)
     hq = torch.rand(config.batch, 1, config.patch, config.patch, device=device)
     lq, mask, weights = hq + 0.05 * torch.randn_like(hq), torch.ones_like(hq), torch.ones(config.batch, device=device)
+    tasks = torch.zeros(config.batch, dtype=torch.long, device=device)
 
     def step() -> None:
-        with torch.autocast(hq.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            restored = network(lq)
-        loss = batch_loss("balanced", balancer, (restored, hq, lq, mask), weights).loss
+        loss = objective((lq, hq, mask), weights, tasks).loss
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import numpy as np
 from tatcli.errors import EmptyMaskError, VolumeReadError
 from tatcli.metrics import find_protocol, reference_facts, score_physically, score_volume
 from tatcli.reporting.figures import upright
+from tatcli.training.subjects import subject_of
 from tatcli.workflows.evaluation.report import INPUT, ScanScores, SlicePicture
 
 if TYPE_CHECKING:
@@ -52,12 +52,6 @@ class ScanStacks:
     spacing: tuple[float, float, float]
     whole: bool = True
     mask: NDArray[np.bool_] | None = None
-
-
-def subject_of(name: str, pattern: str | None) -> str:
-    """The subject that a scan is of: the pattern's first group (or all that it matches) in the name, else the name."""
-    found = re.search(pattern, name) if pattern else None
-    return name if found is None else found.group(1 if found.groups() else 0)
 
 
 def score_scan(scan: ScanStacks, task: Task, config: EvaluateConfig) -> ScanScores:

@@ -1,0 +1,98 @@
+"""Several processes that train one network, as ``torchrun`` starts them: who this one is, and what they agree on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import torch
+from torch import Tensor, distributed
+
+from tatcli.errors import UsageError
+
+__all__ = ["World", "this_world"]
+
+PATIENCE: Final = timedelta(hours=6)
+"""How long processes wait for the first one, which alone prepares references and validates."""
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all.
+
+    Attributes:
+        rank: from 0; the first one writes everything.
+        size: how many.
+        local_rank: among those of this machine.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    @contextmanager
+    def joined(self, device: torch.device) -> Iterator[None]:
+        """The processes together while the block runs (NCCL on GPUs, gloo elsewhere); alone, nothing happens."""
+        if self.size == 1:
+            yield
+            return
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        distributed.init_process_group(backend, rank=self.rank, world_size=self.size, timeout=PATIENCE)
+        try:
+            yield
+        finally:
+            distributed.destroy_process_group()
+
+    @contextmanager
+    def first_goes_first(self) -> Iterator[None]:
+        """The first process runs the block, then all others, which find what it left on disk."""
+        if self.size > 1 and not self.first:
+            distributed.barrier()
+        yield
+        if self.size > 1 and self.first:
+            distributed.barrier()
+
+    def any(self, flags: Sequence[bool], device: torch.device) -> list[bool]:
+        """Which flags are set in any process."""
+        if self.size == 1:
+            return list(flags)
+        shared = torch.tensor([float(flag) for flag in flags], device=device)
+        distributed.all_reduce(shared, distributed.ReduceOp.MAX)
+        return [bool(value) for value in shared.tolist()]
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over all processes."""
+        if self.size > 1:
+            distributed.all_reduce(values)
+        return values
+
+    def gathered(self, words: Sequence[str]) -> list[str]:
+        """The words of all processes, in their order."""
+        if self.size == 1:
+            return list(words)
+        found: list[list[str]] = [[] for _ in range(self.size)]
+        distributed.all_gather_object(found, list(words))
+        return [word for part in found for word in part]
+
+
+def this_world() -> World:
+    """What ``torchrun`` says of this process in its environment; alone without it.
+
+    Raises:
+        UsageError: the variables are there, but are no numbers.
+    """
+    try:
+        size = int(os.environ.get("WORLD_SIZE", "1"))
+        return World(int(os.environ.get("RANK", "0")), size, int(os.environ.get("LOCAL_RANK", "0")))
+    except ValueError as error:
+        msg = f"train: expected RANK, WORLD_SIZE and LOCAL_RANK as torchrun sets them, got {error}"
+        raise UsageError(msg) from error

@@ -1,0 +1,181 @@
+"""One update: forward and backward in every pass and process, gradients clipped, weights and their average moved."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from tatcli.errors import UsageError
+from tatcli.model.loss_balancing import LossBalancer
+from tatcli.training.config import TrainConfig
+from tatcli.training.distributed import World
+from tatcli.training.ema import Ema
+from tatcli.training.losses import Objective, make_loss
+from tatcli.training.sampler import Batch
+
+__all__ = ["StepResult", "Stepper", "TrainingDiverged"]
+
+BETAS: Final = (0.9, 0.99)
+END_RATE: Final = 1e-7
+"""Learning rate at the end of the cosine."""
+LEAST_INPUT_ERROR: Final = 0.01
+"""Added to a sample's input error where its loss is judged (network range), so that easy ones aren't judged harshly."""
+
+
+class TrainingDiverged(UsageError):
+    """The loss is no longer finite, or far above what doing nothing would cost."""
+
+
+@dataclass(frozen=True, eq=False)
+class StepResult:
+    """What a step did.
+
+    Attributes:
+        loss: mean over this process's samples.
+        tasks: number of each sample's task.
+        l1, sigma: of each sample.
+        stopped: whether any process was asked to stop.
+    """
+
+    loss: float
+    tasks: Tensor
+    l1: Tensor
+    sigma: Tensor
+    stopped: bool
+
+
+class Stepper:
+    """Network, loss, optimiser, averaged weights: all that a step changes.
+
+    Args:
+        network: on the config's device.
+        config: of the run.
+        world: the processes that train together; their group is joined already.
+    """
+
+    def __init__(self, network: nn.Module, config: TrainConfig, *, world: World) -> None:
+        self.config, self.world = config, world
+        self.device = torch.device(config.device)
+        self.network = network.train()
+        self.loss = make_loss(config.loss, tasks=len(config.tasks)).to(self.device)
+        self.parameters = [*network.parameters(), *self.loss.parameters()]
+        self.optimiser = torch.optim.AdamW(
+            self.parameters, lr=config.learning_rate, betas=BETAS, weight_decay=config.weight_decay
+        )
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
+        self.ema = Ema(network, config.ema)
+        objective = Objective(network, self.loss, config.precision)
+        self.objective: nn.Module = objective if world.size == 1 else DistributedDataParallel(objective)
+
+    def rate(self, step: int) -> float:
+        """Learning rate of this step: linear warm-up, then cosine."""
+        config = self.config
+        if step < config.warmup:
+            return config.learning_rate * (step + 1) / config.warmup
+        done = (step - config.warmup) / max(config.steps - config.warmup, 1)
+        return END_RATE + (config.learning_rate - END_RATE) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+    def update(self, batch: Batch, step: int, *, stop: bool = False) -> StepResult:
+        """One optimiser step.
+
+        Args:
+            batch: this process's samples, of all its passes.
+            step: counted from 0.
+            stop: whether this process was asked to stop after it.
+
+        Raises:
+            TrainingDiverged: a loss or gradient is not finite, or a sample's error exploded, in any process; nothing
+                was changed.
+        """
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate(step)
+        self.optimiser.zero_grad(set_to_none=True)
+        parts = batch.split(self.config.accumulate)
+        passes = [self._pass(part, last=part is parts[-1]) for part in parts]
+        losses, tasks, l1, sigma, inputs = (torch.cat(column) for column in zip(*passes, strict=True))
+        bad = self._bad_samples(batch, l1, inputs)
+        diverged, stopped = self.world.any([bool(bad), stop], self.device)
+        if diverged:
+            found = ", ".join(self.world.gathered(bad))
+            msg = f"train: the loss became {float(losses.mean()):g} at step {step}, in {found}"
+            raise TrainingDiverged(msg + "; lower --lr or drop the scan")
+        self._descend(batch, l1, step)
+        self.ema.update(self.network, step)
+        return StepResult(float(losses.mean()), tasks.cpu(), l1.cpu(), sigma.cpu(), stopped)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a resumed run needs."""
+        return {
+            "network": self.network.state_dict(),
+            "loss": self.loss.state_dict(),
+            "ema": self.ema.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up a state; those of versions that knew no other loss with parameters than the balanced one, too."""
+        if "loss" not in state:
+            balanced = {f"balancer.{key}": value for key, value in state["balancer"].items()}
+            state = state | {"loss": balanced if self.config.loss == "balanced" else {}, "scaler": {}}
+            group = state["optimiser"]["param_groups"][0]
+            group["params"] = group["params"][: len(self.parameters)]
+        self.network.load_state_dict(state["network"])
+        self.loss.load_state_dict(state["loss"])
+        self.ema.network.load_state_dict(state["ema"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.scaler.load_state_dict(state["scaler"])
+
+    def _pass(self, part: Batch, *, last: bool) -> tuple[Tensor, ...]:
+        """Gradients of one part of the batch: (loss, tasks, L1, sigma, input's L1 error), one for each sample."""
+        config = self.config
+        lq, hq, mask = (tensor.to(self.device, non_blocking=True) for tensor in (part.lq, part.hq, part.mask))
+        weights = torch.tensor([config.weight(task) for task in part.tasks], device=self.device)
+        tasks = torch.tensor([config.tasks.index(task) for task in part.tasks], device=self.device)
+        with self._sharing(last=last):
+            found = self.objective((lq, hq, mask), weights, tasks)
+            torch.autograd.backward(self.scaler.scale(found.loss / config.accumulate))
+        inputs = LossBalancer.features(lq, hq, lq, mask)[1]
+        return found.loss.detach().expand(len(tasks)), tasks, found.l1, found.sigma, inputs
+
+    @contextmanager
+    def _sharing(self, *, last: bool) -> Iterator[None]:
+        """Gradients are shared between processes in the last pass only."""
+        if not isinstance(self.objective, DistributedDataParallel):
+            yield
+            return
+        with warnings.catch_warnings(), nullcontext() if last else self.objective.no_sync():
+            # said of axes of length 1, whose strides mean nothing
+            warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+            yield
+
+    def _bad_samples(self, batch: Batch, l1: Tensor, inputs: Tensor) -> list[str]:
+        """Names of the samples whose error is not finite, or has exploded."""
+        limit = self.config.explode
+        bad = ~l1.isfinite() | ((l1 > limit * (inputs + LEAST_INPUT_ERROR)) if limit else torch.zeros_like(l1) > 0)
+        flagged = bad.tolist()
+        return [_named(batch, number) for number, is_bad in enumerate(flagged) if is_bad]
+
+    def _descend(self, batch: Batch, l1: Tensor, step: int) -> None:
+        """Clip, and move the weights."""
+        self.scaler.unscale_(self.optimiser)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip or math.inf)
+        # (fp16's scaler skips a step whose gradients overflowed, and scales less from then on)
+        if not self.scaler.is_enabled() and not math.isfinite(float(norm)):
+            worst = self.world.gathered([_named(batch, int(l1.argmax()))])
+            msg = f"train: the gradients became {float(norm):g} at step {step}; the largest losses are in "
+            raise TrainingDiverged(msg + f"{', '.join(worst)}; lower --lr or drop the scan")
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+
+
+def _named(batch: Batch, number: int) -> str:
+    return f"{batch.scans[number]} ({batch.tasks[number]})"

@@ -1,0 +1,202 @@
+"""``tat benchmark ablation``: trains TAT's variants on the same data, steps and seeds, and scores them alike."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from tatcli.errors import UsageError
+from tatcli.workflows.benchmark.ablation_arms import Arm, find_arms
+from tatcli.workflows.benchmark.ablation_report import AblationReport, Scored, summarise_arms
+
+if TYPE_CHECKING:
+    from tatcli.training.config import TrainConfig
+
+__all__ = ["AblationConfig", "ablate"]
+
+RESULT: Final = "result.json"
+_QUANTITIES: Final = ("psnr", "ssim", "rmse")
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationConfig:
+    """Options of ``tat benchmark ablation``.
+
+    Attributes:
+        training: what all arms share; its output is the study's folder, its network, loss and seed are the arms'.
+        arms: names, see ``ablation_arms``; empty: all.
+        seeds: each arm is trained with every one of them.
+        split: that is scored, at the tasks' default strengths.
+        max_slices: evenly spaced slices of each scan that are scored; 0: all.
+        interference: batches that the cosines between the tasks' gradients are measured on; 0: not measured.
+    """
+
+    training: TrainConfig
+    arms: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0, 1)
+    split: str = "val"
+    max_slices: int = 6
+    interference: int = 8
+
+    def __post_init__(self) -> None:
+        find_arms(self.arms)
+        if not self.seeds or min(*self.seeds, self.max_slices) < 0 or self.interference == 1 or self.interference < 0:
+            msg = "ablation: expected --seeds (at least one) and --max-slices from 0 on, --interference 0 or at least 2"
+            raise UsageError(msg)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One training: an arm, a seed, and its tasks."""
+
+    arm: Arm
+    seed: int
+    config: TrainConfig
+
+    @property
+    def name(self) -> str:
+        return self.config.output.name
+
+
+def ablate(config: AblationConfig, *, progress: Progress = lambda *_: None) -> AblationReport:
+    """Train what isn't trained yet, score it, and compare.
+
+    A training that was stopped goes on from its checkpoint; an arm that has its ``result.json`` is not touched.
+
+    Args:
+        config: the study.
+        progress: is called with (what is being done, done, in all): arms, and within a training its steps.
+
+    Raises:
+        UsageError: the folder holds results of other options.
+        TrainingDiverged: an arm's loss exploded.
+    """
+    runs = list(_runs(config))
+    results = []
+    for number, run in enumerate(runs):
+        progress(run.name, number, len(runs))
+        results.append(_result(run, config, progress))
+    progress("done", len(runs), len(runs))
+    return summarise_arms(results, config.training, seeds=config.seeds, arms=find_arms(config.arms))
+
+
+def _runs(config: AblationConfig) -> Iterator[_Run]:
+    shared = config.training
+    cache = shared.cache or shared.output / "cache"
+    for seed in config.seeds:
+        for arm in find_arms(config.arms):
+            for tasks in [(task,) for task in shared.tasks] if arm.separate else [shared.tasks]:
+                name = f"{arm.name}-seed{seed}" + (f"-{tasks[0]}" if arm.separate else "")
+                options = dict(arm.options) | {"tasks": tasks, "seed": seed, "cache": cache}
+                if arm.separate:
+                    options |= _of_task(shared, tasks[0])
+                yield _Run(arm, seed, replace(shared, output=shared.output / name, **options))
+
+
+def _of_task(shared: TrainConfig, task: str) -> dict[str, Any]:
+    """A single task's share of the options that name one value for each."""
+    return {
+        "task_weights": (shared.weight(task),) if shared.task_weights else (),
+        "task_multiples": (shared.multiple(task),) if shared.task_multiples else (),
+    }
+
+
+def _result(run: _Run, config: AblationConfig, progress: Progress) -> Scored:
+    """The run's scores, from its file where it has one."""
+    path = run.config.output / RESULT
+    own = {"split": config.split, "scored_slices": config.max_slices, "interference": config.interference}
+    settings = run.config.fixed() | own
+    if path.exists():
+        told = json.loads(path.read_text(encoding="utf-8"))
+        changed = [key for key, value in settings.items() if told["settings"].get(key) != value]
+        if changed:
+            msg = f"{path}: expected a result of the same options, {', '.join(changed)} differ; use another folder"
+            raise UsageError(msg)
+    else:
+        told = {"settings": settings, **_train_and_score(run, config, progress)}
+        from tatcli.reporting.run_report import write_json
+
+        write_json(json.dumps(told, indent=2), path)
+    return Scored(
+        arm=run.arm.name,
+        seed=run.seed,
+        tasks=told["tasks"],
+        parameters=told["parameters"],
+        seconds=told["seconds"],
+        cosines=told["cosines"],
+    )
+
+
+def _train_and_score(run: _Run, config: AblationConfig, progress: Progress) -> dict[str, Any]:
+    from tatcli.training.loop import Progress as Step
+    from tatcli.workflows.train import train
+
+    def on_step(state: Step) -> None:
+        progress(run.name, state.step, run.config.steps)
+
+    done = train(run.config, on_step=on_step)
+    return {
+        "parameters": done.parameters,
+        "seconds": round(done.seconds, 1),
+        "tasks": _scores(run.config, done.weights, config),
+        "cosines": _cosines(run.config, done.weights, config.interference),
+    }
+
+
+def _cosines(training: TrainConfig, weights: Path, batches: int) -> dict[str, dict[str, float]]:
+    """How the tasks' gradients agree in the trained network; nothing where there is but one task."""
+    if not batches or len(training.tasks) < 2:
+        return {}
+    from tatcli.baselines.networks import load_comparison_weights
+    from tatcli.model.weights import load_weights
+    from tatcli.tasks import TASKS
+    from tatcli.training.interference import task_interference
+    from tatcli.training.references import prepare_references
+    from tatcli.training.sampler import Sampler
+
+    is_tat = training.network == "tat"
+    network = load_weights(weights)[0] if is_tat else load_comparison_weights(training.network, weights)[0]
+    references = {task: prepare_references(TASKS[task], "train", training) for task in training.tasks}
+    return task_interference(network.to(training.device), Sampler(references, training), batches=batches)
+
+
+def _scores(training: TrainConfig, weights: Path, config: AblationConfig) -> dict[str, Any]:
+    """Task -> subject -> scores before and after, as ``tat evaluate`` finds them, with the same noise for all."""
+    from tatcli.workflows.evaluate import EvaluateConfig, evaluate
+    from tatcli.workflows.evaluation.network import load_comparison
+    from tatcli.workflows.evaluation.report import INPUT
+    from tatcli.workflows.evaluation.summary import per_subject
+
+    machine = {"device": training.device, "threads": training.threads or None}
+    network = load_comparison(training.network, str(weights), **machine)  # type: ignore[arg-type]
+    report = evaluate(
+        EvaluateConfig(
+            data=training.data,
+            split=config.split,
+            tasks=training.tasks,
+            baselines=(),
+            max_slices=config.max_slices or None,
+            subjects=training.subjects,
+            physical=False,
+        ),
+        network=network,
+    )
+    found: dict[str, Any] = {}
+    for task in report.tasks:
+        subjects: dict[str, dict[str, float]] = {}
+        found[task.task] = subjects
+        for method, prefix in ((INPUT, "lq_"), (network.name, "")):
+            for quantity in _QUANTITIES:
+
+                def value(scan: Any, method: str = method, quantity: str = quantity) -> float | None:
+                    mean = scan.methods[method].mean
+                    return None if mean is None else float(getattr(mean, quantity))
+
+                for subject, score in per_subject(task.scans, value).items():
+                    subjects.setdefault(subject, {})[prefix + quantity] = score
+    return found

@@ -1,0 +1,122 @@
+"""The weights that a run leaves, with their card: what was trained, on what, how, and by which command."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import tatcli
+from tatcli.baselines.networks import ComparisonCard, save_comparison_weights
+from tatcli.errors import UsageError
+from tatcli.model.config import TatConfig
+from tatcli.model.tat import Tat
+from tatcli.model.weights import TaskCard, WeightsCard, file_sha256, save_weights
+from tatcli.tasks import TASKS
+from tatcli.training.config import TrainConfig
+from tatcli.training.loop import Trainer
+from tatcli.training.pairs import find_scans
+from tatcli.workflows.training.network import TAT, TrainedNetwork
+
+__all__ = ["parameter_count", "read_card_fields", "save_trained"]
+
+MANIFEST = "MANIFEST.tsv"
+_ELSEWHERE = ("data", "output", "cache")
+"""Options that say where things lie, which is nobody's business."""
+
+
+def read_card_fields(card: Path | None) -> dict[str, Any]:
+    """Further fields of the weights' card, from a JSON file.
+
+    Raises:
+        UsageError: it can't be read, or holds other fields than name, limits, license, training.
+    """
+    if card is None:
+        return {}
+    try:
+        fields = json.loads(card.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f"{card}: expected JSON with fields of a weights card, got {type(error).__name__}: {error}"
+        raise UsageError(msg) from error
+    if not isinstance(fields, dict) or not fields.keys() <= {"name", "limits", "license", "training"}:
+        msg = f"{card}: expected an object with name, limits, license or training"
+        raise UsageError(msg)
+    return fields
+
+
+def save_trained(network: TrainedNetwork, trainer: Trainer, extra: dict[str, Any], *, command: str) -> Path:
+    """Write the averaged weights and their card into the run's folder (the first process does); returns the file.
+
+    Args:
+        network: what was trained.
+        trainer: by whom.
+        extra: of :func:`read_card_fields`.
+        command: the command line.
+    """
+    config = trainer.config
+    name = str(extra.get("name", config.preset if network.name == TAT else network.name))
+    path = config.output / f"{name}.safetensors"
+    if not trainer.world.first:
+        return path
+    tasks = {task: TaskCard(config.intensity(TASKS[task]), TASKS[task].training_strengths) for task in config.tasks}
+    training = _training(trainer, command=command) | extra.get("training", {})
+    if network.name != TAT:
+        known = ComparisonCard(network=network.name, config=network.config, tasks=tasks, training=training)
+        save_comparison_weights(trainer.averaged, path, card=known, overwrite=True)
+        return path
+    card = WeightsCard(name=name, config=TatConfig.from_dict(dict(network.config)), tasks=tasks)
+    card = replace(
+        card,
+        training=training,
+        limits=tuple(extra.get("limits", ())),
+        license=str(extra.get("license", "unknown")),
+        version=tatcli.__version__,
+    )
+    assert isinstance(trainer.averaged, Tat)  # noqa: S101 - it is what make_network made
+    save_weights(trainer.averaged, card, path, overwrite=True)
+    return path
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Parameters of a network."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _training(trainer: Trainer, *, command: str) -> dict[str, Any]:
+    config = trainer.config
+    return {
+        "command": command,
+        "recipe": {key: value for key, value in config.to_dict().items() if key not in _ELSEWHERE},
+        "processes": trainer.world.size,
+        "steps": trainer.step,
+        "hours": round(trainer.seconds / 3600, 2),
+        "date": datetime.now(UTC).date().isoformat(),
+        "parameters": parameter_count(trainer.network),
+        "torch": torch.__version__,
+        "data": _data(config),
+    }
+
+
+def _data(config: TrainConfig) -> list[dict[str, str]]:
+    """Files of the train split, with source and terms where ``ROOT/MANIFEST.tsv`` tells them."""
+    told = {}
+    manifest = config.data / MANIFEST
+    if manifest.is_file():
+        with manifest.open(encoding="utf-8", newline="") as stream:
+            told = {row["file"]: row for row in csv.DictReader(stream, delimiter="\t")}
+    rows = []
+    for task in config.tasks:
+        for pair in find_scans(config.data, TASKS[task], "train"):
+            name = pair.reference.relative_to(config.data).as_posix()
+            row = told.get(name, {})
+            digest = row.get("sha256") or (file_sha256(pair.reference) if pair.reference.is_file() else "")
+            rows.append(
+                {"file": name, "source": row.get("source", ""), "terms": row.get("terms", ""), "sha256": digest}
+            )
+    return rows

@@ -1,0 +1,133 @@
+"""Several processes, several passes, and processes that are killed: the weights are those of one that ran through."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tatcli.errors import UsageError
+from tatcli.training.checkpoints import CHECKPOINT
+from tatcli.training.config import TrainConfig
+from tatcli.training.log import read_log
+from tatcli.training.settings import to_toml
+from tatcli.workflows.train import train
+
+Make = Callable[..., TrainConfig]
+
+QUICK = {"tasks": ("mri",), "patch": (16,), "preset": "tat-tiny", "max_slices": 2}
+
+
+@pytest.fixture
+def one_thread():
+    """As the other processes have: sums have an order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def weights_of(config: TrainConfig) -> dict[str, torch.Tensor]:
+    state = torch.load(config.output / CHECKPOINT, weights_only=True)
+    return {f"{part}.{key}": value for part in ("network", "loss", "ema") for key, value in state[part].items()}
+
+
+def start(config: TrainConfig, **environment: str) -> subprocess.Popen[str]:
+    """``tat train --config`` in a process of its own."""
+    config.output.mkdir(exist_ok=True)
+    file = config.output / "given.toml"
+    if not file.exists():
+        file.write_text(to_toml(config), encoding="utf-8")
+    code = "from tatcli.cli.app import main; main()"
+    words = [sys.executable, "-W", "error", "-c", code, "train", "--config", str(file), "--threads", "1"]
+    return subprocess.Popen(
+        words, env=os.environ | environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_two_processes_with_half_the_batch_match_one(make_config: Make, one_thread: None) -> None:
+    one, two = make_config("one", batch=(2,), steps=3, **QUICK), make_config("two", batch=(1,), steps=3, **QUICK)
+    train(one)
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    both = [start(two, RANK=str(rank), LOCAL_RANK=str(rank), **shared) for rank in range(2)]
+    told = [process.communicate(timeout=600) for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    assert [bool(out) for out, _ in told] == [True, False]  # only the first one speaks
+    expected, found = weights_of(one), weights_of(two)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-6, msg=name)
+    alone, together = (next(line for line in read_log(c.output) if line["kind"] == "train") for c in (one, two))
+    assert together["l1"]["mri-sr"] == pytest.approx(alone["l1"]["mri-sr"], rel=1e-5)
+    with pytest.raises(UsageError, match="expected 2, got 1 x 1"):
+        train(two)
+
+
+def test_passes_that_add_up_to_the_batch_match_it(make_config: Make, one_thread: None) -> None:
+    options = QUICK | {"preset": "tiny", "loss": "uncertainty"}
+    one = make_config("one", batch=(2,), steps=3, **options)
+    many = make_config("many", batch=(1,), accumulate=2, steps=3, **options)
+    train(one)
+    train(many)
+    for name, value in weights_of(one).items():
+        torch.testing.assert_close(weights_of(many)[name], value, rtol=0, atol=1e-6, msg=name)
+
+
+def test_sigterm_leaves_a_checkpoint_that_goes_on_exactly(make_config: Make, one_thread: None) -> None:
+    options = {**QUICK, "steps": 16, "log_every": 1, "checkpoint_every": 1000, "validate_every": 1000}
+    straight, cut = make_config("straight", **options), make_config("cut", **options)
+    train(straight)
+    process = start(cut)
+    deadline = time.monotonic() + 600
+    log = cut.output / "log.jsonl"
+    while not (log.exists() and len(log.read_text().splitlines()) >= 3):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=600)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "the same command goes on from here" in told
+    assert 3 <= torch.load(cut.output / CHECKPOINT, weights_only=True)["step"] < 16
+    train(cut)
+    expected, found = weights_of(straight), weights_of(cut)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+class Killed(BaseException):
+    """Nothing may be written on its way out."""
+
+
+def test_a_killed_run_goes_on_exactly_from_its_last_checkpoint(
+    make_config: Make, one_thread: None, tmp_path: Path
+) -> None:
+    options = {**QUICK, "preset": "tiny", "steps": 8, "checkpoint_every": 4, "log_every": 1}
+    straight, cut = make_config("straight", **options), make_config("cut", **options)
+    train(straight)
+
+    def kill(progress: object) -> None:
+        if progress.step == 7:  # type: ignore[attr-defined]
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(cut, on_step=kill)
+    assert torch.load(cut.output / CHECKPOINT, weights_only=True)["step"] == 4
+    assert read_log(cut.output)[-1]["step"] == 6
+    train(cut)
+    expected, found = weights_of(straight), weights_of(cut)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    steps = [line["step"] for line in read_log(cut.output) if line["kind"] == "train"]
+    assert steps == list(range(1, 9))  # what followed the checkpoint was dropped, and came again

@@ -1,0 +1,79 @@
+"""Options from flags, file and recipe: which one wins, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tatcli.errors import UsageError
+from tatcli.training.config import TrainConfig
+from tatcli.training.settings import read_settings, resolve, to_toml
+
+PLACES = {"data": "DATA", "output": "RUN"}
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "c.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_flags_win_over_the_file_over_the_recipe(tmp_path: Path) -> None:
+    file = written(tmp_path, 'recipe = "paper"\nbatch = [2]\nsteps = 7\n')
+    found = resolve({**PLACES, "steps": 9}, file)
+    assert (found.steps, found.batch, found.preset) == (9, (2,), "tat-base")
+    assert (found.data, found.output) == (Path("DATA"), Path("RUN"))
+
+
+def test_a_recipe_on_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
+    file = written(tmp_path, "batch = [2]\nnoise_fields = 3\n")
+    found = resolve({**PLACES, "recipe": "paper"}, file)
+    assert (found.batch, found.noise_fields) == ((4,), 3)
+
+
+def test_the_papers_recipe() -> None:
+    found = resolve({**PLACES, "recipe": "paper"})
+    assert (found.preset, found.steps, found.patch, found.batch) == ("tat-base", 400_000, (128,), (4,))
+    assert (found.learning_rate, found.weight_decay, found.ema, found.clip) == (2e-4, 0.01, 0.999, 0.0)
+    assert (found.loss, found.precision, found.augment, found.default_share) == ("balanced", "fp32", False, 1.0)
+
+
+def test_a_written_file_gives_the_same_run(make_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    config = make_config(
+        patch=(32, 64), batch=(2, 1), milestones=(0.5,), learning_rate=1e-7, subjects=r'^(p\d+)_"x"', sample_values=True
+    )
+    assert resolve({}, written(tmp_path, to_toml(config))) == config
+
+
+def test_hyphens_and_the_flags_own_names(tmp_path: Path) -> None:
+    file = written(tmp_path, 'lr = 1e-3\ntask-weights = [1, 2]\ntasks = "ct,pet"\nweight-decay = 0\n')
+    found = read_settings(file)
+    expected = {"learning_rate": 1e-3, "task_weights": (1.0, 2.0), "tasks": ("ct", "pet"), "weight_decay": 0.0}
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("step = 3", r"expected options of tat train, got 'step'"),
+        ("steps = 3.5", r"steps 3.5: expected a whole number"),
+        ("steps = true", r"steps True: expected a whole number"),
+        ('augment = "no"', r"augment 'no': expected true or false"),
+        ('patch = ["a"]', r"patch \['a'\]: expected numbers separated by commas"),
+        ("loss = 1", r"loss 1: expected text"),
+        ("steps = ", r"expected a TOML file with options of tat train, got TOMLDecodeError"),
+        ('recipe = "none"', r"--recipe 'none': expected one of default, quick, paper"),
+    ],
+)
+def test_files_that_are_refused(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        resolve(PLACES, written(tmp_path, text))
+
+
+def test_what_has_no_default_must_be_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="expected --output, on the command line or in the --config file"):
+        resolve({"data": "DATA"}, written(tmp_path, "steps = 3"))
+    with pytest.raises(UsageError, match=r"none.toml: expected a TOML file"):
+        resolve(PLACES, tmp_path / "none.toml")

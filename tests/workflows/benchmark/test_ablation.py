@@ -1,0 +1,112 @@
+"""The ablation: what its arms train, that nothing is trained twice, and the table's arithmetic."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tatcli.errors import UsageError
+from tatcli.training.config import TrainConfig
+from tatcli.workflows.benchmark import ablation
+from tatcli.workflows.benchmark.ablation import AblationConfig, ablate
+from tatcli.workflows.benchmark.ablation_arms import ARMS, find_arms
+from tatcli.workflows.benchmark.ablation_report import Scored, summarise_arms
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> TrainConfig:
+    rng = np.random.default_rng(0)
+    for task in ("MRI", "PET"):
+        for split in ("train", "val"):
+            folder = tmp_path / "data" / task / split
+            folder.mkdir(parents=True)
+            np.save(folder / "scan.npy", rng.gamma(2.0, 100, (2, 40, 40)).astype(np.float32))
+    return TrainConfig(
+        data=tmp_path / "data",
+        output=tmp_path / "study",
+        tasks=("mri",),
+        preset="tat-tiny",
+        steps=1,
+        patch=(16,),
+        batch=(1,),
+        samples=0,
+        validation_slices=1,
+        threads=1,
+    )
+
+
+def test_arms_differ_in_what_they_say() -> None:
+    def of(name: str) -> tuple[object, object]:
+        return ARMS[name].options["network"], ARMS[name].options["loss"]
+
+    assert [of(name) for name in ("tat", "static", "l1", "static-l1")] == [
+        ("tat", "balanced"), ("static-tat", "balanced"), ("tat", "l1"), ("static-tat", "l1"),
+    ]  # fmt: skip
+    assert find_arms(()) == tuple(ARMS.values())
+    with pytest.raises(UsageError, match="--arms: unknown foo: expected some of tat, static"):
+        find_arms(["foo"])
+
+
+def test_trained_once_and_scored(training: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = AblationConfig(training=training, arms=("tat", "static-l1"), seeds=(3,), max_slices=1)
+    report = ablate(config)
+    assert [(row.task, row.arm, row.subjects, row.seeds) for row in report.rows] == [
+        ("mri-sr", "tat", 1, 1), ("mri-sr", "static-l1", 1, 1),
+    ]  # fmt: skip
+    told = json.loads((training.output / "static-l1-seed3" / "result.json").read_text())
+    assert told["settings"]["network"] == "static-tat"
+    scores = told["tasks"]["mri-sr"]["scan"]
+    assert report.rows[1].gain == pytest.approx(scores["psnr"] - scores["lq_psnr"])
+    assert 5 < scores["lq_psnr"] < 40
+    assert report.parameters["tat"] > report.parameters["static-l1"] == told["parameters"]
+
+    def never(*args: object, **options: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(ablation, "_train_and_score", never)
+    assert ablate(config) == report
+    with pytest.raises(UsageError, match="expected a result of the same options, scored_slices differ"):
+        ablate(AblationConfig(training=training, arms=("tat",), seeds=(3,), max_slices=2))
+
+
+def test_the_tables_arithmetic(training: TrainConfig) -> None:
+    def scored(arm: str, seed: int, psnr: tuple[float, float]) -> Scored:
+        subjects = {
+            name: {"lq_psnr": 20.0, "lq_ssim": 0.5, "lq_rmse": 9.0, "psnr": value, "ssim": value / 100, "rmse": 1.0}
+            for name, value in zip("ab", psnr, strict=True)
+        }
+        cosines = {"shared": {"a | b": 0.1 * seed}} if arm == "tat" else {}
+        return Scored(arm=arm, seed=seed, tasks={"mri-sr": subjects}, parameters=100, seconds=2.5, cosines=cosines)
+
+    results = [
+        scored("tat", 0, (30, 32)),
+        scored("l1", 0, (29, 30)),
+        scored("tat", 1, (31, 33)),
+        scored("l1", 1, (31, 32)),
+    ]
+    report = summarise_arms(results, training, seeds=(0, 1), arms=find_arms(["tat", "l1"]))
+    tat, l1 = report.rows
+    assert (tat.psnr, tat.gain, tat.spread, tat.difference) == (31.5, 11.5, (31.0, 32.0), 0.0)
+    assert (l1.psnr, l1.spread, l1.difference, l1.difference_spread) == (30.5, (29.5, 31.5), -1.0, (-1.5, -0.5))
+    assert l1.ssim == pytest.approx(0.305)
+    assert l1.interval is not None
+    assert (l1.interval.lower, l1.interval.upper) == (30.0, 31.0)  # of subjects' means over seeds, 30 and 31
+    assert report.seconds == {"tat": 5.0, "l1": 5.0}
+    assert report.cosines == {"tat": {"shared": {"a | b": [0.0, 0.1]}}}
+    assert report.to_dict()["rows"][1]["interval"] == {"lower": 30.0, "upper": 31.0}
+
+
+def test_a_network_for_each_task_gets_its_tasks_options(training: TrainConfig) -> None:
+    from dataclasses import replace
+
+    shared = replace(training, tasks=("mri", "pet"), task_weights=(1.0, 3.0), task_multiples=(2, 1))
+    runs = list(ablation._runs(AblationConfig(training=shared, arms=("single",), seeds=(0, 1))))
+    assert [run.name for run in runs] == [
+        f"single-seed{seed}-{task}" for seed in (0, 1) for task in ("mri-sr", "pet-synthesis")
+    ]
+    assert [(run.config.tasks, run.config.task_weights, run.config.task_multiples) for run in runs[:2]] == [
+        (("mri-sr",), (1.0,), (2,)), (("pet-synthesis",), (3.0,), (1,)),
+    ]  # fmt: skip
