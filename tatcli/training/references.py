@@ -29,9 +29,9 @@ from tatcli.intensity import Window
 from tatcli.tasks import Task
 from tatcli.training.config import TrainConfig
 from tatcli.training.pairs import ScanPair, find_scans
-from tatcli.volumes import evenly_spaced, read_volume, slices_along, through_plane_axis
+from tatcli.volumes import Volume, evenly_spaced, read_volume, slices_along, through_plane_axis
 
-__all__ = ["Reference", "draw_strength", "prepare_references"]
+__all__ = ["Reference", "ReferenceScan", "draw_strength", "prepare_references", "prepare_scan"]
 
 FORMAT: Final = 5
 """Raised whenever prepared files change, so that old ones are not reused."""
@@ -62,6 +62,8 @@ class Reference:
     fields: NDArray[np.float16] | None
     noise: float | None
     default_share: float
+    subject: str = ""
+    """Whom the scan is of, where a prepared set tells."""
 
     def low_quality(self, index: int, rng: np.random.Generator, crop: Crop = WHOLE) -> NDArray[np.float32]:
         """A degraded version of slice ``index``, or of a crop of it: (rows, columns), physical units."""
@@ -78,6 +80,24 @@ class Reference:
     def degraded(self, slice_: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
         """A slice at a random strength, for degradations that are cheap enough to be drawn anew each time (MRI's)."""
         return low_resolution(slice_, draw_strength(self.task, rng, default_share=self.default_share))
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceScan:
+    """What a reference is made of.
+
+    Attributes:
+        name: of the scan; decides its random numbers.
+        volume: high quality.
+        lq: low-quality partner on the same grid; None: it is simulated.
+        variation: a PET reference's coefficient of variation in uniform tissue, where it is known (of a synthetic one,
+            which has no noise); None: measured.
+    """
+
+    name: str
+    volume: Volume
+    lq: Volume | None = None
+    variation: float | None = None
 
 
 def draw_strength(task: Task, rng: np.random.Generator, *, default_share: float) -> float:
@@ -102,6 +122,10 @@ def prepare_references(
     Raises:
         UsageError: no scans, or none that can serve as a reference.
     """
+    from tatcli.training.prepared_set import is_prepared, prepared_references
+
+    if is_prepared(config.data):
+        return prepared_references(config.data, task, split, config)
     cache = config.cache or config.output / "cache"
     if split != "train":
         config = replace(config, default_share=1.0)
@@ -139,7 +163,8 @@ def _cached(pair: ScanPair, task: Task, config: TrainConfig, cache: Path) -> Ref
         temporary = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        _prepare(pair, task, config, temporary)
+        partner = None if pair.lq is None else read_volume(pair.lq)
+        prepare_scan(ReferenceScan(pair.name, read_volume(pair.reference), partner), task, config, temporary)
         temporary.rename(folder)
     facts = json.loads((folder / "facts.json").read_text())
     if facts["rejected"]:
@@ -156,8 +181,19 @@ def _cached(pair: ScanPair, task: Task, config: TrainConfig, cache: Path) -> Ref
     )
 
 
-def _prepare(pair: ScanPair, task: Task, config: TrainConfig, folder: Path) -> None:
-    volume = read_volume(pair.reference)
+def prepare_scan(scan: ReferenceScan, task: Task, config: TrainConfig, folder: Path) -> None:
+    """Write a reference's slices and the costly part of their degradation: hq.npy, fields.npy, facts.json.
+
+    Args:
+        scan: what to prepare.
+        task: what for.
+        config: noise fields, slices, seed and share of the default strength.
+        folder: where to; facts.json says why where the scan can't be a reference.
+
+    Raises:
+        GeometryError: the partner lies on another grid.
+    """
+    volume = scan.volume
     axis = through_plane_axis(volume.geometry)
     spacing = [step for i, step in enumerate(volume.geometry.spacing) if i != axis]
     pixel = (spacing[0], spacing[1])
@@ -167,10 +203,11 @@ def _prepare(pair: ScanPair, task: Task, config: TrainConfig, folder: Path) -> N
     hq = stack[chosen]
     noise: float | None = None
     fields: NDArray[np.float16] | None = None
-    if pair.lq is not None:
-        low = np.nan_to_num(next(read_volume(pair.lq).iter_frames()))
+    if scan.lq is not None:
+        low = np.nan_to_num(next(scan.lq.iter_frames()))
         if low.shape != frame.shape:
-            msg = f"{pair.lq}: expected the grid of its HQ partner, {frame.shape} voxels, got {low.shape}"
+            place = scan.lq.provenance.path or scan.name
+            msg = f"{place}: expected the grid of its HQ partner, {frame.shape} voxels, got {low.shape}"
             raise GeometryError(msg)
         fields = np.ascontiguousarray(slices_along(low, axis))[chosen, None].astype(np.float16)
     elif task.modality == "CT":
@@ -179,11 +216,11 @@ def _prepare(pair: ScanPair, task: Task, config: TrainConfig, folder: Path) -> N
             return _reject(folder)
         matched = match_kernel(stack, pixel)
         fields = _stack(
-            _ct_fields(slice_, pixel, _seeds(config, pair, int(i)), config, matched)
+            _ct_fields(slice_, pixel, _seeds(config, scan.name, int(i)), config, matched)
             for i, slice_ in zip(chosen, hq, strict=True)
         )
     elif task.modality == "PT":
-        fields = _pet_fields(stack, chosen, pixel, task, _seeds(config, pair, -1), config)
+        fields = _pet_fields(stack, chosen, pixel, (task, scan.variation), _seeds(config, scan.name, -1), config)
         if fields is None:
             return _reject(folder)
     window = task.intensity.window_for(frame)
@@ -200,8 +237,8 @@ def _reject(folder: Path) -> None:
     (folder / "facts.json").write_text(json.dumps({"rejected": reason}))
 
 
-def _seeds(config: TrainConfig, pair: ScanPair, index: int) -> np.random.SeedSequence:
-    return np.random.SeedSequence([config.seed, zlib.crc32(pair.name.encode()), index + 1])
+def _seeds(config: TrainConfig, name: str, index: int) -> np.random.SeedSequence:
+    return np.random.SeedSequence([config.seed, zlib.crc32(name.encode()), index + 1])
 
 
 def _stack(fields: Iterable[NDArray[np.float32]]) -> NDArray[np.float16]:
@@ -227,16 +264,26 @@ def _pet_fields(
     stack: NDArray[np.float32],
     chosen: NDArray[np.intp],
     pixel: tuple[float, float],
-    task: Task,
+    known: tuple[Task, float | None],
     seeds: np.random.SeedSequence,
     config: TrainConfig,
 ) -> NDArray[np.float16] | None:
-    """Low-count slices, None without uniform tissue; each realisation has one reconstruction, and many strengths."""
+    """Low-count slices, None without uniform tissue; each realisation has one reconstruction, and many strengths.
+
+    ``known`` is the task, and the reference's variation where it needn't be measured.
+    """
+    task, variation = known
     realisations = []
     for realisation in seeds.spawn(config.noise_fields):
         rng = np.random.default_rng(realisation)
         reconstruction = random_reconstruction(rng)
-        counts = count_level(stack, spacing_mm=pixel, reconstruction=reconstruction, seed=realisation.spawn(1)[0])
+        counts = count_level(
+            stack,
+            spacing_mm=pixel,
+            variation=variation,
+            reconstruction=reconstruction,
+            seed=realisation.spawn(1)[0],
+        )
         if math.isnan(counts):
             return None
         slices = [

@@ -21,6 +21,7 @@ from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
 from tatcli.training.loop import Progress, Trainer
 from tatcli.training.pairs import find_scans
+from tatcli.training.prepared_set import is_prepared, prepared_entries
 from tatcli.training.references import Reference, prepare_references
 from tatcli.training.validation import ValidationScore
 from tatcli.volumes.replacing import replaced
@@ -152,6 +153,9 @@ def _card(trainer: Trainer, extra: dict[str, Any], *, command: str) -> WeightsCa
 
 def _data(config: TrainConfig) -> list[dict[str, str]]:
     """Files of the train split, with source and terms where ``ROOT/MANIFEST.tsv`` tells them."""
+    if is_prepared(config.data):
+        used = (entry for entry in prepared_entries(config.data) if entry.split == "train" and not entry.rejected)
+        return [entry.public() for entry in used if entry.task in config.tasks]
     told = {}
     manifest = config.data / MANIFEST
     if manifest.is_file():

@@ -1,0 +1,33 @@
+"""``tat phantom``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tatcli.cli import console
+from tatcli.cli.options import OverwriteOption, QuietOption
+
+__all__ = ["phantom"]
+
+
+def phantom(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", show_default=False, help="Output, such as pet.nii.gz.")
+    ],
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Decides the patient, the organs and the lesions.")] = 0,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Make up a whole-body FDG PET without noise, as tat prepare --synthetic-pet does."""
+    from tatcli.phantoms import whole_body_pet
+    from tatcli.volumes.writing import check_output, write_volume
+
+    check_output(output, source=None, overwrite=overwrite)
+    made = whole_body_pet(seed)
+    write_volume(made, output, overwrite=overwrite)
+    if not quiet:
+        slices, rows, columns = made.geometry.shape
+        console.note(f"{output}: {made.provenance.steps[-1]}, {columns} x {rows} x {slices} voxels, SUVbw")
