@@ -10,8 +10,7 @@ import hashlib
 import json
 import math
 import shutil
-import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -19,9 +18,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tatcli.degradation.ct_kernel import KernelSpec, random_kernel
-from tatcli.degradation.low_count_pet import count_level, low_count_slices, random_reconstruction
-from tatcli.degradation.low_dose_ct import ct_noise_realisations, random_acquisition
 from tatcli.degradation.low_resolution_mri import low_resolution
 from tatcli.degradation.reference_noise import estimate_noise, match_kernel
 from tatcli.errors import GeometryError, UsageError
@@ -29,7 +25,8 @@ from tatcli.intensity import Window
 from tatcli.tasks import Task
 from tatcli.training.config import TrainConfig
 from tatcli.training.pairs import ScanPair, find_scans
-from tatcli.volumes import Volume, evenly_spaced, read_volume, slices_along, through_plane_axis
+from tatcli.training.precomputed import ReferenceScan, ct_fields, draw_strength, pet_fields, seeds_for, stacked
+from tatcli.volumes import evenly_spaced, read_volume, slices_along, through_plane_axis
 
 __all__ = ["Reference", "ReferenceScan", "draw_strength", "prepare_references", "prepare_scan"]
 
@@ -80,32 +77,6 @@ class Reference:
     def degraded(self, slice_: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
         """A slice at a random strength, for degradations that are cheap enough to be drawn anew each time (MRI's)."""
         return low_resolution(slice_, draw_strength(self.task, rng, default_share=self.default_share))
-
-
-@dataclass(frozen=True, eq=False)
-class ReferenceScan:
-    """What a reference is made of.
-
-    Attributes:
-        name: of the scan; decides its random numbers.
-        volume: high quality.
-        lq: low-quality partner on the same grid; None: it is simulated.
-        variation: a PET reference's coefficient of variation in uniform tissue, where it is known (of a synthetic one,
-            which has no noise); None: measured.
-    """
-
-    name: str
-    volume: Volume
-    lq: Volume | None = None
-    variation: float | None = None
-
-
-def draw_strength(task: Task, rng: np.random.Generator, *, default_share: float) -> float:
-    """A degradation strength for one training sample: the task's default, or log-uniform over its range."""
-    if rng.random() < default_share:
-        return task.default_strength
-    low, high = np.log(task.training_strengths)
-    return float(np.exp(rng.uniform(low, high)))
 
 
 def prepare_references(
@@ -215,12 +186,12 @@ def prepare_scan(scan: ReferenceScan, task: Task, config: TrainConfig, folder: P
         if math.isnan(noise):
             return _reject(folder)
         matched = match_kernel(stack, pixel)
-        fields = _stack(
-            _ct_fields(slice_, pixel, _seeds(config, scan.name, int(i)), config, matched)
+        fields = stacked(
+            ct_fields(slice_, pixel, seeds_for(config, scan.name, int(i)), config, matched)
             for i, slice_ in zip(chosen, hq, strict=True)
         )
     elif task.modality == "PT":
-        fields = _pet_fields(stack, chosen, pixel, (task, scan.variation), _seeds(config, scan.name, -1), config)
+        fields = pet_fields(stack, chosen, pixel, (task, scan.variation), seeds_for(config, scan.name, -1), config)
         if fields is None:
             return _reject(folder)
     window = task.intensity.window_for(frame)
@@ -235,67 +206,3 @@ def prepare_scan(scan: ReferenceScan, task: Task, config: TrainConfig, folder: P
 def _reject(folder: Path) -> None:
     reason = "no uniform tissue to measure its noise in, to which strengths are relative"
     (folder / "facts.json").write_text(json.dumps({"rejected": reason}))
-
-
-def _seeds(config: TrainConfig, name: str, index: int) -> np.random.SeedSequence:
-    return np.random.SeedSequence([config.seed, zlib.crc32(name.encode()), index + 1])
-
-
-def _stack(fields: Iterable[NDArray[np.float32]]) -> NDArray[np.float16]:
-    return np.stack([field.astype(np.float16) for field in fields])
-
-
-def _ct_fields(
-    slice_: NDArray[np.float32],
-    pixel: tuple[float, float],
-    seeds: np.random.SeedSequence,
-    config: TrainConfig,
-    matched: KernelSpec | None,
-) -> NDArray[np.float32]:
-    """Noise fields of unit level; every other one has the reference's own spectrum, as a low-dose scan of it would."""
-    draws, noise = seeds.spawn(2)
-    rng = np.random.default_rng(draws)
-    kernels = [matched if matched and not i % 2 else random_kernel(rng) for i in range(config.noise_fields)]
-    acquisition = random_acquisition(rng)
-    return ct_noise_realisations(slice_, spacing_mm=pixel, kernels=kernels, seed=noise, acquisition=acquisition)
-
-
-def _pet_fields(
-    stack: NDArray[np.float32],
-    chosen: NDArray[np.intp],
-    pixel: tuple[float, float],
-    known: tuple[Task, float | None],
-    seeds: np.random.SeedSequence,
-    config: TrainConfig,
-) -> NDArray[np.float16] | None:
-    """Low-count slices, None without uniform tissue; each realisation has one reconstruction, and many strengths.
-
-    ``known`` is the task, and the reference's variation where it needn't be measured.
-    """
-    task, variation = known
-    realisations = []
-    for realisation in seeds.spawn(config.noise_fields):
-        rng = np.random.default_rng(realisation)
-        reconstruction = random_reconstruction(rng)
-        counts = count_level(
-            stack,
-            spacing_mm=pixel,
-            variation=variation,
-            reconstruction=reconstruction,
-            seed=realisation.spawn(1)[0],
-        )
-        if math.isnan(counts):
-            return None
-        slices = [
-            low_count_slices(
-                stack[index],
-                spacing_mm=pixel,
-                drf=[draw_strength(task, rng, default_share=config.default_share)],
-                counts=counts,
-                seed=seed,
-                reconstruction=reconstruction,
-            )[0]
-            for index, seed in zip(chosen, realisation.spawn(len(chosen)), strict=True)
-        ]
-        realisations.append(_stack(slices))
-    return np.stack(realisations, axis=1)

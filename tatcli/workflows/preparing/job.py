@@ -103,6 +103,9 @@ def run_job(job: Job, config: PrepareConfig, part: Path) -> Outcome:
         rejected = str(error)
     except MemoryError:
         rejected = "it takes more memory than there is; fewer --workers leave more for each"
+    except Exception as error:
+        error.add_note(f"while preparing {job.name if job.scan is None else job.scan.shown}")
+        raise
     return Outcome(part, rejected, source)
 
 
