@@ -89,7 +89,7 @@ def limb(
     """
     middle = (np.asarray(start) + np.asarray(end)) / 2
     along = np.asarray(end, dtype=np.float64) - np.asarray(start)
-    length = float(np.linalg.norm(along))
+    length = max(float(np.linalg.norm(along)), 1e-3)  # one of no length is a sphere
     box = grid.near(middle, length / 2 + max(radii))
     dx, dy, dz = (axis[box] - np.float32(at) for axis, at in zip((grid.x, grid.y, grid.z), start, strict=True))
     share = np.clip((dx * along[0] + dy * along[1] + dz * along[2]) / length**2, 0.0, 1.0)

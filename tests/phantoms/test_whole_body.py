@@ -44,6 +44,8 @@ def test_volumes_are_exact() -> None:
         assert filled.sum() * 8.0 == pytest.approx(4 / 3 * np.pi * 30 * 20 * 40, rel=0.03)
     _, filled = limb(grid, np.array([0.0, 0.0, -20.0]), np.array([0.0, 0.0, 20.0]), (10.0, 10.0))
     assert filled.sum() * 8.0 == pytest.approx(np.pi * 100 * 40 + 4 / 3 * np.pi * 1000, rel=0.03)
+    _, filled = limb(grid, np.zeros(3), np.zeros(3), (10.0, 10.0))
+    assert filled.sum() * 8.0 == pytest.approx(4 / 3 * np.pi * 1000, rel=0.03)
     filled = trunk(grid, np.array([[-30.0, 30.0, 20.0], [30.0, 30.0, 20.0]]))
     assert filled[30].sum() * 4.0 == pytest.approx(np.pi * 30 * 20, rel=0.12)  # a little more than an ellipse
     assert filled[30, 30].sum() * 2.0 == pytest.approx(60.0, rel=0.03)
