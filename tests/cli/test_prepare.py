@@ -58,6 +58,29 @@ def test_prepare_train_restore(tat, scans, tmp_path):
     assert read_volume(output).array.shape == (2, 48, 48)
 
 
+def test_series_of_dicom(tat, dicom, tmp_path):
+    """Two patients, one of them with two series in one folder; names and numbers of patients leave no trace."""
+    dicom("scans/a", number=1, PatientID="Doe-1", PatientName="Doe^Jane", WindowWidth=400)
+    dicom("scans/a", number=2, PatientID="Doe-1", PatientName="Doe^Jane", PixelSpacing=[0.8, 0.8])
+    dicom("scans/b", number=1, PatientID="Roe-2", WindowWidth=300)
+    dicom("scans/b", modality="PT", number=7, PatientID="Roe-2")
+    made = tmp_path / "set"
+    result = tat("prepare", tmp_path / "scans", "-o", made, "--val", "0.5", "--workers", "1", "--noise-fields", "1")
+    assert result.exit_code == 2  # nothing in these little scans is uniform enough to measure noise in
+    assert "no uniform tissue to measure its noise in" in result.stderr
+    with (made / "MANIFEST.tsv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    assert [row["task"] for row in rows] == ["ct-denoise"] * 3 + ["pet-synthesis"]
+    subjects = [row["subject"] for row in rows]
+    assert subjects[0] == subjects[1] != subjects[2] == subjects[3]
+    assert all(subject.startswith("patient-") for subject in subjects)
+    assert rows[1]["spacing"] == "3x0.8x0.8"
+    assert "expected PET in BQML" in rows[3]["reason"]
+    written = b"".join(path.read_bytes() for path in made.iterdir() if path.is_file())
+    assert b"Doe" not in written
+    assert b"Roe" not in written
+
+
 def test_a_pickled_slice_is_restored_to_npy(tat, scans):
     path = scans / "mri" / "sub-0" / "t1.bin"
     assert tat("restore", path, "--task", "mri-sr").exit_code == 0

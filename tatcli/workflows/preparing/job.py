@@ -26,8 +26,8 @@ __all__ = ["Job", "Outcome", "ignore_interrupts", "job_key", "run_job", "synthet
 _SMALLEST: Final = 16
 """Pixels along an axis of a slice; smaller ones show nothing to learn from."""
 _SYNTHETIC_SLICES: Final = 96
-_SYNTHETIC_VARIATION: Final = 0.08
-"""What a clean volume's noise would be at the reference's dose: 8 to 12 % in the liver is a clinical whole body's."""
+_SYNTHETIC_VARIATION: Final = (0.05, 0.12)
+"""What a clean volume's noise would be at the reference's dose: a clinical whole body's, in uniform tissue."""
 
 
 @dataclass(frozen=True)
@@ -140,11 +140,14 @@ def _checked(volume: Volume, task: Task) -> Volume:
 
 
 def _synthetic(job: Job, config: PrepareConfig) -> ReferenceScan:
+    import numpy as np
+
     from tatcli.phantoms import whole_body_pet
     from tatcli.training.references import ReferenceScan
 
     volume = whole_body_pet(config.seed * 1_000_003 + job.number)
-    return ReferenceScan(job.key, volume, variation=_SYNTHETIC_VARIATION)
+    variation = float(np.random.default_rng([config.seed, job.number]).uniform(*_SYNTHETIC_VARIATION))
+    return ReferenceScan(job.key, volume, variation=variation)
 
 
 def _options(config: PrepareConfig, job: Job) -> TrainConfig:
