@@ -22,12 +22,9 @@ def phantom(
     quiet: QuietOption = False,
 ) -> None:
     """Make up a whole-body FDG PET without noise, as tat prepare --synthetic-pet does."""
-    from tatcli.phantoms import whole_body_pet
-    from tatcli.volumes.writing import check_output, write_volume
+    from tatcli.workflows.phantom import PhantomConfig, make_phantom
 
-    check_output(output, source=None, overwrite=overwrite)
-    made = whole_body_pet(seed)
-    write_volume(made, output, overwrite=overwrite)
+    done = make_phantom(PhantomConfig(output=output, seed=seed, overwrite=overwrite))
     if not quiet:
-        slices, rows, columns = made.geometry.shape
-        console.note(f"{output}: {made.provenance.steps[-1]}, {columns} x {rows} x {slices} voxels, SUVbw")
+        slices, rows, columns = done.shape
+        console.note(f"{done.output}: {done.step}, {columns} x {rows} x {slices} voxels, SUVbw")

@@ -15,10 +15,11 @@ __all__ = ["COLUMNS", "MANIFEST", "write_manifest"]
 MANIFEST: Final = "MANIFEST.tsv"
 COLUMNS: Final = (
     "file", "subject", "task", "split", "status", "reason", "slices", "noise", "averaged", "units", "shape", "spacing",
-    "source", "terms", "sha256",
+    "frames", "source", "terms", "sha256",
 )  # fmt: skip
 """``shape`` and ``spacing`` (mm) are of the reference, (slices, rows, columns); ``slices`` are those in the set;
-``noise`` is a CT reference's, HU; ``averaged``: how many acquired slices each of its slices is the mean of."""
+``noise`` is a CT reference's, HU; ``averaged``: how many acquired slices each of its slices is the mean of;
+of several ``frames`` the first is taken."""
 
 
 def write_manifest(path: Path, entries: Iterable[Entry]) -> None:
