@@ -15,6 +15,8 @@ from tatcli.cli.benchmark import benchmark
 from tatcli.cli.evaluate import evaluate
 from tatcli.cli.info import info
 from tatcli.cli.node import node
+from tatcli.cli.phantom import phantom
+from tatcli.cli.prepare import prepare
 from tatcli.cli.restore import restore
 from tatcli.cli.simulate import simulate
 from tatcli.cli.train import train
@@ -83,6 +85,8 @@ app = typer.Typer(
 app.command()(restore)
 app.command()(simulate)
 app.command()(evaluate)
+app.command()(phantom)
+app.command()(prepare)
 app.add_typer(training)
 app.command()(info)
 app.command()(node)

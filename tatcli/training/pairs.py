@@ -1,6 +1,7 @@
 """Finding scans: LQ/HQ pairs by equal names, or references that are degraded on the fly.
 
-Layouts: ``ROOT/<modality or task>/<split>/{LQ,HQ}/name.ext`` or ``ROOT/<modality or task>/<split>/**/name.ext``.
+Layouts: ``ROOT/<modality or task>/<split>/{LQ,HQ}/name.ext`` or ``ROOT/<modality or task>/<split>/**/name.ext``. A scan
+is a file, volume or single slice, or a folder of DICOM files.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from tatcli.tasks import Task
 
 __all__ = ["ScanPair", "find_pairs", "find_scans"]
 
-EXTENSIONS = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".npy")
+EXTENSIONS = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".npy", ".bin")
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,11 @@ def find_pairs(root: Path, task: Task, split: str) -> tuple[list[ScanPair], list
     if not (folder / "HQ").is_dir():
         scans = [ScanPair(stem(path), path) for path in _scans_below(folder)]
     else:
-        partners = {stem(path): path for path in _scans_below(folder / "LQ")}
-        found = [ScanPair(stem(path), path, partners.get(stem(path))) for path in _scans_below(folder / "HQ")]
+        partners = {_place(path, folder / "LQ"): path for path in _scans_below(folder / "LQ")}
+        found = [
+            ScanPair(stem(path), path, partners.get(_place(path, folder / "HQ")))
+            for path in _scans_below(folder / "HQ")
+        ]
         scans = [pair for pair in found if pair.lq is not None]
         lonely = [pair.name for pair in found if pair.lq is None]
     if not scans and not lonely:
@@ -71,6 +75,11 @@ def stem(path: Path) -> str:
     return next(
         (name[: -len(ext)] for ext in sorted(EXTENSIONS, key=len, reverse=True) if name.lower().endswith(ext)), name
     )
+
+
+def _place(path: Path, folder: Path) -> str:
+    """Where a scan lies below LQ or HQ, without its extension: slices of several patients may have equal names."""
+    return (path.relative_to(folder).parent / stem(path)).as_posix()
 
 
 def _split_folder(root: Path, task: Task, split: str) -> Path:

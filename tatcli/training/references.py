@@ -10,8 +10,7 @@ import hashlib
 import json
 import math
 import shutil
-import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -19,9 +18,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tatcli.degradation.ct_kernel import KernelSpec, random_kernel
-from tatcli.degradation.low_count_pet import count_level, low_count_slices, random_reconstruction
-from tatcli.degradation.low_dose_ct import ct_noise_realisations, random_acquisition
 from tatcli.degradation.low_resolution_mri import low_resolution
 from tatcli.degradation.reference_noise import estimate_noise, match_kernel
 from tatcli.errors import GeometryError, UsageError
@@ -29,10 +25,11 @@ from tatcli.intensity import Window
 from tatcli.tasks import Task
 from tatcli.training.config import TrainConfig
 from tatcli.training.pairs import ScanPair, find_scans
+from tatcli.training.precomputed import ReferenceScan, ct_fields, draw_strength, pet_fields, seeds_for, stacked
 from tatcli.volumes import evenly_spaced, read_volume, slices_along, through_plane_axis
 from tatcli.volumes.slices import is_isotropic
 
-__all__ = ["Reference", "draw_strength", "prepare_references"]
+__all__ = ["Reference", "ReferenceScan", "draw_strength", "prepare_references", "prepare_scan"]
 
 FORMAT: Final = 5
 """Raised whenever prepared files change, so that old ones are not reused."""
@@ -90,14 +87,6 @@ class Reference:
         return low_resolution(slice_, draw_strength(self.task, rng, default_share=self.default_share))
 
 
-def draw_strength(task: Task, rng: np.random.Generator, *, default_share: float) -> float:
-    """A degradation strength for one training sample: the task's default, or log-uniform over its range."""
-    if rng.random() < default_share:
-        return task.default_strength
-    low, high = np.log(task.training_strengths)
-    return float(np.exp(rng.uniform(low, high)))
-
-
 def prepare_references(
     task: Task, split: str, config: TrainConfig, *, on_scan: Callable[[str, str], None] = lambda *_: None
 ) -> list[Reference]:
@@ -112,6 +101,10 @@ def prepare_references(
     Raises:
         UsageError: no scans, or none that can serve as a reference.
     """
+    from tatcli.training.prepared_set import is_prepared, prepared_references
+
+    if is_prepared(config.data):
+        return prepared_references(config.data, task, split, config)
     cache = config.cache or config.output / "cache"
     if split != "train":
         config = replace(config, default_share=1.0, planes="acquired")
@@ -154,7 +147,8 @@ def _cached(pair: ScanPair, task: Task, config: TrainConfig, cache: Path) -> lis
         temporary = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        _prepare(pair, task, config, temporary)
+        partner = None if pair.lq is None else read_volume(pair.lq)
+        prepare_scan(ReferenceScan(pair.name, read_volume(pair.reference), partner), task, config, temporary)
         temporary.rename(folder)
     facts = json.loads((folder / "facts.json").read_text())
     if facts["rejected"]:
@@ -172,8 +166,19 @@ def _cached(pair: ScanPair, task: Task, config: TrainConfig, cache: Path) -> lis
     return [reference.sliced(axis) for axis in range(3)] if facts.get("all_planes") else [reference]
 
 
-def _prepare(pair: ScanPair, task: Task, config: TrainConfig, folder: Path) -> None:
-    volume = read_volume(pair.reference)
+def prepare_scan(scan: ReferenceScan, task: Task, config: TrainConfig, folder: Path) -> None:
+    """Write a reference's slices and the costly part of their degradation: hq.npy, fields.npy, facts.json.
+
+    Args:
+        scan: what to prepare.
+        task: what for.
+        config: noise fields, slices, seed and share of the default strength.
+        folder: where to; facts.json says why where the scan can't be a reference.
+
+    Raises:
+        GeometryError: the partner lies on another grid.
+    """
+    volume = scan.volume
     axis = through_plane_axis(volume.geometry)
     spacing = [step for i, step in enumerate(volume.geometry.spacing) if i != axis]
     pixel = (spacing[0], spacing[1])
@@ -183,10 +188,11 @@ def _prepare(pair: ScanPair, task: Task, config: TrainConfig, folder: Path) -> N
     hq = stack[chosen]
     noise: float | None = None
     fields: NDArray[np.float16] | None = None
-    if pair.lq is not None:
-        low = np.nan_to_num(next(read_volume(pair.lq).iter_frames()))
+    if scan.lq is not None:
+        low = np.nan_to_num(next(scan.lq.iter_frames()))
         if low.shape != frame.shape:
-            msg = f"{pair.lq}: expected the grid of its HQ partner, {frame.shape} voxels, got {low.shape}"
+            place = scan.lq.provenance.path or scan.name
+            msg = f"{place}: expected the grid of its HQ partner, {frame.shape} voxels, got {low.shape}"
             raise GeometryError(msg)
         fields = np.ascontiguousarray(slices_along(low, axis))[chosen, None].astype(np.float16)
     elif task.modality == "CT":
@@ -194,12 +200,12 @@ def _prepare(pair: ScanPair, task: Task, config: TrainConfig, folder: Path) -> N
         if math.isnan(noise):
             return _reject(folder)
         matched = match_kernel(stack, pixel)
-        fields = _stack(
-            _ct_fields(slice_, pixel, _seeds(config, pair, int(i)), config, matched)
+        fields = stacked(
+            ct_fields(slice_, pixel, seeds_for(config, scan.name, int(i)), config, matched)
             for i, slice_ in zip(chosen, hq, strict=True)
         )
     elif task.modality == "PT":
-        fields = _pet_fields(stack, chosen, pixel, task, _seeds(config, pair, -1), config)
+        fields = pet_fields(stack, chosen, pixel, (task, scan.variation), seeds_for(config, scan.name, -1), config)
         if fields is None:
             return _reject(folder)
     window = config.intensity(task).window_for(frame)
@@ -215,57 +221,3 @@ def _prepare(pair: ScanPair, task: Task, config: TrainConfig, folder: Path) -> N
 def _reject(folder: Path) -> None:
     reason = "no uniform tissue to measure its noise in, to which strengths are relative"
     (folder / "facts.json").write_text(json.dumps({"rejected": reason}))
-
-
-def _seeds(config: TrainConfig, pair: ScanPair, index: int) -> np.random.SeedSequence:
-    return np.random.SeedSequence([config.seed, zlib.crc32(pair.name.encode()), index + 1])
-
-
-def _stack(fields: Iterable[NDArray[np.float32]]) -> NDArray[np.float16]:
-    return np.stack([field.astype(np.float16) for field in fields])
-
-
-def _ct_fields(
-    slice_: NDArray[np.float32],
-    pixel: tuple[float, float],
-    seeds: np.random.SeedSequence,
-    config: TrainConfig,
-    matched: KernelSpec | None,
-) -> NDArray[np.float32]:
-    """Noise fields of unit level; every other one has the reference's own spectrum, as a low-dose scan of it would."""
-    draws, noise = seeds.spawn(2)
-    rng = np.random.default_rng(draws)
-    kernels = [matched if matched and not i % 2 else random_kernel(rng) for i in range(config.noise_fields)]
-    acquisition = random_acquisition(rng)
-    return ct_noise_realisations(slice_, spacing_mm=pixel, kernels=kernels, seed=noise, acquisition=acquisition)
-
-
-def _pet_fields(
-    stack: NDArray[np.float32],
-    chosen: NDArray[np.intp],
-    pixel: tuple[float, float],
-    task: Task,
-    seeds: np.random.SeedSequence,
-    config: TrainConfig,
-) -> NDArray[np.float16] | None:
-    """Low-count slices, None without uniform tissue; each realisation has one reconstruction, and many strengths."""
-    realisations = []
-    for realisation in seeds.spawn(config.noise_fields):
-        rng = np.random.default_rng(realisation)
-        reconstruction = random_reconstruction(rng)
-        counts = count_level(stack, spacing_mm=pixel, reconstruction=reconstruction, seed=realisation.spawn(1)[0])
-        if math.isnan(counts):
-            return None
-        slices = [
-            low_count_slices(
-                stack[index],
-                spacing_mm=pixel,
-                drf=[draw_strength(task, rng, default_share=config.default_share)],
-                counts=counts,
-                seed=seed,
-                reconstruction=reconstruction,
-            )[0]
-            for index, seed in zip(chosen, realisation.spawn(len(chosen)), strict=True)
-        ]
-        realisations.append(_stack(slices))
-    return np.stack(realisations, axis=1)

@@ -42,6 +42,7 @@ def varied(slice_: NDArray[np.float32], upper: float, least: int, rng: np.random
         max(round(length * zoom * rng.uniform(1 - ANISOTROPY, 1 + ANISOTROPY)), min(least, length))
         for length in slice_.shape
     ]
+    shape = [scipy.fft.next_fast_len(length) for length in shape]  # a prime length takes twice the time
     return with_contrast(resampled(slice_, (shape[0], shape[1])), upper, rng)
 
 
@@ -50,19 +51,15 @@ def resampled(slice_: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np
 
     As another choice of matrix would at the scanner: fewer lines lose resolution per field of view, not per pixel.
     """
-    k_space = scipy.fft.fftshift(scipy.fft.fft2(slice_))
-    for axis, (old, new) in enumerate(zip(slice_.shape, shape, strict=True)):
-        # the shifted spectrum has its DC at length // 2, before and after
-        before = new // 2 - old // 2
-        after = (new - new // 2) - (old - old // 2)
-        if before > 0 or after > 0:
-            widths = [(0, 0), (0, 0)]
-            widths[axis] = (max(before, 0), max(after, 0))
-            k_space = np.pad(k_space, widths)
-        start, stop = max(-before, 0), k_space.shape[axis] - max(-after, 0)
-        k_space = k_space[start:stop] if axis == 0 else k_space[:, start:stop]
-    image = np.abs(scipy.fft.ifft2(scipy.fft.ifftshift(k_space)))
-    return np.asarray(image * (image.size / slice_.size), dtype=np.float32)
+    k_space = scipy.fft.rfft2(np.asarray(slice_, dtype=np.float32))  # of real values: half of it tells all
+    rows, columns = (min(old, new) for old, new in zip(slice_.shape, shape, strict=True))
+    kept = np.zeros((shape[0], shape[1] // 2 + 1), dtype=k_space.dtype)
+    upper, lower, right = rows - rows // 2, rows // 2, columns // 2 + 1
+    kept[:upper, :right] = k_space[:upper, :right]
+    kept[shape[0] - lower :, :right] = k_space[slice_.shape[0] - lower :, :right]
+    image = np.abs(scipy.fft.irfft2(kept, shape, overwrite_x=True))
+    image *= np.float32(image.size / slice_.size)
+    return np.asarray(image, dtype=np.float32)
 
 
 def with_contrast(slice_: NDArray[np.float32], upper: float, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -79,5 +76,15 @@ def with_contrast(slice_: NDArray[np.float32], upper: float, rng: np.random.Gene
         curve = np.interp(tones, knots, values)
         curve = np.convolve(np.pad(curve, 24, mode="edge"), np.ones(49) / 49, mode="valid")  # no kinks
         curve *= np.minimum(tones * 8, 1.0)  # air stays dark
-    toned = np.interp(slice_ / np.float32(upper), tones, curve) * upper
-    return np.asarray(toned, dtype=np.float32)
+    return _through_curve(slice_, curve * upper, upper)
+
+
+def _through_curve(slice_: NDArray[np.float32], values: NDArray[np.float64], upper: float) -> NDArray[np.float32]:
+    """``np.interp`` on evenly spaced points from 0 to ``upper``, which needs no search and so a third of the time."""
+    position: NDArray[np.float32] = np.clip(slice_ * np.float32((len(values) - 1) / upper), 0, len(values) - 1)
+    index = np.minimum(position.astype(np.int32), len(values) - 2)
+    position -= index
+    table = values.astype(np.float32)
+    position *= np.diff(table)[index]
+    position += table[index]
+    return position

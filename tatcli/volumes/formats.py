@@ -16,12 +16,20 @@ EXTENSIONS: Final = {
     ".mha": "metaimage",
     ".mhd": "metaimage",
     ".npy": "npy",
+    ".bin": "tensor",
     ".dcm": "dicom",
     ".ima": "dicom",
 }
 """Extension -> format, as :class:`~tatcli.volumes.volume.Provenance` names it."""
 
-DEFAULT_EXTENSIONS: Final = {"nifti": ".nii.gz", "nrrd": ".nrrd", "metaimage": ".mha", "npy": ".npy", "dicom": ".dcm"}
+DEFAULT_EXTENSIONS: Final = {
+    "nifti": ".nii.gz",
+    "nrrd": ".nrrd",
+    "metaimage": ".mha",
+    "npy": ".npy",
+    "tensor": ".npy",
+    "dicom": ".dcm",
+}
 """Format -> the extension that outputs without a name of their own get."""
 
 _WRITABLE: Final = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".npy", ".dcm")

@@ -14,7 +14,7 @@ from tatcli.volumes.encoding import cross_format_type, decode, encoded_slices, f
 from tatcli.volumes.geometry import Geometry
 from tatcli.volumes.volume import Provenance, Volume
 
-__all__ = ["read_npy", "write_npy"]
+__all__ = ["read_npy", "volume_of_array", "write_npy"]
 
 
 def read_npy(path: Path, *, units: Units | None = None) -> Volume:
@@ -30,6 +30,16 @@ def read_npy(path: Path, *, units: Units | None = None) -> Volume:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         msg = f"{path.name}: expected a plain .npy array, got a file that doesn't read ({reason}); save it again"
         raise VolumeReadError(msg) from error
+    return volume_of_array(path, stored, kind="npy", units=units)
+
+
+def volume_of_array(path: Path, stored: NDArray[Any], *, kind: str, units: Units | None) -> Volume:
+    """A bare array as a volume of 1 mm cubes.
+
+    Raises:
+        VolumeReadError: not real numbers.
+        GeometryError: not 2-D (rows, columns) or 3-D (slices, rows, columns), or empty.
+    """
     if not isinstance(stored, np.ndarray) or stored.dtype.kind not in "biuf":
         got = getattr(stored, "dtype", type(stored).__name__)
         msg = f"{path.name}: expected an array of real numbers, got {got}; convert it first"
@@ -43,7 +53,7 @@ def read_npy(path: Path, *, units: Units | None = None) -> Volume:
     slices, rows, columns = planes.shape
     provenance = Provenance(
         path=path,
-        format="npy",
+        format=kind,
         header=stored.ndim,
         stored=None if fits_float32(planes) else planes,
         dtype=planes.dtype,
@@ -58,7 +68,7 @@ def write_npy(volume: Volume, path: Path) -> None:
     Raises:
         OutputError: the volume has a grid or frames, which a bare array would lose.
     """
-    if volume.provenance.format not in ("npy", "memory") or volume.frames > 1:
+    if volume.provenance.format not in ("npy", "tensor", "memory") or volume.frames > 1:
         msg = f"{path.name}: expected a format that keeps the scan's grid, got .npy; name the output .nii.gz"
         raise OutputError(msg)
     dtype = volume.provenance.dtype or cross_format_type(volume)

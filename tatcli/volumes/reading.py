@@ -25,9 +25,9 @@ def read_volume(
     pet: PetTags | None = None,
     uneven: bool = False,
 ) -> Volume:
-    """Read a scan: NIfTI, NRRD, MetaImage, a DICOM folder, zip archive, DICOMDIR or file, or .npy (training data).
+    """Read a scan: NIfTI, NRRD, MetaImage, DICOM (folder, zip archive, DICOMDIR, file), or .npy, .bin (training data).
 
-    DICOM says what its units are; NIfTI, NRRD, MetaImage and .npy don't, so theirs are unknown unless given here.
+    DICOM says what its units are; NIfTI, NRRD, MetaImage, .npy and .bin don't, so theirs are unknown unless given here.
 
     Args:
         path: a file, or a folder with DICOM files in it or below.
@@ -63,6 +63,10 @@ def read_volume(
         from tatcli.volumes.npy import read_npy
 
         return read_npy(source, units=units)
+    if kind == "tensor":
+        from tatcli.volumes.tensor_files import read_tensor
+
+        return read_tensor(source, units=units)
     from tatcli.volumes.dicom import read_dicom
 
     return read_dicom(source, series=series, units=units, pet=pet, uneven=uneven)

@@ -26,7 +26,7 @@ def default_output(path: Path, kind: str) -> Path:
 
     extension = extension_of(path)
     if extension is not None and DEFAULT_EXTENSIONS.get(kind) is not None and not path.is_dir():
-        same = format_of(path) == kind
+        same = format_of(path) == kind and kind != "tensor"  # pickles are read, never written
         ending = path.name[-len(extension) :] if same else DEFAULT_EXTENSIONS[kind]
         return path.with_name(path.name[: -len(extension)] + _SUFFIX + (".dcm" if kind == "dicom" else ending))
     place = path.resolve()

@@ -253,6 +253,7 @@ def _checked_output(config: RestoreConfig) -> tuple[Path, str]:
 
     source = kind_of(config.input, series=config.series)
     asked = asked_format(config.format)
+    source = "npy" if source == "tensor" else source  # a bare array, too
     output = config.output or default_output(config.input, asked or source)
     kind = format_to_write(output, asked if config.output else asked or source)
     check_output(output, source=config.input, overwrite=config.overwrite, kind=kind)

@@ -109,7 +109,7 @@ def dicom(tmp_path, ct_array):
 
     def make(name="series", modality="CT", number=1, **attributes):
         folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         uid = generate_uid()
         for index in range(ct_array.shape[2]):
             pixels = np.ascontiguousarray(ct_array[:, :, index].T) + 1024

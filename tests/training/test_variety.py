@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tatcli.training.variety import resampled, varied, with_contrast
+from tatcli.training.variety import _through_curve, resampled, varied, with_contrast
 
 
 def smooth_slice(rows: int, columns: int) -> np.ndarray:
@@ -41,6 +41,13 @@ def test_contrasts_keep_air_and_range() -> None:
         rising = bool((np.diff(seen.ravel()) >= -1e-3).all())
         kinds.add("same" if np.array_equal(seen, slice_) else "rising" if rising else "any")
     assert kinds == {"same", "rising", "any"}
+
+
+def test_a_tone_curve_is_interpolated() -> None:
+    slice_ = np.random.default_rng(0).uniform(-100, 1000, (30, 40)).astype(np.float32)
+    curve = np.sqrt(np.linspace(0, 1, 256)) * 800
+    expected = np.interp(slice_, np.linspace(0, 800, 256), curve)
+    np.testing.assert_allclose(_through_curve(slice_, curve, 800.0), expected, atol=2e-2)
 
 
 def test_sizes_vary_but_hold_a_crop() -> None:

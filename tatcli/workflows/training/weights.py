@@ -22,6 +22,7 @@ from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
 from tatcli.training.loop import Trainer
 from tatcli.training.pairs import find_scans
+from tatcli.training.prepared_set import is_prepared, prepared_entries
 from tatcli.workflows.training.network import TAT, TrainedNetwork
 
 __all__ = ["parameter_count", "read_card_fields", "save_trained"]
@@ -105,6 +106,9 @@ def _training(trainer: Trainer, *, command: str) -> dict[str, Any]:
 
 def _data(config: TrainConfig) -> list[dict[str, str]]:
     """Files of the train split, with source and terms where ``ROOT/MANIFEST.tsv`` tells them."""
+    if is_prepared(config.data):
+        used = (entry for entry in prepared_entries(config.data) if entry.split == "train" and not entry.rejected)
+        return [entry.public() for entry in used if entry.task in config.tasks]
     told = {}
     manifest = config.data / MANIFEST
     if manifest.is_file():

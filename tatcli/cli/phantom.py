@@ -1,0 +1,30 @@
+"""``tat phantom``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tatcli.cli import console
+from tatcli.cli.options import OverwriteOption, QuietOption
+
+__all__ = ["phantom"]
+
+
+def phantom(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", show_default=False, help="Output, such as pet.nii.gz.")
+    ],
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Decides the patient, the organs and the lesions.")] = 0,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Make up a whole-body FDG PET without noise, as tat prepare --synthetic-pet does."""
+    from tatcli.workflows.phantom import PhantomConfig, make_phantom
+
+    done = make_phantom(PhantomConfig(output=output, seed=seed, overwrite=overwrite))
+    if not quiet:
+        slices, rows, columns = done.shape
+        console.note(f"{done.output}: {done.step}, {columns} x {rows} x {slices} voxels, SUVbw")

@@ -1,0 +1,248 @@
+"""A prepared training set: two flat files for each task and split, mapped into memory, and an index into them.
+
+``<task>.<split>.hq`` holds the slices of all its references as float32, ``<task>.<split>.fields`` the precomputed part
+of their degradation as float16 (noise of unit level, low-count slices, or the LQ partners), one scan after the other.
+``index.jsonl`` gains a line when a scan's bytes are on disk, so that a run that stops anywhere can go on: what was
+written after the last line is cut off. ``set.json`` comes last and says that the set is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tatcli.errors import UsageError, VolumeReadError
+from tatcli.intensity import FixedRange, Window
+from tatcli.tasks import Task
+from tatcli.training.config import TrainConfig
+from tatcli.training.references import Reference
+from tatcli.volumes.replacing import replaced, sync
+
+__all__ = ["Entry", "SetWriter", "is_prepared", "prepared_entries", "prepared_references"]
+
+FORMAT: Final = 1
+"""Raised whenever the files change, so that old sets are not misread."""
+SET_FILE: Final = "set.json"
+INDEX: Final = "index.jsonl"
+TYPES: Final[dict[str, np.dtype[Any]]] = {"hq": np.dtype("<f4"), "fields": np.dtype("<f2")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A scan in the index.
+
+    Attributes:
+        key: what it was made from, and how.
+        task, split, name, subject: whose it is, and what for.
+        facts: window, reference noise, and ``rejected``: why it can't be a reference, else None.
+        shapes: of its part of each file: hq (slices, rows, columns), fields (slices, fields, rows, columns).
+        starts: where its part begins, in elements.
+        source: what the manifest tells: file, sha256, units, spacing and so on.
+    """
+
+    key: str
+    task: str
+    split: str
+    name: str
+    subject: str
+    facts: dict[str, Any] = field(default_factory=dict)
+    shapes: dict[str, list[int]] = field(default_factory=dict)
+    starts: dict[str, int] = field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def rejected(self) -> str | None:
+        """Why it can't be a reference; None where it is one."""
+        reason = self.facts.get("rejected")
+        return None if reason is None else str(reason)
+
+    def public(self) -> dict[str, str]:
+        """What a weights card tells of it: no path, since folders of DICOM may be called after patients."""
+        told = {key: str(self.source.get(key, "")) for key in ("source", "terms", "sha256")}
+        return {"file": f"{self.subject}/{self.name}"} | told
+
+
+def is_prepared(root: Path) -> bool:
+    """Whether a folder is a set that ``tat prepare`` made, or began."""
+    return (root / INDEX).is_file()
+
+
+def prepared_entries(root: Path) -> list[Entry]:
+    """The index of a whole set, by subject and name.
+
+    Raises:
+        UsageError: the set isn't whole, or of another version.
+    """
+    try:
+        told = json.loads((root / SET_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        msg = f"{root}: expected a whole training set, got one whose preparation stopped; run tat prepare again"
+        raise UsageError(msg) from None
+    except (OSError, ValueError) as error:
+        msg = f"{root / SET_FILE}: expected JSON of tat prepare, got {type(error).__name__}; prepare the set again"
+        raise UsageError(msg) from error
+    if told.get("format") != FORMAT:
+        msg = f"{root}: expected a training set of format {FORMAT}, got {told.get('format')}; prepare it again"
+        raise UsageError(msg)
+    return sorted(_read_index(root), key=lambda entry: (entry.subject, entry.name, entry.key))
+
+
+def prepared_references(root: Path, task: Task, split: str, config: TrainConfig) -> list[Reference]:
+    """The references of a task and split, mapped into memory.
+
+    What was decided when the set was made (slices, noise fields and their seed, PET's strengths) stays as it is.
+
+    Raises:
+        UsageError: none of this task and split, or the set isn't whole.
+        VolumeReadError: its files are shorter than the index says.
+    """
+    chosen = [entry for entry in prepared_entries(root) if (entry.task, entry.split) == (task.name, split)]
+    chosen = [entry for entry in chosen if entry.rejected is None]
+    if not chosen:
+        msg = f"{root}: expected references for {task.name} in the split {split}, found none; see its MANIFEST.tsv"
+        raise UsageError(msg)
+    flat = {kind: _mapped(root, task.name, split, kind) for kind in TYPES}
+    share = config.default_share if split == "train" else 1.0
+    references = []
+    for entry in chosen:
+        parts = {kind: _part(flat[kind], entry, kind, root) for kind in entry.shapes}
+        rule = task.intensity
+        references.append(
+            Reference(
+                name=entry.name,
+                task=task,
+                window=rule.window if isinstance(rule, FixedRange) else Window(*entry.facts["window"]),
+                hq=parts["hq"],
+                fields=parts.get("fields"),
+                noise=entry.facts["noise"],
+                default_share=share,
+                subject=entry.subject,
+            )
+        )
+    return references
+
+
+class SetWriter:
+    """Appends scans to a set, and goes on with one that was begun.
+
+    Args:
+        root: the set's folder; made where it doesn't exist.
+
+    Raises:
+        VolumeReadError: an index that can't be read, or files shorter than it says.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir(parents=True, exist_ok=True)
+        self.entries = list(_read_index(root, repair=True)) if is_prepared(root) else []
+        (root / INDEX).touch()
+        self._ends: dict[str, int] = {}
+        for entry in self.entries:
+            for kind, shape in entry.shapes.items():
+                place = _file(entry.task, entry.split, kind)
+                self._ends[place] = max(self._ends.get(place, 0), entry.starts[kind] + int(np.prod(shape)))
+        for kind, dtype in TYPES.items():
+            for path in root.glob(f"*.{kind}"):
+                end = self._ends.setdefault(path.name, 0) * dtype.itemsize
+                if path.stat().st_size < end:
+                    msg = f"{path}: expected {end} bytes as the index says, got {path.stat().st_size}; prepare it again"
+                    raise VolumeReadError(msg)
+                os.truncate(path, end)
+
+    def reopen(self) -> None:
+        """Take away the mark of a whole set while something is added."""
+        (self.root / SET_FILE).unlink(missing_ok=True)
+
+    def add(self, entry: Entry, part: Path) -> Entry:
+        """Append what :func:`~tatcli.training.references.prepare_scan` wrote to a folder; the index tells it last.
+
+        Args:
+            entry: all but facts, shapes and starts.
+            part: the folder.
+
+        Returns:
+            The whole entry.
+        """
+        facts = json.loads((part / "facts.json").read_text(encoding="utf-8"))
+        shapes: dict[str, list[int]] = {}
+        starts: dict[str, int] = {}
+        for kind, dtype in TYPES.items():
+            if not (part / f"{kind}.npy").exists():
+                continue
+            array = np.load(part / f"{kind}.npy", mmap_mode="r")
+            place = _file(entry.task, entry.split, kind)
+            shapes[kind], starts[kind] = list(array.shape), self._ends.get(place, 0)
+            with (self.root / place).open("ab") as stream:
+                for plane in array:
+                    stream.write(np.ascontiguousarray(plane, dtype=dtype).data)
+            sync(self.root / place)
+            self._ends[place] = starts[kind] + array.size
+        whole = replace(entry, facts=facts, shapes=shapes, starts=starts)
+        self._tell(whole)
+        shutil.rmtree(part, ignore_errors=True)
+        return whole
+
+    def reject(self, entry: Entry, reason: str) -> Entry:
+        """Tell why a scan isn't in the set."""
+        whole = replace(entry, facts={"rejected": reason})
+        self._tell(whole)
+        return whole
+
+    def finish(self, options: dict[str, Any]) -> None:
+        """Mark the set as whole."""
+        content = json.dumps({"format": FORMAT, "options": options}, indent=2) + "\n"
+        with replaced(self.root / SET_FILE, extension=".json") as temporary:
+            temporary.write_text(content, encoding="utf-8")
+
+    def _tell(self, entry: Entry) -> None:
+        with (self.root / INDEX).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(asdict(entry)) + "\n")
+        sync(self.root / INDEX)
+        self.entries.append(entry)
+
+
+def _file(task: str, split: str, kind: str) -> str:
+    return f"{task}.{split}.{kind}"
+
+
+def _read_index(root: Path, *, repair: bool = False) -> Iterator[Entry]:
+    """The entries in the order of the files; a last line that was cut off is dropped, with ``repair`` from disk too."""
+    path = root / INDEX
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    if repair and whole != text:
+        with path.open("r+", encoding="utf-8") as stream:
+            stream.truncate(len(whole.encode()))
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            yield Entry(**json.loads(line))
+        except (ValueError, TypeError) as error:
+            msg = f"{path}: line {number}: expected an entry of tat prepare, got something else; prepare the set again"
+            raise VolumeReadError(msg) from error
+
+
+def _mapped(root: Path, task: str, split: str, kind: str) -> NDArray[Any]:
+    """A whole file, as one array of elements; empty where there is none."""
+    path = root / _file(task, split, kind)
+    if not path.is_file() or path.stat().st_size == 0:
+        return np.empty(0, dtype=TYPES[kind])
+    return np.memmap(path, dtype=TYPES[kind], mode="r")
+
+
+def _part(flat: NDArray[Any], entry: Entry, kind: str, root: Path) -> NDArray[Any]:
+    shape, start = entry.shapes[kind], entry.starts[kind]
+    stop = start + int(np.prod(shape))
+    if stop > flat.size:
+        path = root / _file(entry.task, entry.split, kind)
+        msg = f"{path}: expected {stop} numbers as the index says, got {flat.size}; prepare the set again"
+        raise VolumeReadError(msg)
+    return flat[start:stop].reshape(shape)

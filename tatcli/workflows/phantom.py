@@ -1,0 +1,47 @@
+"""Make up a scan and write it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["PhantomConfig", "PhantomReport", "make_phantom"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhantomConfig:
+    """Options of ``tat phantom``.
+
+    Attributes:
+        output: where to.
+        seed: decides everything.
+        overwrite: whether an existing output may be replaced.
+    """
+
+    output: Path
+    seed: int = 0
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class PhantomReport:
+    """What was made: how, and its (slices, rows, columns)."""
+
+    output: Path
+    step: str
+    shape: tuple[int, int, int]
+
+
+def make_phantom(config: PhantomConfig) -> PhantomReport:
+    """Make up a whole-body PET and write it.
+
+    Raises:
+        UsageError, OutputError: an output that can't be written.
+    """
+    from tatcli.phantoms import whole_body_pet
+    from tatcli.volumes.writing import check_output, write_volume
+
+    check_output(config.output, source=None, overwrite=config.overwrite)
+    made = whole_body_pet(config.seed)
+    write_volume(made, config.output, overwrite=config.overwrite)
+    return PhantomReport(config.output, made.provenance.steps[-1], made.geometry.shape)

@@ -1,0 +1,1 @@
+"""The steps of ``tat prepare``: find scans, survey their headers, split them by subject, prepare them."""

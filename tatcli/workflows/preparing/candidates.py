@@ -1,0 +1,142 @@
+"""What in a folder may be a scan, and what the names of its folders say about it."""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tatcli.errors import UsageError
+from tatcli.tasks import TASKS, Task
+from tatcli.training.pairs import EXTENSIONS, stem
+from tatcli.volumes.dicom_files import is_dicom
+
+__all__ = ["SPLITS", "Candidate", "find_candidates"]
+
+SPLITS: Final = ("train", "val", "test")
+_MANIFEST: Final = "MANIFEST.tsv"
+_HQ, _LQ = "HQ", "LQ"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file, or a folder of DICOM files.
+
+    Attributes:
+        path: where it is.
+        shown: what it is called: the folder's name and the path below it.
+        dicom: a folder of DICOM files, with any number of series.
+        parts: names of the folders that it lies in, below the root, without those that name task, split and quality.
+        task, split: as its folders say, or None.
+        lq: its low-quality partner.
+        lonely: it lies in HQ, and there is no partner of its name in LQ.
+        source, terms: what the root's MANIFEST.tsv tells of it.
+    """
+
+    path: Path
+    shown: str
+    dicom: bool = False
+    parts: tuple[str, ...] = ()
+    task: str | None = None
+    split: str | None = None
+    lq: Path | None = None
+    lonely: bool = False
+    source: str = ""
+    terms: str = ""
+
+
+def find_candidates(root: Path) -> list[Candidate]:
+    """Everything in a folder that may be a scan, by path; LQ partners go with their HQ scans.
+
+    Image files count by their extensions. Of DICOM files, the topmost folder that holds some directly is taken, with
+    all that is below it.
+
+    Raises:
+        UsageError: no such folder, or one that can't be listed.
+    """
+    if not root.is_dir():
+        msg = f"{root}: expected a folder with scans, found none"
+        raise UsageError(msg)
+    told = _manifest(root)
+    found: list[Candidate] = []
+
+    def refuse(error: OSError) -> None:
+        msg = f"{error.filename}: expected a readable folder, got {error.strerror}; check its permissions"
+        raise UsageError(msg) from error
+
+    for place, folders, files in os.walk(root, onerror=refuse):
+        folder = Path(place)
+        names = sorted(name for name in files if not name.startswith("."))
+        images = [folder / name for name in names if name.lower().endswith(EXTENSIONS)]
+        others = [folder / name for name in names if not name.lower().endswith(EXTENSIONS)]
+        found += [_candidate(path, root, dicom=False, told=told) for path in images]
+        if any(path.name.upper() != "DICOMDIR" and is_dicom(path) for path in others):
+            found.append(_candidate(folder, root, dicom=True, told=told))
+            folders.clear()
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    return sorted((one for one in found if _LQ not in _inner(one.path, root)), key=lambda one: one.shown)
+
+
+def _candidate(path: Path, root: Path, *, dicom: bool, told: dict[str, dict[str, str]]) -> Candidate:
+    inner = _inner(path, root)
+    folders = inner if dicom else inner[:-1]
+    task: Task | None = None
+    split: str | None = None
+    rest = []
+    for name in (root.name, *folders):
+        named = next((each for each in TASKS.values() if name.lower() in _names(each)), None)
+        if task is None and named is not None:
+            task = named
+        elif split is None and name in SPLITS:
+            split = name
+        elif name not in (_HQ, root.name):
+            rest.append(name)
+    row = told.get(path.relative_to(root).as_posix(), {})
+    partner = _partner(path, root) if _HQ in inner else None
+    return Candidate(
+        path=path,
+        shown=(Path(root.name) / path.relative_to(root)).as_posix(),
+        dicom=dicom,
+        parts=tuple(rest),
+        task=None if task is None else task.name,
+        split=split,
+        lq=partner,
+        lonely=_HQ in inner and partner is None,
+        source=row.get("source", ""),
+        terms=row.get("terms", ""),
+    )
+
+
+def _names(task: Task) -> set[str]:
+    return {task.name, task.folder.lower(), *task.aliases}
+
+
+def _inner(path: Path, root: Path) -> tuple[str, ...]:
+    return path.relative_to(root).parts
+
+
+def _partner(path: Path, root: Path) -> Path | None:
+    """The scan of the same name, in any format, at the same place below LQ."""
+    inner = _inner(path, root)
+    at = inner.index(_HQ)
+    folder = root.joinpath(*inner[:at], _LQ, *inner[at + 1 : -1])
+    if not folder.is_dir():
+        return None
+    same = [
+        other
+        for other in sorted(folder.iterdir())
+        if stem(other) == stem(path) and (other.is_dir() or other.name.lower().endswith(EXTENSIONS))
+    ]
+    return same[0] if same else None
+
+
+def _manifest(root: Path) -> dict[str, dict[str, str]]:
+    """Source and terms of the files, where ``ROOT/MANIFEST.tsv`` tells them."""
+    path = root / _MANIFEST
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = csv.DictReader(stream, delimiter="\t")
+        return {row["file"]: row for row in rows if row.get("file")}

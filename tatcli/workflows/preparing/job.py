@@ -1,0 +1,179 @@
+"""One scan, read, checked and prepared, in a process of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import signal
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from tatcli.errors import TatError, UsageError
+from tatcli.intensity import Units
+from tatcli.tasks import TASKS, Task
+from tatcli.workflows.preparing.config import PrepareConfig
+
+if TYPE_CHECKING:
+    from tatcli.training.config import TrainConfig
+    from tatcli.training.references import ReferenceScan
+    from tatcli.volumes.volume import Volume
+    from tatcli.workflows.preparing.survey import Found
+
+__all__ = ["Job", "Outcome", "ignore_interrupts", "job_key", "run_job", "synthetic_job"]
+
+_SMALLEST: Final = 16
+"""Pixels along an axis of a slice; smaller ones show nothing to learn from."""
+_SYNTHETIC_SLICES: Final = 96
+_SYNTHETIC_VARIATION: Final = (0.05, 0.12)
+"""What a clean volume's noise would be at the reference's dose: a clinical whole body's, in uniform tissue."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A scan to prepare.
+
+    Attributes:
+        key: what it is made from, and how.
+        task: its task.
+        split: where it goes.
+        scan: what was found; None: a made-up volume.
+        number: of the made-up volume.
+    """
+
+    key: str
+    task: str
+    split: str
+    scan: Found | None
+    number: int = 0
+
+    @property
+    def name(self) -> str:
+        """Of the scan."""
+        return f"synthetic-pet-{self.number:04d}" if self.scan is None else self.scan.name
+
+    @property
+    def subject(self) -> str:
+        """Whom it is of."""
+        return self.name if self.scan is None else self.scan.subject
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it: files in ``part``, or ``rejected``; and what the manifest tells."""
+
+    part: Path
+    rejected: str
+    source: dict[str, Any]
+
+
+def job_key(digest: str, *, task: str, split: str, options: dict[str, Any]) -> str:
+    """What identifies a scan's outcome."""
+    content = json.dumps([digest, task, split, options], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def synthetic_job(number: int, config: PrepareConfig) -> Job:
+    """The made-up volume of this number; all are for training."""
+    key = job_key(f"synthetic {number}", task="pet-synthesis", split="train", options=config.options())
+    return Job(key, "pet-synthesis", "train", None, number)
+
+
+def ignore_interrupts() -> None:
+    """Leave Ctrl-C to the process that waits for this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def run_job(job: Job, config: PrepareConfig, part: Path) -> Outcome:
+    """Prepare a scan into a folder that doesn't exist yet; an error of the scan's own is its rejection."""
+    from tatcli.training.references import prepare_scan
+
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    task = TASKS[job.task]
+    source: dict[str, Any] = {}
+    try:
+        made = _synthetic(job, config) if job.scan is None else _read(job, task, config, source)
+        source |= _told(made.volume)
+        options = _options(config, job)
+        prepare_scan(made, task, replace(options, max_slices=_most(options, job)), part)
+        rejected = json.loads((part / "facts.json").read_text(encoding="utf-8"))["rejected"] or ""
+    except TatError as error:
+        rejected = str(error)
+    except MemoryError:
+        rejected = "it takes more memory than there is; fewer --workers leave more for each"
+    except Exception as error:
+        error.add_note(f"while preparing {job.name if job.scan is None else job.scan.shown}")
+        raise
+    return Outcome(part, rejected, source)
+
+
+def _read(job: Job, task: Task, config: PrepareConfig, source: dict[str, Any]) -> ReferenceScan:
+    from tatcli.training.averaging import cleaner_reference
+    from tatcli.training.references import ReferenceScan
+    from tatcli.volumes import read_volume
+
+    found = job.scan
+    assert found is not None  # noqa: S101  a made-up volume isn't read
+    volume = _checked(read_volume(found.folder, series=found.series), task)
+    partner = found.candidate.lq
+    if partner is not None:
+        return ReferenceScan(job.key, volume, _checked(read_volume(partner), task))
+    if task.modality == "CT":
+        volume, averaged = cleaner_reference(volume, thickness=config.thickness, quiet=config.quiet)
+        source["averaged"] = averaged
+    return ReferenceScan(job.key, volume)
+
+
+def _checked(volume: Volume, task: Task) -> Volume:
+    from tatcli.inference.guards import check_scan
+    from tatcli.volumes import through_plane_axis
+
+    check_scan(volume, task)
+    axis = through_plane_axis(volume.geometry)
+    shown = [length for index, length in enumerate(volume.geometry.shape) if index != axis]
+    if min(shown) < _SMALLEST:
+        msg = f"expected slices of at least {_SMALLEST} pixels each way, got {shown[0]} x {shown[1]}"
+        raise UsageError(msg)
+    return replace(volume, units=task.units) if volume.units is Units.UNKNOWN else volume
+
+
+def _synthetic(job: Job, config: PrepareConfig) -> ReferenceScan:
+    import numpy as np
+
+    from tatcli.phantoms import whole_body_pet
+    from tatcli.training.references import ReferenceScan
+
+    volume = whole_body_pet(config.seed * 1_000_003 + job.number)
+    variation = float(np.random.default_rng([config.seed, job.number]).uniform(*_SYNTHETIC_VARIATION))
+    return ReferenceScan(job.key, volume, variation=variation)
+
+
+def _options(config: PrepareConfig, job: Job) -> TrainConfig:
+    from tatcli.training.config import TrainConfig
+
+    return TrainConfig(
+        data=config.output,
+        output=config.output,
+        noise_fields=config.noise_fields,
+        max_slices=config.max_slices,
+        default_share=config.default_share if job.split == "train" else 1.0,
+        seed=config.seed,
+    )
+
+
+def _most(options: TrainConfig, job: Job) -> int:
+    if job.scan is not None:
+        return options.max_slices
+    return min(options.max_slices or _SYNTHETIC_SLICES, _SYNTHETIC_SLICES)
+
+
+def _told(volume: Volume) -> dict[str, Any]:
+    """What the manifest says of the reference."""
+    return {
+        "units": volume.units.value,
+        "shape": "x".join(str(length) for length in volume.geometry.shape),
+        "spacing": "x".join(f"{step:.4g}" for step in volume.geometry.spacing),
+        "frames": volume.frames,
+    }

@@ -1,0 +1,159 @@
+"""What a candidate holds, from its headers: scans with their subject, task and hash."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from tatcli.errors import TatError
+from tatcli.tasks import TASKS, task_for_modality
+from tatcli.training.pairs import stem
+from tatcli.workflows.preparing.candidates import Candidate
+from tatcli.workflows.preparing.config import PrepareConfig
+
+__all__ = ["Found", "survey"]
+
+_BIDS: Final = re.compile(r"(?:^|/)(sub-[0-9A-Za-z]+)")
+_BLOCK: Final = 2**20
+
+
+@dataclass(frozen=True)
+class Found:
+    """A scan, before its voxels are read.
+
+    Attributes:
+        candidate: where it was found.
+        name: of the file, or of the series.
+        subject: whom it is of; a DICOM PatientID is hashed.
+        task: its name; None where nothing tells.
+        sha256: of all its files and its partner's.
+        folder: what to read: the file, or the folder of the series.
+        series: which one of the folder.
+        problem: why it can't be a reference, else ''.
+    """
+
+    candidate: Candidate
+    name: str
+    subject: str
+    task: str | None
+    sha256: str = ""
+    folder: Path = field(default_factory=Path)
+    series: str | None = None
+    problem: str = ""
+
+    @property
+    def shown(self) -> str:
+        """What it is called in the manifest."""
+        return self.candidate.shown + (f" [{self.series}]" if self.series else "")
+
+
+def survey(candidate: Candidate, config: PrepareConfig) -> list[Found]:
+    """The scans of a candidate; one that can't be read is told with its problem."""
+    try:
+        return _series(candidate, config) if candidate.dicom else [_file(candidate, config)]
+    except TatError as error:
+        return [Found(candidate, stem(candidate.path), _by_path(candidate, config), None, problem=str(error))]
+    except OSError as error:
+        problem = f"expected a readable file, got {error.strerror}"
+        return [Found(candidate, stem(candidate.path), _by_path(candidate, config), None, problem=problem)]
+
+
+def _file(candidate: Candidate, config: PrepareConfig) -> Found:
+    path = candidate.path
+    files = [path]
+    if path.suffix.lower() == ".mhd":  # its voxels are beside it
+        files += sorted(other for other in path.parent.glob(f"{path.stem}.*") if other != path and other.is_file())
+    task = candidate.task or config.task
+    problem = "" if task else "nothing names its modality: give --task, or put it into a folder CT, PET or MRI"
+    digest = _sha256([*files, *_partner_files(candidate)])
+    return _checked(Found(candidate, stem(path), _by_path(candidate, config), task, digest, path, None, problem))
+
+
+def _series(candidate: Candidate, config: PrepareConfig) -> list[Found]:
+    from tatcli.volumes.dicom_files import read_dataset
+    from tatcli.volumes.dicom_series import read_folder
+
+    found = []
+    for series in read_folder(candidate.path).series:
+        info = series.info
+        name = "-".join(word for word in (info.number, info.description.replace("/", "_"), info.part) if word)
+        chosen = info.uid + (f":{info.part}" if info.part else "")
+        if not series.images:
+            found.append(Found(candidate, name, _by_path(candidate, config), None, series=chosen, problem=info.problem))
+            continue
+        files = sorted({image.path for image in series.images})
+        patient = str(getattr(read_dataset(files[0]), "PatientID", None) or "").strip()
+        task = task_for_modality(info.modality)
+        problem = "" if task else f"no task takes the modality {info.modality or '?'}"
+        scan = Found(
+            candidate=candidate,
+            name=name or "series",
+            subject=_of_patient(candidate, config, patient),
+            task=task.name if task else None,
+            sha256=_sha256([*files, *_partner_files(candidate)]),
+            folder=Path(os.path.commonpath([file.parent for file in files])),
+            series=chosen,
+            problem="a localizer" if info.localizer else problem,
+        )
+        found.append(_checked(scan))
+    return found
+
+
+def _checked(scan: Found) -> Found:
+    if scan.problem:
+        return scan
+    asked = scan.candidate.task
+    if scan.candidate.lonely:
+        return replace(scan, problem="it has no partner of equal name in LQ")
+    if asked is not None and scan.task != asked:
+        modality = TASKS[asked].modality
+        return replace(scan, problem=f"it lies in a folder for {modality}, and its header says otherwise")
+    return scan
+
+
+def _of_patient(candidate: Candidate, config: PrepareConfig, patient: str) -> str:
+    if config.subject is not None and re.search(config.subject, candidate.shown):
+        return _by_path(candidate, config)
+    if not patient:
+        return _by_path(candidate, config)
+    return "patient-" + hashlib.sha256(f"tat:{patient}".encode()).hexdigest()[:12]
+
+
+def _by_path(candidate: Candidate, config: PrepareConfig) -> str:
+    """The pattern's match, BIDS' sub-, the topmost folder of its own, or the file's name.
+
+    A folder stands for one subject: two of them in one folder only end up in one split together.
+    """
+    if config.subject is not None:
+        found = re.search(config.subject, candidate.shown)
+        if found is not None:
+            return str(found.group(1 if found.groups() else 0))
+    bids = _BIDS.search(candidate.shown)
+    if bids is not None:
+        return bids.group(1)
+    return candidate.parts[0] if candidate.parts else stem(candidate.path)
+
+
+def _partner_files(candidate: Candidate) -> list[Path]:
+    if candidate.lq is None:
+        return []
+    if candidate.lq.is_dir():
+        return sorted(path for path in candidate.lq.rglob("*") if path.is_file())
+    return [candidate.lq]
+
+
+def _sha256(files: Iterable[Path]) -> str:
+    """Of one file its own; of several that of theirs, in order."""
+    digests = []
+    for path in files:
+        digest = hashlib.sha256()
+        with path.open("rb") as stream:
+            while block := stream.read(_BLOCK):
+                digest.update(block)
+        digests.append(digest.hexdigest())
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()

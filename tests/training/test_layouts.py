@@ -1,0 +1,58 @@
+"""Datasets in every layout: pairs in subfolders, pickled slices, single slices, folders of DICOM."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tatcli.tasks import TASKS
+from tatcli.training.config import TrainConfig
+from tatcli.training.pairs import find_pairs, find_scans
+from tatcli.training.references import prepare_references
+
+Make = Callable[..., TrainConfig]
+MRI = TASKS["mri-sr"]
+
+
+def published(root: Path, *, patients: int = 2) -> np.ndarray:
+    """The published layout: slices of equal names per patient, each a pickled (1, 64, 64) tensor in physical units."""
+    values = np.random.default_rng(0).uniform(50, 900, (patients, 2, 1, 64, 64)).astype(np.float32)
+    for patient in range(patients):
+        for number in range(2):
+            for quality, factor in (("HQ", 1.0), ("LQ", 0.5)):
+                path = root / "MRI" / "train" / quality / f"p{patient}" / f"{number:03d}.bin"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(pickle.dumps(torch.from_numpy(values[patient, number] * np.float32(factor))))
+    return values
+
+
+def test_published_slices_are_pairs(make_config: Make, tmp_path: Path) -> None:
+    """Each HQ slice gets the LQ slice of its own patient, though all patients' slices have the same names."""
+    values = published(tmp_path)
+    scans = prepare_references(MRI, "train", make_config(data=tmp_path, tasks=("mri",)))
+    found = np.stack([scan.hq[0] for scan in scans]).reshape(2, 2, 1, 64, 64)
+    np.testing.assert_array_equal(found, values)
+    for scan in scans:
+        low = scan.low_quality(0, np.random.default_rng(0))
+        np.testing.assert_allclose(low, 0.5 * scan.hq[0], rtol=1e-3)
+
+
+def test_a_slice_without_its_patients_partner_is_lonely(tmp_path: Path) -> None:
+    published(tmp_path)
+    (tmp_path / "MRI" / "train" / "LQ" / "p1" / "000.bin").unlink()
+    pairs, lonely = find_pairs(tmp_path, MRI, "train")
+    assert [pair.reference.parent.name + pair.name for pair in pairs] == ["p0000", "p0001", "p1001"]
+    assert lonely == ["000"]
+
+
+@pytest.mark.parametrize("extension", [".npy", ".bin", ".nii", ".nii.gz", ".nrrd", ".mha"])
+def test_single_slices(tmp_path: Path, extension: str) -> None:
+    folder = tmp_path / "mri" / "val"
+    folder.mkdir(parents=True)
+    (folder / f"slice{extension}").touch()
+    assert [scan.name for scan in find_scans(tmp_path, MRI, "val")] == ["slice"]

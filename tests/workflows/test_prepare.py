@@ -1,0 +1,373 @@
+"""``tat prepare``: what is found, how it is split, and that the set is the same after any interruption."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from tatcli.errors import OutputError, UsageError, VolumeReadError
+from tatcli.tasks import TASKS
+from tatcli.training.averaging import averaged_along, cleaner_reference
+from tatcli.training.config import TrainConfig
+from tatcli.training.prepared_set import INDEX, SET_FILE, Entry, prepared_entries, prepared_references
+from tatcli.training.references import prepare_references
+from tatcli.training.sampler import Sampler
+from tatcli.volumes import Geometry, Volume, read_volume
+from tatcli.workflows import prepare as prepare_module
+from tatcli.workflows.prepare import prepare
+from tatcli.workflows.preparing.candidates import Candidate, find_candidates
+from tatcli.workflows.preparing.config import PrepareConfig
+from tatcli.workflows.preparing.splits import assign_splits
+from tatcli.workflows.preparing.survey import Found, survey
+
+Make = Callable[..., PrepareConfig]
+MRI = TASKS["mri-sr"]
+
+
+def save(path: Path, array: np.ndarray, spacing: tuple[float, float, float] = (1.0, 1.0, 4.0)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(array.transpose(2, 1, 0), np.diag([*spacing, 1.0])), path)
+
+
+def head(seed: int, shape: tuple[int, int, int] = (3, 32, 40)) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(0, 900, shape).astype(np.int16)
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    """Three subjects with MRI, one of them with CT too; a text file, a broken scan, a copy, a file of no modality."""
+    root = tmp_path / "scans"
+    for number in range(3):
+        save(root / "MRI" / f"sub-{number}" / "t1.nii.gz", head(number))
+        save(root / "MRI" / f"sub-{number}" / "t2.nii.gz", head(10 + number))
+    y, x = np.mgrid[-1:1:72j, -1:1:64j]
+    tissue = np.where(x**2 + y**2 < 0.8, 40.0, -1000.0) + np.random.default_rng(0).normal(0, 20, (24, 72, 64))
+    save(root / "CT" / "sub-0" / "chest.nii.gz", tissue.astype(np.int16), (1.5, 1.5, 1.0))
+    (root / "MRI" / "sub-1" / "notes.txt").write_text("nothing to see")
+    (root / "MRI" / "sub-1" / "broken.nii.gz").write_bytes(b"not a scan")
+    shutil.copy(root / "MRI" / "sub-0" / "t1.nii.gz", root / "MRI" / "sub-2" / "copy.nii.gz")
+    save(root / "other.nii.gz", head(99))
+    return root
+
+
+@pytest.fixture
+def make(scans: Path, tmp_path: Path) -> Make:
+    def made(**options: object) -> PrepareConfig:
+        defaults = {"roots": (scans,), "output": tmp_path / "set", "validation": 0.4, "noise_fields": 1}
+        return PrepareConfig(**(defaults | {"max_slices": 3} | options))
+
+    return made
+
+
+def train_config(root: Path, **options: object) -> TrainConfig:
+    return TrainConfig(data=root, output=root.parent / "run", tasks=("mri",), patch=(16,), batch=(2,), **options)
+
+
+def manifest(root: Path) -> dict[str, dict[str, str]]:
+    with (root / "MANIFEST.tsv").open(newline="") as stream:
+        return {row["file"]: row for row in csv.DictReader(stream, delimiter="\t")}
+
+
+def contents(root: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in root.iterdir() if path.is_file()}
+
+
+def test_a_set_and_its_manifest(make: Make, scans: Path) -> None:
+    config = make()
+    report = prepare(config)
+    rows = manifest(config.output)
+    used = {name: row for name, row in rows.items() if row["status"] == "used"}
+    assert len(used) == report.new == 7
+    chest = rows["scans/CT/sub-0/chest.nii.gz"]
+    assert (chest["units"], chest["averaged"], chest["spacing"], chest["shape"]) == ("HU", "3", "3x1.5x1.5", "8x72x64")
+    assert 5.0 < float(chest["noise"]) < 15.0  # 20 HU of three slices' mean: 11.5, of which the trend takes some
+    assert report.averaged == 1
+    t1 = rows["scans/MRI/sub-0/t1.nii.gz"]
+    assert t1["sha256"] == hashlib.sha256((scans / "MRI/sub-0/t1.nii.gz").read_bytes()).hexdigest()
+    assert (t1["subject"], t1["task"], t1["slices"]) == ("sub-0", "mri-sr", "3")
+    reasons = {name: row["reason"] for name, row in rows.items() if row["status"] == "rejected"}
+    assert reasons.keys() == {
+        "scans/MRI/sub-1/broken.nii.gz", "scans/MRI/sub-2/copy.nii.gz", "scans/other.nii.gz",
+    }  # fmt: skip
+    assert "the same bytes as scans/MRI/sub-0/t1.nii.gz" in reasons["scans/MRI/sub-2/copy.nii.gz"]
+    assert "give --task" in reasons["scans/other.nii.gz"]
+    assert "broken.nii.gz" in reasons["scans/MRI/sub-1/broken.nii.gz"]
+
+
+def test_subjects_never_cross(make: Make) -> None:
+    config = make()
+    prepare(config)
+    splits: dict[str, set[str]] = {}
+    for row in manifest(config.output).values():
+        if row["status"] == "used":
+            splits.setdefault(row["subject"], set()).add(row["split"])
+    assert splits.keys() == {"sub-0", "sub-1", "sub-2"}
+    assert all(len(of_one) == 1 for of_one in splits.values())
+    assert {next(iter(of_one)) for of_one in splits.values()} == {"train", "val"}
+
+
+def test_values_are_the_scans_own(make: Make, scans: Path) -> None:
+    config = make()
+    prepare(config)
+    for split in ("train", "val"):
+        for reference in prepare_references(MRI, split, train_config(config.output)):
+            path = scans / "MRI" / reference.subject / f"{reference.name}.nii.gz"
+            volume = read_volume(path)
+            np.testing.assert_array_equal(reference.hq, volume.array)
+            assert reference.window.upper == MRI.intensity.window_for(volume.array).upper
+            assert reference.default_share == (0.3 if split == "train" else 1.0)
+
+
+def test_the_sampler_draws_from_a_set(make: Make) -> None:
+    config = make()
+    prepare(config)
+    options = train_config(config.output)
+    batch = Sampler({"mri-sr": prepare_references(MRI, "train", options)}, options).batch(0)
+    assert float(batch.hq.std()) > 0.05
+    assert not torch.equal(batch.lq, batch.hq)
+    assert set(batch.scans) <= {"t1", "t2"}
+
+
+def test_nothing_is_done_twice(make: Make) -> None:
+    config = make()
+    prepare(config)
+    before = contents(config.output)
+    assert prepare(config).new == 0
+    assert contents(config.output) == before
+
+
+@pytest.mark.parametrize("stop", [1, 4])
+def test_an_interrupted_set_is_gone_on_with(make: Make, monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
+    """Ended in the middle of a file, by whatever: the next run gives the bytes that one run gives."""
+    straight = make()
+    prepare(straight)
+    cut = make(output=straight.output.with_name("cut"))
+    done = 0
+    run = prepare_module.run_job
+
+    def failing(*arguments: object) -> object:
+        nonlocal done
+        if done == stop:
+            raise KeyboardInterrupt
+        done += 1
+        return run(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare_module, "run_job", failing)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(cut)
+    assert not (cut.output / SET_FILE).exists()
+    with pytest.raises(UsageError, match="preparation stopped; run tat prepare again"):
+        prepared_entries(cut.output)
+    with (cut.output / INDEX).open("a") as stream:
+        stream.write('{"key": "half a li')
+    for path in cut.output.glob("*.hq"):
+        with path.open("ab") as stream:
+            stream.write(b"half a scan")
+    prepare(cut)
+    assert contents(cut.output) == contents(straight.output)
+
+
+def test_two_processes_give_the_same_bytes(make: Make, scans: Path) -> None:
+    one, two = make(max_slices=1), make(max_slices=1, workers=2)
+    two = replace(two, output=one.output.with_name("two"))
+    prepare(one)
+    prepare(two)
+    assert contents(two.output) == contents(one.output)
+
+
+def test_scans_can_come_later(make: Make, scans: Path) -> None:
+    config = make()
+    prepare(config)
+    before = {entry.key: entry.split for entry in prepared_entries(config.output)}
+    late = next(f"sub-{n}" for n in range(3, 99) if assign_splits([found(f"sub-{n}")], config)[f"sub-{n}"] == "train")
+    save(scans / "MRI" / late / "t1.nii.gz", head(50))
+    assert prepare(config).new == 1
+    after = {entry.key: entry.split for entry in prepared_entries(config.output)}
+    assert before.items() <= after.items()
+    shutil.rmtree(scans / "MRI" / late)
+    with pytest.raises(UsageError, match=f"1 scans that are not there any more.*{late}"):
+        prepare(config)
+
+
+def test_other_options_need_another_folder(make: Make) -> None:
+    prepare(make())
+    with pytest.raises(UsageError, match="seed was 0, now 1"):
+        prepare(make(seed=1))
+
+
+def test_damaged_sets_are_told(make: Make) -> None:
+    config = make()
+    prepare(config)
+    path = next(config.output.glob("mri-sr.train.hq"))
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(VolumeReadError, match="prepare the set again"):
+        prepared_references(config.output, MRI, "train", train_config(config.output))
+    with pytest.raises(VolumeReadError, match="as the index says"):
+        prepare(config)
+    with pytest.raises(UsageError, match="pet-synthesis in the split train, found none"):
+        prepared_references(config.output, TASKS["pet-synthesis"], "train", train_config(config.output))
+    (config.output / SET_FILE).write_text(json.dumps({"format": 99}))
+    with pytest.raises(UsageError, match="format 1, got 99"):
+        prepared_entries(config.output)
+
+
+def test_outputs_that_would_hurt_are_refused(make: Make, scans: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="apart from"):
+        prepare(make(output=scans / "set"))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    with pytest.raises(OutputError, match="other files"):
+        prepare(make(output=tmp_path / "full"))
+    with pytest.raises(UsageError, match="expected a folder with scans"):
+        prepare(make(roots=(tmp_path / "nowhere",)))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="found none among 0"):
+        prepare(make(roots=(tmp_path / "empty",)))
+
+
+def test_pairs_keep_their_split(make: Make, tmp_path: Path) -> None:
+    """A dataset's own split stays, LQ partners go with their HQ scans, and a lonely one is left out."""
+    root = tmp_path / "pairs"
+    for split, number in (("train", 0), ("train", 1), ("val", 2)):
+        save(root / "MRI" / split / "HQ" / f"p{number}.nii.gz", head(number))
+        save(root / "MRI" / split / "LQ" / f"p{number}.nii.gz", (head(number) // 2).astype(np.int16))
+    save(root / "MRI" / "train" / "HQ" / "alone.nii.gz", head(5))
+    config = make(roots=(root,))
+    report = prepare(config)
+    assert report.scans == {("mri-sr", "train"): 2, ("mri-sr", "val"): 1}
+    assert report.rejected == (("pairs/MRI/train/HQ/alone.nii.gz", "it has no partner of equal name in LQ"),)
+    for reference in prepared_references(config.output, MRI, "train", train_config(config.output)):
+        low = reference.low_quality(1, np.random.default_rng(0))
+        np.testing.assert_allclose(low, reference.hq[1] // 2, atol=0.5)
+
+
+def test_pickled_slices_of_the_published_layout(make: Make, tmp_path: Path) -> None:
+    """One scan per slice; the folder of a patient's slices tells whom they are of."""
+    root = tmp_path / "published"
+    values = np.random.default_rng(0).uniform(0, 4000, (2, 3, 1, 32, 32)).astype(np.float32)
+    for patient in range(2):
+        for number in range(3):
+            for quality, factor in (("HQ", 1.0), ("LQ", 0.5)):
+                path = root / "MRI" / "train" / quality / f"p{patient}" / f"{number}.bin"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(pickle.dumps(torch.from_numpy(values[patient, number] * np.float32(factor))))
+    config = make(roots=(root,))
+    report = prepare(config)
+    assert report.scans == {("mri-sr", "train"): 6}
+    assert report.subjects == {("mri-sr", "train"): 2}
+    references = prepared_references(config.output, MRI, "train", train_config(config.output))
+    assert [reference.subject for reference in references] == ["p0"] * 3 + ["p1"] * 3
+    for reference, slice_ in zip(references, values.reshape(6, 1, 32, 32), strict=True):
+        np.testing.assert_array_equal(reference.hq, slice_)
+        np.testing.assert_allclose(reference.low_quality(0, np.random.default_rng(0)), slice_[0] / 2, rtol=1e-3)
+
+
+def test_synthetic_pet(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    y, x = np.mgrid[-1:1:40j, -1:1:40j]
+    clean = np.broadcast_to(np.where(x**2 + y**2 < 0.8, 2.0, 0.0), (3, 40, 40)).astype(np.float32)
+    made = Volume(clean, Geometry(np.diag([5.0, 5.0, 5.0, 1.0]), clean.shape), TASKS["pet-synthesis"].units)
+    monkeypatch.setattr("tatcli.phantoms.whole_body.whole_body_pet", lambda seed: made)
+    config = make(roots=(), synthetic_pet=2, noise_fields=6, default_share=1.0)
+    assert prepare(config).scans == {("pet-synthesis", "train"): 2}
+    references = prepared_references(config.output, TASKS["pet-synthesis"], "train", train_config(config.output))
+    inside = x**2 + y**2 < 0.6
+    for number, reference in enumerate(references):
+        np.testing.assert_array_equal(reference.hq, clean)
+        variation = np.random.default_rng([0, number]).uniform(0.05, 0.12)
+        assert reference.fields is not None
+        low = reference.fields[..., inside].astype(np.float64)
+        assert low.mean() == pytest.approx(2.0, rel=0.03)
+        # at a twelfth of the dose sqrt(11) times the noise is added that a scan at the reference's dose has
+        assert low.std() / low.mean() == pytest.approx(variation * np.sqrt(11), rel=0.25)
+    assert not np.array_equal(references[0].fields, references[1].fields)
+
+
+def found(subject: str, split: str | None = None, task: str = "mri-sr") -> Found:
+    return Found(Candidate(Path(subject), subject, split=split), subject, subject, task)
+
+
+def test_splits_are_stable(make: Make) -> None:
+    config = make(validation=0.2, test=0.1)
+    few, many = ([found(f"s{n}") for n in range(count)] for count in (50, 1000))
+    before, after = assign_splits(few, config), assign_splits(many, config)
+    assert before.items() <= after.items()
+    shares = {split: list(after.values()).count(split) / 1000 for split in ("val", "test")}
+    assert shares["val"] == pytest.approx(0.2, abs=0.04)
+    assert shares["test"] == pytest.approx(0.1, abs=0.03)
+
+
+def test_a_small_set_has_someone_to_validate_on(make: Make) -> None:
+    """Whoever comes later, no subject is moved from training to validation."""
+    config = make(validation=0.01)
+    before: dict[str, str] = {}
+    for count in range(4, 40):
+        tasks = {"mri-sr": range(0, count, 2), "ct-denoise": range(1, count, 2), "pet-synthesis": range(0, count, 3)}
+        scans = [found(f"s{n}", task=task) for task, numbers in tasks.items() for n in numbers]
+        splits = assign_splits(scans, config)
+        for task in tasks:
+            assert {"train", "val"} <= {splits[scan.subject] for scan in scans if scan.task == task} or count < 5
+        assert not [one for one, split in before.items() if split == "train" and splits[one] == "val"]
+        before = splits
+
+
+def test_a_subject_in_two_splits_is_an_error(make: Make) -> None:
+    with pytest.raises(UsageError, match="got p1 in train and val"):
+        assign_splits([found("p1", "train"), found("p1", "val")], make())
+    assert assign_splits([found("p1", "train"), found("p1")], make()) == {"p1": "train"}
+
+
+def test_subjects_by_name(make: Make, scans: Path) -> None:
+    def subject(path: str, pattern: str | None = None) -> str:
+        save(scans / path, head(7))
+        (candidate,) = [one for one in find_candidates(scans) if one.path == scans / path]
+        return survey(candidate, make(subject=pattern))[0].subject
+
+    assert subject("MRI/train/a.nii.gz") == "a"
+    assert subject("MRI/clinic/b/c.nii.gz") == "clinic"
+    assert subject("MRI/clinic/sub-007/d.nii.gz") == "sub-007"
+    assert subject("MRI/openms_p01_s1.nii.gz", r"openms_(p\d+)") == "p01"
+
+
+def test_means_of_slices() -> None:
+    rng = np.random.default_rng(0)
+    array = rng.normal(40, 20, (26, 64, 64)).astype(np.float32)
+    volume = Volume(array, Geometry(np.diag([0.8, 0.8, 1.25, 1.0]), array.shape), TASKS["ct-denoise"].units)
+    made, count = cleaner_reference(volume, thickness=4.0, quiet=12.0)
+    assert count == 3
+    np.testing.assert_allclose(made.array[2], array[6:9].mean(axis=0), rtol=1e-5)
+    assert made.geometry.spacing == pytest.approx((3.75, 0.8, 0.8))
+    assert made.geometry.origin == pytest.approx((0, 0, 1.25))  # the middle of three slices
+    assert made.array.std() == pytest.approx(20 / np.sqrt(3), rel=0.02)
+    assert cleaner_reference(volume, thickness=4.0, quiet=30.0)[1] == 1
+    assert cleaner_reference(volume, thickness=0.0, quiet=0.0)[1] == 1
+    across = averaged_along(volume, 2, 4)
+    np.testing.assert_allclose(across.array[:, :, 1], array[:, :, 4:8].mean(axis=2), rtol=1e-4)
+    assert across.geometry.spacing == pytest.approx((1.25, 0.8, 3.2))
+    assert across.geometry.origin == pytest.approx((1.2, 0, 0))
+
+
+def test_an_entry_tells_no_path() -> None:
+    source = {"file": "scans/Doe^John/1", "sha256": "ab", "terms": "CC0"}
+    entry = Entry(key="k", task="mri-sr", split="train", name="5-T2", subject="patient-1", source=source)
+    assert entry.public() == {"file": "patient-1/5-T2", "source": "", "terms": "CC0", "sha256": "ab"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"validation": 1.0}, "--val"), ({"workers": 0}, "--workers"), ({"subject": "("}, "regular expression")],
+)
+def test_bad_options(make: Make, options: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        make(**options)
