@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -65,13 +65,16 @@ class ClusterPool:
     Args:
         address: of the scheduler, or ``local:N``.
         settings: of the workers' lanes.
+        weights: name and SHA-256 that the workers' weights should have.
         say: hears of the dashboard, and of a lost connection.
 
     Raises:
         UsageError: dask isn't installed, no scheduler answers.
     """
 
-    def __init__(self, address: str, settings: LaneSettings, *, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, address: str, settings: LaneSettings, weights: Mapping[str, str], *, say: Callable[[str], None]
+    ) -> None:
         try:
             import distributed  # noqa: F401
         except ImportError:
@@ -79,6 +82,7 @@ class ClusterPool:
             raise UsageError(msg) from None
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # of lost workers: they are our business
         self._address, self._settings, self._say = address, settings, say
+        self.weights = weights
         self._messages: queue.SimpleQueue[tuple[Work, Any]] = queue.SimpleQueue()
         self._flying: dict[str, tuple[Work, Future]] = {}
         self._cluster: LocalCluster | None = None

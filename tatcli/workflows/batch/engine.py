@@ -55,6 +55,7 @@ class Engine:
         """Weights, and where the network is."""
         runtime = self._restorer.runtime
         return {
+            "name": self._restorer.card.name,
             "weights": self._restorer.card.sha256,
             "device": runtime.device_name,
             "precision": runtime.precision,

@@ -126,11 +126,6 @@ class Isolated:
             self._process.kill(because=None)
 
     @property
-    def info(self) -> Any:
-        """What the running child said of itself; None: there is none."""
-        return None if self._process is None else self._process.info
-
-    @property
     def pid(self) -> int | None:
         """Of the running child."""
         return None if self._process is None or not self._process.alive else self._process.pid

@@ -29,7 +29,7 @@ class LaneSettings:
 
     Attributes:
         engine: how the network is loaded.
-        weights: SHA-256 that the weights should have.
+        weights: SHA-256 that the weights should have; '': whatever they have on this machine.
         timeout: seconds without a sign of life after which a scan is given up; 0: never.
     """
 
@@ -43,6 +43,7 @@ class Lane:
 
     def __init__(self, settings: LaneSettings) -> None:
         self._settings = settings
+        self.weights = settings.weights
         self._reader = Isolated("reader", settings.engine)
         self._engine = Isolated("engine", settings.engine)
         self._reading = threading.Lock()
@@ -66,13 +67,14 @@ class Lane:
         return _failed(work, "restore", f"the process that restored it {reason}", 1)
 
     def warm_up(self) -> Any:
-        """Load the network; what it says of itself.
+        """Load the network, whose weights are the right ones from now on; what it says of itself.
 
         Raises:
             Refused, Gone: it can't be loaded.
         """
-        self._engine.start()
-        return self._engine.info
+        info = self._engine.start().info
+        self.weights = self.weights or info["weights"]
+        return info
 
     def ask_engine(self, request: Any) -> Any:
         """Ask the network's process something else than to restore."""
@@ -100,7 +102,7 @@ class Lane:
     def _run(self, work: Work, hear: Hear, *, alone: bool) -> Outcome:  # noqa: PLR0911 - one for each way to end
         hear("state", "looking")
         try:
-            vetted = self.ask_reader(Vet(work=work, weights=self._settings.weights))
+            vetted = self.ask_reader(Vet(work=work, weights=self.weights))
         except Refused as refused:
             return Outcome(work=work, status="failed", failure=refused.failure)
         except Gone as gone:
@@ -117,7 +119,7 @@ class Lane:
         if lock is None:
             return Outcome(work=work, status="busy", facts={"owner": str(owner_of(lock_path(work)) or "another run")})
         try:
-            if is_finished(work, self._settings.weights):  # another run was quicker
+            if is_finished(work, self.weights):  # another run was quicker
                 return Outcome(work=work, status="finished")
             return self._restored(work, vetted, lock, hear, alone=alone)
         finally:
@@ -127,7 +129,7 @@ class Lane:
     def _restored(self, work: Work, vetted: Vetted, lock: Lock, hear: Hear, *, alone: bool) -> Outcome:
         request = Assignment(
             work=work,
-            weights=self._settings.weights,
+            weights=self.weights,
             source=vetted.source,
             lock=lock.path,
             token=lock.token,
@@ -150,10 +152,9 @@ class Lane:
         return Outcome(work=work, status="done", facts=dict(facts) | {"slices": vetted.slices})
 
     def _check_weights(self) -> None:
-        self._engine.start()
-        got = self._engine.info["weights"]
-        if got != self._settings.weights:
-            msg = f"weights: expected sha256 {self._settings.weights[:12]}..., got {got[:12]}... on this machine"
+        got = self._engine.start().info["weights"]
+        if got != self.weights:
+            msg = f"weights: expected sha256 {self.weights[:12]}..., got {got[:12]}... on this machine"
             raise Refused(Failure(stage="load", reason=msg, exit_code=4))
 
 

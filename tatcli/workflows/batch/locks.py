@@ -114,6 +114,10 @@ class Lock:
             lock = cls(path, secrets.token_hex(8))
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                msg = f"{path.parent}: expected a writable folder, got {error.strerror or error}; check permissions"
+                raise OutputError(msg) from error
+            try:
                 descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
             except FileExistsError:
                 if not is_stale(path) or not _break(path):

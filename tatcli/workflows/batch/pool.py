@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
+from tatcli.errors import DeviceError
+from tatcli.workflows.batch.isolated import Gone, Refused
 from tatcli.workflows.batch.lane import Lane, LaneSettings
 from tatcli.workflows.batch.roles import EngineSettings
 from tatcli.workflows.batch.work import Failure, Outcome, Work
@@ -44,6 +46,10 @@ class Pool(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End whatever is under way."""
+
+    @property
+    def weights(self) -> Mapping[str, str]:
+        """Name and SHA-256 of the weights that scans are restored with."""
 
     @property
     def room(self) -> int:
@@ -86,9 +92,22 @@ class LocalPool:
             thread.join(timeout=10.0)
 
     @property
-    def lanes(self) -> Sequence[Lane]:
-        """One for each device."""
-        return self._lanes
+    def weights(self) -> Mapping[str, str]:
+        """Those that the first device's network has; the others must have the same.
+
+        Raises:
+            WeightsError, DeviceError: it can't be loaded.
+        """
+        try:
+            info = self._lanes[0].warm_up()
+        except Refused as refused:
+            raise refused.failure.as_error() from None
+        except Gone as gone:
+            msg = f"the process that loads the network {gone}"
+            raise DeviceError(msg) from None
+        for lane in self._lanes:
+            lane.weights = info["weights"]
+        return {"name": info["name"], "sha256": info["weights"]}
 
     @property
     def room(self) -> int:
@@ -119,12 +138,12 @@ class LocalPool:
             self._messages.put(Message("outcome", work, outcome))
 
 
-def lane_settings(config: BatchConfig, weights: str, *, workers: int = 1) -> list[LaneSettings]:
+def lane_settings(config: BatchConfig, *, weights: str = "", workers: int = 1) -> list[LaneSettings]:
     """The settings of a lane for each device.
 
     Args:
         config: of the batch.
-        weights: SHA-256.
+        weights: SHA-256; '': whatever they have on this machine.
         workers: how many processes share the machine, each with such lanes.
     """
     scan, count = config.scan, workers * len(config.devices)

@@ -12,7 +12,6 @@ from tatcli.workflows.batch.isolated import Gone, Refused
 from tatcli.workflows.batch.lane import Lane
 from tatcli.workflows.batch.planning import Plan, plan
 from tatcli.workflows.batch.pool import lane_settings
-from tatcli.workflows.batch.run import error_of, find_weights_hash
 from tatcli.workflows.batch.work import Work
 
 if TYPE_CHECKING:
@@ -61,14 +60,14 @@ def rehearse(config: BatchConfig, *, read_stdin: Callable[[], str]) -> Rehearsal
         UsageError, VolumeReadError, WeightsError, DeviceError: as for the batch itself.
     """
     planned = plan(config, read_stdin=read_stdin)
-    weights = find_weights_hash(config.scan.weights)["sha256"]
-    lane = Lane(lane_settings(config, weights)[0])
+    lane = Lane(lane_settings(config)[0])
     try:
+        weights = lane.warm_up()["weights"]
         steps = list(_seen(planned, lane, weights))
         grids = [step.grid for step in steps if step.grid is not None]
         costs = iter(lane.ask_engine(Measure(grids)) if grids else [])
     except Refused as refused:
-        raise error_of(refused.failure) from None
+        raise refused.failure.as_error() from None
     finally:
         lane.close()
     costed = tuple(

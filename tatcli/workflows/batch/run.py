@@ -11,22 +11,20 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import tatcli
-from tatcli.errors import DeviceError, OutputError, TatError, UsageError, WeightsError
+from tatcli.errors import OutputError
 from tatcli.workflows.batch.cluster import ClusterPool, local_workers
 from tatcli.workflows.batch.events import event_log
 from tatcli.workflows.batch.failures import failures_path, write_failures
-from tatcli.workflows.batch.isolated import Gone, Isolated, Refused
 from tatcli.workflows.batch.planning import Plan, plan
 from tatcli.workflows.batch.pool import LocalPool, Message, Pool, lane_settings
-from tatcli.workflows.batch.reader import WeightsQuestion
-from tatcli.workflows.batch.roles import EngineSettings
+from tatcli.workflows.batch.reader import find_weights
 from tatcli.workflows.batch.staging import sweep
-from tatcli.workflows.batch.work import Failure, Outcome, Work
+from tatcli.workflows.batch.work import Outcome, Work
 
 if TYPE_CHECKING:
     from tatcli.workflows.batch.config import BatchConfig
 
-__all__ = ["BatchReport", "error_of", "find_weights_hash", "run_batch"]
+__all__ = ["BatchReport", "run_batch"]
 
 _POLL: Final = 0.5
 _BUSY: Final = 2.0
@@ -84,7 +82,6 @@ def run_batch(
     """
     start = time.monotonic()
     planned = plan(config, read_stdin=read_stdin)
-    weights = find_weights_hash(config.scan.weights)
     planned.prepare()
     for area in planned.areas:
         sweep(area)
@@ -96,17 +93,11 @@ def run_batch(
                 emit(event)
             watch(event)
 
-        tell(
-            {
-                "event": "start",
-                "version": tatcli.__version__,
-                "scans": len(planned.works),
-                "of": planned.total,
-                "weights": weights,
-            }
-        )
         run = _Run(config, planned, tell)
-        with _pool(config, weights["sha256"], tell) as pool:
+        with _pool(config, tell) as pool:
+            weights = pool.weights
+            begun = {"version": tatcli.__version__, "scans": len(planned.works), "of": planned.total}
+            tell({"event": "start", **begun, "weights": weights})
             run.through(pool)
         for area in planned.areas:
             sweep(area)
@@ -119,25 +110,6 @@ def run_batch(
 
         write_json(report.to_json(), config.summary)
     return report
-
-
-def find_weights_hash(weights: str | None) -> dict[str, str]:
-    """Name and SHA-256 of the weights, by their card; PyTorch is loaded for it, in another process.
-
-    Raises:
-        WeightsError: there are none of this name.
-    """
-    asked = Isolated("reader", EngineSettings())
-    try:
-        found: dict[str, str] = asked.call(WeightsQuestion(weights))
-    except Refused as refused:
-        raise error_of(refused.failure) from None
-    except Gone as gone:
-        msg = f"weights: the process that looked for them {gone}"
-        raise WeightsError(msg) from None
-    finally:
-        asked.close()
-    return found
 
 
 class _Run:
@@ -229,7 +201,7 @@ class _Run:
         work, failure = outcome.work, outcome.failure
         assert failure is not None  # noqa: S101  it failed
         if failure.stage == "load" and self._alone:  # no scan of this run will fare better
-            raise error_of(failure)
+            raise failure.as_error()
         told = {**told, "stage": failure.stage, "reason": failure.reason, "exit_code": str(failure.exit_code)}
         if failure.passing and work.attempt < self._endurance.retries:
             self._waiting.append(replace(work, attempt=work.attempt + 1))
@@ -241,12 +213,13 @@ class _Run:
         self._tell({"event": "failed", **told, "attempts": work.attempt + 1, **details})
 
 
-def _pool(config: BatchConfig, weights: str, tell: Callable[..., None]) -> Pool:
+def _pool(config: BatchConfig, tell: Callable[..., None]) -> Pool:
     if config.cluster is None:
-        return LocalPool(lane_settings(config, weights))
-    workers = local_workers(config.cluster)
-    (settings, *_) = lane_settings(config, weights, workers=workers or 1)
-    return ClusterPool(config.cluster, settings, say=lambda text: tell({"event": "cluster", "message": text}))
+        return LocalPool(lane_settings(config))
+    weights = find_weights(config.scan.weights)
+    workers = local_workers(config.cluster) or 1
+    (settings, *_) = lane_settings(config, weights=weights["sha256"], workers=workers)
+    return ClusterPool(config.cluster, settings, weights, say=lambda text: tell({"event": "cluster", "message": text}))
 
 
 def _listed(
@@ -259,13 +232,3 @@ def _listed(
         tell({"event": "warning", "message": f"{path}: the list of failures could not be written, {error}"})
         return report
     return replace(report, failures_file=str(path)) if failed else report
-
-
-def error_of(failure: Failure) -> TatError:
-    """The error that ends the run as the failure would have ended a single scan's."""
-    kinds: dict[int, type[TatError]] = {2: UsageError, 4: WeightsError, 5: DeviceError}
-    if failure.exit_code in kinds:
-        return kinds[failure.exit_code](failure.reason)
-    error = TatError(f"{failure.reason}\n{failure.details}".strip())
-    error.exit_code = failure.exit_code
-    return error

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tatcli.errors import DeviceError, OutputError, TatError
+from tatcli.errors import DeviceError, OutputError, TatError, UsageError, WeightsError
 
 if TYPE_CHECKING:
     from tatcli.workflows.restore import RestoreConfig
@@ -61,6 +61,15 @@ class Failure:
     exit_code: int
     passing: bool = False
     details: str = ""
+
+    def as_error(self) -> TatError:
+        """The error that ends the run as it would have ended that of a single scan."""
+        kinds: dict[int, type[TatError]] = {2: UsageError, 4: WeightsError, 5: DeviceError}
+        if self.exit_code in kinds:
+            return kinds[self.exit_code](self.reason)
+        error = TatError(f"{self.reason}\n{self.details}".strip())
+        error.exit_code = self.exit_code
+        return error
 
     @classmethod
     def of(cls, error: BaseException, stage: str) -> Failure:
