@@ -78,7 +78,8 @@ def plan(config: BatchConfig, *, read_stdin: Callable[[], str]) -> Plan:
     if folder is not None and folder.exists() and not folder.is_dir():
         msg = f"{folder}: expected a folder for the outputs, got a file; choose another -o"
         raise UsageError(msg)
-    scan = replace(scan, output=folder, dicom=_with_stable_uids(scan))
+    task = scan.task if scan.task == "auto" else find_task(scan.task).name
+    scan = replace(scan, task=task, output=folder, dicom=_with_stable_uids(scan))
     works, datasets = [], []
     words, tables, folders = _sorted_inputs(config, read_stdin)
     selection = config.selection
@@ -107,8 +108,6 @@ def in_shard(place: str, shard: Shard) -> bool:
 
 def _check(config: BatchConfig) -> None:
     scan = config.scan
-    if scan.task != "auto":
-        find_task(scan.task)
     asked_format(scan.format)
     files = next(iter(scan.evidence.files), None)
     if files is not None:

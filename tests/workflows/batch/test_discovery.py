@@ -89,10 +89,10 @@ def test_outputs_mirror_the_inputs(tree, batch, tmp_path):
     assert outputs() == ["a.nii.gz", "b/c.mhd", "s1", "s2/v1.2"]
     assert outputs(format="nifti") == ["a.nii.gz", "b/c.nii.gz", "s1.nii.gz", "s2/v1.2.nii.gz"]
     assert outputs(pattern="{task}/{folder}/{name}_x{ext}") == [
-        "ct/a_x.nii.gz",
-        "ct/b/c_x.mhd",
-        "ct/s1_x",
-        "ct/s2/v1.2_x",
+        "ct-denoise/a_x.nii.gz",
+        "ct-denoise/b/c_x.mhd",
+        "ct-denoise/s1_x",
+        "ct-denoise/s2/v1.2_x",
     ]
     works = plan(batch(), read_stdin=str).works
     assert {work.area for work in works} == {out / ".tat-work"}

@@ -26,7 +26,7 @@ def test_a_manifest_says_what_differs(batch, tmp_path):
     first, second, third = plan(batch(table(tmp_path, text)), read_stdin=str).works
     out = tmp_path / "out"
     assert (first.config.input, first.output, first.config.task) == (
-        tmp_path / "a/x.nii.gz", out / "a/x.nii.gz", "ct",
+        tmp_path / "a/x.nii.gz", out / "a/x.nii.gz", "ct-denoise",
     )  # fmt: skip
     assert (second.config.task, second.output) == ("mri-sr", out / "fine/y.nrrd")
     assert (second.config.options.scale, second.config.options.axis, second.config.format) == (2, "coronal", "nrrd")
