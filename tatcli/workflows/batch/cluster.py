@@ -19,7 +19,7 @@ from tatcli.workflows.batch.work import Failure, Outcome, Work
 if TYPE_CHECKING:
     from distributed import Client, Future, LocalCluster
 
-__all__ = ["ClusterPool", "local_workers", "restore_on_worker"]
+__all__ = ["ClusterPool", "check_dask", "local_workers", "restore_on_worker"]
 
 _LOCAL: Final = "local:"
 _CONNECT: Final = 30.0
@@ -43,6 +43,19 @@ def local_workers(address: str) -> int | None:
         return int(number)
     msg = f"--cluster {address!r}: expected the address of a scheduler, or local:N with N workers"
     raise UsageError(msg)
+
+
+def check_dask() -> None:
+    """Say how to get dask where there is none.
+
+    Raises:
+        UsageError: it isn't installed.
+    """
+    try:
+        import distributed  # noqa: F401
+    except ImportError:
+        msg = "--cluster: expected dask.distributed, which is not installed; pip install 'tatcli[cluster]'"
+        raise UsageError(msg) from None
 
 
 def restore_on_worker(work: Work, settings: LaneSettings) -> Outcome:
@@ -69,17 +82,12 @@ class ClusterPool:
         say: hears of the dashboard, and of a lost connection.
 
     Raises:
-        UsageError: dask isn't installed, no scheduler answers.
+        UsageError: no scheduler answers (when it is entered, or later).
     """
 
     def __init__(
         self, address: str, settings: LaneSettings, weights: Mapping[str, str], *, say: Callable[[str], None]
     ) -> None:
-        try:
-            import distributed  # noqa: F401
-        except ImportError:
-            msg = "--cluster: expected dask.distributed, which is not installed; pip install 'tatcli[cluster]'"
-            raise UsageError(msg) from None
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # of lost workers: they are our business
         self._address, self._settings, self._say = address, settings, say
         self.weights = weights

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import tatcli
 from tatcli.errors import OutputError
-from tatcli.workflows.batch.cluster import ClusterPool, local_workers
+from tatcli.workflows.batch.cluster import ClusterPool, check_dask, local_workers
 from tatcli.workflows.batch.events import event_log
 from tatcli.workflows.batch.failures import failures_path, write_failures
 from tatcli.workflows.batch.planning import Plan, plan
@@ -216,8 +216,9 @@ class _Run:
 def _pool(config: BatchConfig, tell: Callable[..., None]) -> Pool:
     if config.cluster is None:
         return LocalPool(lane_settings(config))
-    weights = find_weights(config.scan.weights)
     workers = local_workers(config.cluster) or 1
+    check_dask()
+    weights = find_weights(config.scan.weights)
     (settings, *_) = lane_settings(config, weights=weights["sha256"], workers=workers)
     return ClusterPool(config.cluster, settings, weights, say=lambda text: tell({"event": "cluster", "message": text}))
 
