@@ -171,7 +171,8 @@ def is_stale(path: Path) -> bool:
         return False  # it was just released
     if owner is None:  # being written just now, or cut short when its disk was full
         return silent > BEAT
-    return silent > SILENCE and owner.machine != _machine()
+    # Of a process here it is known whether it runs; a machine that slept has not forgotten it.
+    return silent > SILENCE and (owner.machine != _machine() or os.name != "posix")
 
 
 def _break(path: Path) -> bool:

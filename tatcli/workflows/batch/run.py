@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import tatcli
-from tatcli.errors import OutputError
+from tatcli.errors import OutputError, UsageError
 from tatcli.workflows.batch.cluster import ClusterPool, check_dask, local_workers
 from tatcli.workflows.batch.events import event_log
 from tatcli.workflows.batch.failures import failures_path, write_failures
@@ -218,6 +218,9 @@ def _pool(config: BatchConfig, tell: Callable[..., None]) -> Pool:
         return LocalPool(lane_settings(config))
     workers = local_workers(config.cluster) or 1
     check_dask()
+    if len(config.devices) > 1:
+        msg = f"--device {','.join(config.devices)}: expected one device with --cluster, where each worker has its own"
+        raise UsageError(msg)
     weights = find_weights(config.scan.weights)
     (settings, *_) = lane_settings(config, weights=weights["sha256"], workers=workers)
     return ClusterPool(config.cluster, settings, weights, say=lambda text: tell({"event": "cluster", "message": text}))
