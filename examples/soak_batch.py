@@ -39,9 +39,11 @@ FAULTS = """
 import os, signal, sys, time
 
 def strike(event, arguments):
-    if event != "open" or not isinstance(arguments[0], str) or not arguments[0].endswith(".nii.gz"):
+    if event != "open" or isinstance(arguments[0], int):
         return
-    name = os.path.basename(arguments[0])
+    name = os.path.basename(os.fspath(arguments[0]))
+    if not isinstance(name, str) or not name.endswith(".nii.gz"):
+        return
     if name.startswith("crash") and "tat-reader" in sys.orig_argv:
         os.kill(os.getpid(), signal.SIGSEGV)
     if name.startswith("hang") and "tat-reader" in sys.orig_argv:
