@@ -22,6 +22,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -61,7 +62,6 @@ def main() -> int:
     arguments = parsed()
     folder = arguments.folder
     folder.mkdir(parents=True)
-    dice = random.Random(arguments.seed)
     good = make_good(folder / "in", arguments)
     bad = make_bad(folder / "in", good, arguments.bad)
     (folder / "faults").mkdir()
@@ -73,45 +73,52 @@ def main() -> int:
     clean = run.until_end(write_table(folder / "good.csv", good), folder / "clean", watch_memory=True)
     result["clean"] = {"exit": clean.code, "seconds": clean.seconds, "memory": clean.memory}
 
-    table = write_table(folder / "all.csv", [*good, *bad])
-    out = folder / "out"
-    small = SmallDisk(out, arguments.disk)
+    with SmallDisk(folder / "out", arguments.disk) as small:
+        held = under_fire(run, (good, bad), small, result)
+    result["seconds"] = round(time.monotonic() - started, 1)
+    result["held"] = clean.code == 0 and held
+    text = json.dumps(result, indent=2)
+    print(text)
+    if arguments.json is not None:
+        arguments.json.write_text(text + "\n", encoding="utf-8")
+    return 0 if result["held"] else 1
+
+
+def under_fire(
+    run: Runs, scans: tuple[list[tuple[Path, str]], list[tuple[Path, str]]], small: SmallDisk, result: dict[str, object]
+) -> bool:
+    """Restore everything in spite of everything; whether all held that must."""
+    (good, bad), folder, arguments = scans, run.folder, run.arguments
+    dice = random.Random(arguments.seed)
+    table, out = write_table(folder / "all.csv", [*good, *bad]), folder / "out"
     result["small disk"] = small.works
-    kills: Counter[str] = Counter()
-    first = run.until_end(table, out) if small.works else None  # it fills up
-    if first is not None:
-        result["disk full"] = {"exit": first.code, "failed for space": failed_with(out, "No space left")}
+    if small.works:
+        full = run.until_end(table, out)  # it fills up
+        result["disk full"] = {"exit": full.code, "failed for space": failed_with(out, "No space left")}
         small.remount(f"size={arguments.disk}M,ro")
-        second = run.until_end(table, out)
-        result["read-only"] = {"exit": second.code, "last words": second.words[-200:]}
+        read_only = run.until_end(table, out)
+        result["read-only"] = {"exit": read_only.code, "last words": read_only.words[-200:]}
         small.remount("size=2G,rw")
-    while sum(kills.values()) < arguments.kills:
-        ended = run.killed(table, out, dice, kills)
-        if ended:
-            break
+    kills: Counter[str] = Counter()
+    while sum(kills.values()) < arguments.kills and not run.killed(table, out, dice, kills):
+        pass
     last = run.until_end(table, out)
     again = run.until_end(table, out)
     result["kills"] = dict(kills)
     result["last run"] = {"exit": last.code, "seconds": last.seconds}
     result |= compare(folder, good, bad, run.events)
     result["a further run restores"] = again.restored
-    result["seconds"] = round(time.monotonic() - started, 1)
-    held = [
-        clean.code == 0,
-        last.code == 6,
-        again.restored == 0,
-        result["identical to the undisturbed run"] == len(good),
-        result["restored more than once"] == 0,
-        result["bad ones listed"] == len(bad),
-        result["left over"] == [],
-    ]
-    result["held"] = all(held)
-    small.unmount()
-    text = json.dumps(result, indent=2)
-    print(text)
-    if arguments.json is not None:
-        arguments.json.write_text(text + "\n", encoding="utf-8")
-    return 0 if all(held) else 1
+    return all(
+        [
+            last.code == (6 if bad else 0),
+            again.restored == 0,
+            result["identical to the undisturbed run"] == result["outputs"] == len(good),
+            result["restored more than once"] == 0,
+            result["bad ones listed"] == len(bad),
+            result["good ones listed"] == 0,
+            result["left over"] == [],
+        ]
+    )
 
 
 def parsed() -> argparse.Namespace:
@@ -326,9 +333,11 @@ class SmallDisk:
         """With another size, or read-only."""
         subprocess.run(["mount", "-o", f"remount,{options}", str(self.folder)], check=True)
 
-    def unmount(self) -> None:
-        """Take it away, with all that is on it."""
-        if self.works:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.works:  # with all that is on it
             subprocess.run(["umount", "-l", str(self.folder)], check=False)
 
 
