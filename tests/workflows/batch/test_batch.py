@@ -135,7 +135,7 @@ def test_what_scans_do_to_processes_ends_neither_the_batch_nor_other_scans(scan,
     assert "the process that read it gave no sign of life for 30 s" in table["hang.nii.gz"]["reason"]
     assert "the process that restored it was killed by SIGKILL" in table["killed.nii.gz"]["reason"]
     assert "the process that restored it gave no sign of life" in table["stuck.nii.gz"]["reason"]
-    assert "nothing there" in table["gone.nii.gz"]["reason"]
+    assert "No such file" in table["gone.nii.gz"]["reason"]
     assert {name: row["attempts"] for name, row in table.items()} == {
         "crash.nii.gz": "2", "hang.nii.gz": "2", "killed.nii.gz": "2", "stuck.nii.gz": "2",
         "truncated.nii.gz": "1", "text.nii.gz": "1", "gone.nii.gz": "1",
