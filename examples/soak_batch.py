@@ -207,7 +207,7 @@ def make_bad(folder: Path, good: list[tuple[Path, str]], count: int) -> list[tup
             "empty": b"",
             "gone": None,
             "crash": data,
-            "hang": data if index < 2 else None,
+            "hang": data if index == 0 else None,
             "kill": data,
         }
         for name, content in contents.items():
