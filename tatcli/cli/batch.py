@@ -233,6 +233,8 @@ class _Bars(_NoBars):
             self._one.reset(total=event["of"])
             self._one.set_description(name, refresh=False)
             self._one.start_t = time.time()
+            self._one.n = event["slice"]
+            self._one.refresh()
         self._one.total = event["of"]
         self._one.update(event["slice"] - self._one.n)
 

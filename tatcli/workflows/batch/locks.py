@@ -209,8 +209,12 @@ def _machine() -> str:
 
 
 def _birth(pid: int) -> str:
-    """When a process started, '' where the system doesn't tell (proc(5): the 22nd field, the second has brackets)."""
+    """When a process started; '' where the system doesn't tell, and for one that ended but wasn't waited for.
+
+    proc(5): the third field is the state, the 22nd the start; the second has brackets.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
         return ""
+    return fields[19] if len(fields) > 19 and fields[0] not in ("Z", "X") else ""
