@@ -26,18 +26,17 @@ from tatcli.training.references import prepare_references
 
 SMALL = PRESETS["tat-small"]
 CANDIDATES: dict[str, TatConfig] = {
-    "tat-small (width 32)": SMALL,
+    "tat-small (width 32, deep at 1/4)": SMALL,
+    "as shallow at 1/4 as at 1/2": replace(SMALL, encoder_blocks=(1, 2, 2), latent_blocks=3, decoder_blocks=(1, 2, 2)),
+    "one block a stage": replace(SMALL, encoder_blocks=(1, 1, 1), latent_blocks=1, decoder_blocks=(1, 1, 1)),
     "width 48, one block a stage": replace(
         SMALL, width=48, encoder_blocks=(1, 1, 1), latent_blocks=1, decoder_blocks=(1, 1, 1)
     ),
     "width 16, twice as deep": replace(
-        SMALL, width=16, encoder_blocks=(2, 4, 4), latent_blocks=6, decoder_blocks=(2, 4, 4), refinement_blocks=2
+        SMALL, width=16, encoder_blocks=(2, 4, 8), latent_blocks=8, decoder_blocks=(2, 4, 10), refinement_blocks=2
     ),
-    "width 32, no refinement": replace(SMALL, refinement_blocks=0),
-    "width 32, half the depth below": replace(
-        SMALL, encoder_blocks=(1, 1, 1), latent_blocks=2, decoder_blocks=(1, 1, 1)
-    ),
-    "width 32, TREN 4 times as wide": replace(SMALL, tren_width=64),
+    "no refinement": replace(SMALL, refinement_blocks=0),
+    "TREN 4 times as wide": replace(SMALL, tren_width=64),
 }
 
 
@@ -92,6 +91,7 @@ def main() -> None:
                 task_multiples=(1, 1, 2),
                 tasks=("ct", "pet", "mri"),
                 default_share=0.6,
+                loss="psnr",
                 precision=chosen.precision,
                 validation_slices=2,
                 threads=chosen.threads,

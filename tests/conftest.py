@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
 
 PACKAGE = Path(__file__).resolve().parents[1] / "tatcli"
-THREADS = 2
+THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
+"""Processes that share the cores take one each: threads that wait for each other's turn are many times slower."""
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -17,6 +19,8 @@ def modules_with_shapes() -> list[str]:
     sources = (path for path in PACKAGE.rglob("*.py") if "from jaxtyping import" in path.read_text(encoding="utf-8"))
     return [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in sources]
 
+
+os.environ["OMP_NUM_THREADS"] = str(THREADS)  # of the programs that tests start, too
 
 # Before anything imports them: their annotations are executed under pytest and cost nothing elsewhere.
 install_import_hook(modules_with_shapes(), "beartype.beartype")

@@ -58,6 +58,8 @@ def test_the_installed_version_is_the_package_version():
 
 @pytest.mark.parametrize("name", MODULES)
 def test_every_module_says_what_it_is_and_what_it_offers(name):
+    if name == "tatcli.model.triton_kernel":
+        pytest.importorskip("triton", reason="Triton comes with PyTorch's CUDA builds")
     module = importlib.import_module(name)
     assert module.__doc__
     if not name.endswith("__main__"):

@@ -40,11 +40,13 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str |
     from rich.console import Console
     from rich.table import Table
 
-    grid = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD, show_header=any(columns))
+    grid = Table(*columns, box=box.SIMPLE_HEAD, show_header=any(columns))
     for row in rows:
         grid.add_row(*row)
     # Piped or logged, nothing may be cut off or wrapped.
     console = Console(width=None if sys.stdout.isatty() else _UNLIMITED, markup=False, highlight=False)
+    if title is not None:
+        console.print(title, style="italic", soft_wrap=True)  # in a narrow table's own title it would be broken up
     console.print(grid)
 
 

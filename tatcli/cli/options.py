@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AxisOption",
+    "CompileOption",
     "DeviceOption",
     "InputArgument",
     "MaxMemoryOption",
@@ -151,12 +152,19 @@ DeviceOption = Annotated[
         help="Where to compute. auto: a GPU if there is one. One that is asked for and absent is an error.",
     ),
 ]
+CompileOption = Annotated[
+    bool,
+    typer.Option(
+        "--compile",
+        help="On a CUDA device, compile the network first: minutes for each slice size, but once.",
+    ),
+]
 PrecisionOption = Annotated[
     str,
     typer.Option(
         metavar="auto|fp32|bf16|fp16",
         autocompletion=completes("auto", "fp32", "bf16", "fp16"),
-        help="What the network computes in. auto: bf16 on GPUs that have it, else fp32.",
+        help="What the network computes in. auto: bf16 where the device has it, else fp32.",
     ),
 ]
 ThreadsOption = Annotated[

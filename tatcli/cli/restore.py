@@ -27,6 +27,7 @@ from tatcli.cli.batch_options import (
 )
 from tatcli.cli.options import (
     AxisOption,
+    CompileOption,
     DeviceOption,
     MaxMemoryOption,
     OverwriteOption,
@@ -77,6 +78,7 @@ def restore(
     ] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    compile_: CompileOption = False,
     mode: Annotated[
         str,
         typer.Option(
@@ -233,6 +235,7 @@ def restore(
         device=device,
         precision=precision,
         threads=threads,
+        compiled=compile_,
         options=RestoreOptions(
             mode=mode,
             tile=tile,

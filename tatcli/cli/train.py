@@ -100,6 +100,9 @@ def train(
     init: Annotated[
         str | None, typer.Option(metavar="NAME|PATH", show_default="random", help="Weights to start from.")
     ] = _DEFAULT.init,
+    grow: Annotated[
+        bool, typer.Option(help="Deepen the --init network to the preset's blocks; the new ones begin as identities.")
+    ] = _DEFAULT.grow,
     cache: Annotated[
         Path | None, typer.Option(metavar="DIR", show_default="RUN/cache", help="Where prepared references are kept.")
     ] = _DEFAULT.cache,
@@ -149,6 +152,7 @@ def train(
         threads=threads or 0,
         device=str(choose_device(device)),
         init=init,
+        grow=grow,
         cache=cache,
     )
     with console.progress_bar("train", unit="step", quiet=quiet, resumes=True) as progress:

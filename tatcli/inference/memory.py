@@ -17,6 +17,10 @@ __all__ = ["Network", "Plan", "Workload", "least_memory", "network_bytes", "plan
 _MAPS: Final = 24
 """float32 maps of the network's width at full resolution that are alive at once. Measured on CPUs (tat-small and
 tat-base, 256x256 to 1024x1024, batches of 1 and 4): 19 to 23 beside the rest."""
+_FUSED_MAPS: Final = 12
+"""The same with the fused kernels, measured as above: 9 to 11."""
+_PACKED_BYTES: Final = 6
+"""For each weight of the blocks: what the fused kernels keep of it in their own order."""
 _NETWORK_REST: Final = 64 * 2**20
 _PER_THREAD: Final = 32 * 2**20
 """Strips, kernels and the libraries' own buffers."""
@@ -40,11 +44,13 @@ class Network:
         config: the network's sizes.
         on_cpu: whether its maps lie in the memory that is planned.
         threads: of the CPU.
+        fused: whether the fused kernels compute.
     """
 
     config: TatConfig
     on_cpu: bool = True
     threads: int = 1
+    fused: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +127,16 @@ def network_bytes(network: Network, settings: Pass, rows: int, columns: int) -> 
     if not network.on_cpu:
         return rest
     height, width = (length + -length % MULTIPLE for length in _pass_shape(settings, rows, columns))
-    return rest + settings.batch * height * width * network.config.width * 4 * _MAPS
+    maps, packed = (_FUSED_MAPS, _PACKED_BYTES * _block_weights(network.config)) if network.fused else (_MAPS, 0)
+    return rest + packed + settings.batch * height * width * network.config.width * 4 * maps
+
+
+def _block_weights(config: TatConfig) -> int:
+    """Weights of the blocks' 1x1 convolutions: q, k, v and both halves of the feed-forward part."""
+    stages = [(config.dim(level), count) for level, count in enumerate(config.encoder_blocks)]
+    stages += [(config.decoder_dim(level), count) for level, count in enumerate(config.decoder_blocks)]
+    stages += [(config.dim(3), config.latent_blocks), (config.decoder_dim(0), config.refinement_blocks)]
+    return sum(count * 3 * dim * (dim + config.hidden(dim)) for dim, count in stages)
 
 
 def predicted_peak(workload: Workload, network: Network, settings: Pass, *, block: int, base: int) -> int:

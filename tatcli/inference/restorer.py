@@ -40,6 +40,7 @@ class Restorer:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
         threads: of the CPU, for the whole process; None: as PyTorch has it.
+        compiled: through PyTorch's compiler, on a CUDA device.
 
     Raises:
         WeightsError: missing, damaged, a pickle, or of another architecture.
@@ -53,10 +54,11 @@ class Restorer:
         device: str = "auto",
         precision: str = "auto",
         threads: int | None = None,
+        compiled: bool = False,
     ) -> None:
         runtime = prepare_runtime(device=device, precision=precision, threads=threads)
         network, card = load_weights(weights)
-        self._hold(network, card, runtime)
+        self._hold(network, card, runtime, compiled=compiled)
 
     @classmethod
     def from_network(
@@ -77,10 +79,14 @@ class Restorer:
         self._hold(network, card, prepare_runtime(device=device, precision=precision, threads=threads))
         return self
 
-    def _hold(self, network: nn.Module, card: WeightsCard, runtime: Runtime) -> None:
+    def _hold(self, network: nn.Module, card: WeightsCard, runtime: Runtime, *, compiled: bool = False) -> None:
         self.card = card
         self.runtime = runtime
         network = network.to(runtime.device).eval()
+        if compiled:
+            from tatcli.inference.compilation import CompiledNetwork  # PyTorch's compiler takes a second to import
+
+            network = CompiledNetwork.for_device(network, runtime.device)
         self.network = GraphedNetwork(network) if runtime.device.type == "cuda" else network
 
     def __call__(

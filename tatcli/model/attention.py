@@ -57,14 +57,13 @@ class ChannelAttention(nn.Module):
             spent: x may be written over (it is, by the fused kernels, outside training).
         """
         cells = cut_into_cells(x.shape[2], x.shape[3], self.window, x.device)
+        kernels = self.depthwise.kernels(generated)
         recorded = torch.is_grad_enabled() and cells.count > 1  # no gradients of several windows there
         if can_fuse(x, x.shape[1], x.shape[1] // self.heads) and not recorded:
-            stack = self.depthwise.kernel_stack(generated)
             statistics, value = fused.attention_statistics(
-                x, norm, self.qkv.weight, stack, (self.heads, self.packed), cells
+                x, norm, self.qkv.weight, kernels, (self.heads, self.packed), cells
             )
             return fused.attention_mix(x, value, self._folded(statistics, cells), cells, spent=spent)
-        kernels = self.depthwise.kernels(generated)
         grams: list[Tensor] = []  # one per cell: (batch, heads, c, c + 2): G, |q|^2, |k|^2
         values: list[Tensor] = []
         for bounds in cells.rows:

@@ -88,9 +88,9 @@ PRESETS: Final[dict[str, TatConfig]] = {
     "tat-base": TatConfig(),
     "tat-small": TatConfig(
         width=32,
-        encoder_blocks=(1, 2, 2),
-        latent_blocks=3,
-        decoder_blocks=(1, 2, 2),
+        encoder_blocks=(1, 2, 4),
+        latent_blocks=4,
+        decoder_blocks=(1, 2, 5),
         refinement_blocks=1,
         expansion=2.0,
         tren_width=16,

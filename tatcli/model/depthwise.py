@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tatcli.model import triton_depthwise
+
 __all__ = ["DepthwiseConv", "expand_and_convolve", "row_strips"]
 
 STRIP_BYTES = 6 * 2**20
@@ -31,31 +33,37 @@ class DepthwiseConv(nn.Module):
         self.gain = nn.Parameter(torch.zeros(channels, 1, 1, 1)) if adaptive else None  # lambda
         nn.init.kaiming_uniform_(self.shared, a=5**0.5)
 
-    def kernel_stack(
-        self, generated: Float[Tensor, "batch channels 3 3"] | None
-    ) -> Float[Tensor, "samples channels 3 3"]:
+    def kernels(self, generated: Float[Tensor, "batch channels 3 3"] | None) -> Float[Tensor, "samples channels 3 3"]:
         """One kernel for all samples, or one for each: constants of the image, formed once."""
         shared = self.shared.squeeze(1)
         if self.gain is None or generated is None:
             return shared[None]
         return torch.addcmul(shared, self.gain.squeeze(1), generated.to(shared.dtype))
 
-    def kernels(self, generated: Float[Tensor, "batch channels 3 3"] | None) -> list[Tensor]:
-        """The same as weights of convolutions, (channels, 1, 3, 3) each."""
-        return [kernel.unsqueeze(1) for kernel in self.kernel_stack(generated)]
-
-    def forward(self, x: Map, kernels: list[Tensor]) -> Map:
+    def forward(self, x: Map, kernels: Float[Tensor, "samples channels 3 3"]) -> Map:
         """Convolve every sample with its kernel (zero padding)."""
+        if triton_depthwise.can_run(x):
+            return triton_depthwise.depthwise(x, kernels)
         if len(kernels) == 1:
-            return functional.conv2d(x, kernels[0], padding=1, groups=x.shape[1])
+            return functional.conv2d(x, kernels[0].unsqueeze(1), padding=1, groups=x.shape[1])
         return torch.cat(
             [
-                functional.conv2d(sample, kernel, padding=1, groups=x.shape[1])
+                functional.conv2d(sample, kernel.unsqueeze(1), padding=1, groups=x.shape[1])
                 for sample, kernel in zip(
                     torch.split(x, 1), kernels, strict=True
                 )  # unlike unbind, its gradient is channels-last
             ]
         )
+
+    def gated(
+        self, x: Map, kernels: Float[Tensor, "samples channels 3 3"]
+    ) -> Float[Tensor, "batch half_the_channels rows columns"]:
+        """Convolve, split the channels in a and b: gelu(a) * b, half as many channels."""
+        if triton_depthwise.can_run(x):
+            return triton_depthwise.gated_depthwise(x, kernels)
+        convolved: Map = self(x, kernels)
+        opened, gate = convolved.chunk(2, dim=1)
+        return functional.gelu(opened) * gate
 
 
 def row_strips(x: Map, hidden: int, bounds: tuple[int, int] | None = None) -> Iterator[tuple[int, int]]:

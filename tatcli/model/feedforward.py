@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from tatcli.model import fused
 from tatcli.model.depthwise import DepthwiseConv, expand_and_convolve, row_strips
@@ -43,15 +42,13 @@ class GatedFeedForward(nn.Module):
             norm: the pre-norm, applied strip by strip.
             generated: W_G, (batch, 2 hidden, 3, 3), for an adaptive block.
         """
-        if can_fuse(x, x.shape[1]):
-            stack = self.depthwise.kernel_stack(generated)
-            return fused.feedforward(x, norm, self.expand.weight, stack, self.project.weight, self.packed)
         kernels = self.depthwise.kernels(generated)
+        if can_fuse(x, x.shape[1]):
+            return fused.feedforward(x, norm, self.expand.weight, kernels, self.project.weight, self.packed)
         strips = []
         for rows in row_strips(x, self.expand.out_channels):
             hidden = expand_and_convolve(
-                x, rows, lambda part: self.expand(norm(part)), lambda part: self.depthwise(part, kernels)
+                x, rows, lambda part: self.expand(norm(part)), lambda part: self.depthwise.gated(part, kernels)
             )
-            opened, gate = hidden.chunk(2, dim=1)
-            strips.append(self.project(functional.gelu(opened) * gate))
+            strips.append(self.project(hidden))
         return x + (strips[0] if len(strips) == 1 else torch.cat(strips, dim=2))

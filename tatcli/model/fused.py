@@ -24,6 +24,7 @@ __all__ = [
     "attention_statistics",
     "can_fuse",
     "feedforward",
+    "kernels_for",
     "section_seconds",
     "without_kernels",
 ]
@@ -63,6 +64,12 @@ def without_kernels() -> Iterator[None]:
         yield
     finally:
         _allowed = before
+
+
+def kernels_for(width: int, *, bf16: bool) -> bool:
+    """Whether networks of this width run through the kernels on this CPU, in bfloat16 or in float32."""
+    library = native_library() if _allowed and width % LANES == 0 else None
+    return library is not None and (not bf16 or bool(library.tat_has_bf16()))
 
 
 def can_fuse(x: Tensor, *channels: int) -> bool:

@@ -19,7 +19,7 @@ from typing import Final
 
 import torch
 
-__all__ = ["BlockArguments", "CellArguments", "native_library", "why_not_native"]
+__all__ = ["BlockArguments", "CellArguments", "cache_folder", "native_library", "why_not_native"]
 
 SWITCH: Final = "TAT_NATIVE"
 SOURCES: Final = Path(__file__).with_name("native")
@@ -86,7 +86,7 @@ def _built() -> Path:
         raise _CannotBuildError(msg)
     compiler = next(filter(None, map(shutil.which, filter(None, (os.environ.get("CXX"), *COMPILERS)))), None)
     openmp = next(iter(sorted(Path(torch.__file__).parent.glob("lib/libgomp*"))), None)
-    folder = _cache()
+    folder = cache_folder()
     path = folder / f"kernels-{_fingerprint(compiler, openmp)}.so"
     if path.is_file():
         return path
@@ -135,6 +135,7 @@ def _fingerprint(compiler: str | None, openmp: Path | None) -> str:
     return digest.hexdigest()[:16]
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """Where what was compiled on this machine is kept."""
     root = os.environ.get("XDG_CACHE_HOME")
     return (Path(root) if root else Path.home() / ".cache") / "tat"

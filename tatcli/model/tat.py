@@ -95,7 +95,7 @@ class Tat(nn.Module):
         decoded3 = self.decoder3(decoded3, kernels.decoder3)
         decoded2 = self.reduce2(torch.cat([self.up2(decoded3), encoded2], dim=1))
         decoded2 = self.decoder2(decoded2, kernels.decoder2)
-        if latent.device.type == "cpu" and not torch.is_grad_enabled():
+        if latent.device.type == "cpu" and not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
             release_free_pages()  # of the lower levels' maps, before the largest ones come
         decoded1 = self.decoder1(torch.cat([self.up1(decoded2), encoded1], dim=1), kernels.decoder1)
 

@@ -48,6 +48,7 @@ class TrainConfig:
         threads: CPU threads; 0: PyTorch's choice.
         device: where to train.
         init: weights (name or path) to start from instead of a random initialisation.
+        grow: deepen them to the preset's numbers of blocks.
         cache: where prepared references are kept; ``output / "cache"`` by default.
     """
 
@@ -79,6 +80,7 @@ class TrainConfig:
     threads: int = 0
     device: str = "cpu"
     init: str | None = None
+    grow: bool = False
     cache: Path | None = None
 
     def __post_init__(self) -> None:

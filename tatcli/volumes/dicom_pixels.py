@@ -1,6 +1,7 @@
 """DICOM pixels as stored numbers, for every transfer syntax that GDCM or pydicom decodes, without any rescale.
 
-Uncompressed, deflated and RLE data are unpacked by pydicom (GDCM refuses RLE that came out longer than the pixels).
+Uncompressed, deflated and RLE data are unpacked by pydicom (GDCM refuses RLE that came out longer than the pixels), and
+so is High-Throughput JPEG 2000, which GDCM doesn't know, with pylibjpeg's OpenJPEG.
 JPEG of every process, JPEG-LS and JPEG 2000 go through SimpleITK's GDCM, which needs no plug-ins: from a bare copy of
 the image that holds its pixel description and nothing else, because GDCM would otherwise apply its own idea of the
 rescale, and wrongly where it differs between frames.
@@ -33,7 +34,8 @@ _PIXEL_DESCRIPTION: Final = (
     "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel",
     "PhotometricInterpretation", "NumberOfFrames",
 )  # fmt: skip
-_RLE: Final = "1.2.840.10008.1.2.5"
+_PYDICOM_DECODES: Final = ("1.2.840.10008.1.2.5", *(f"1.2.840.10008.1.2.4.{number}" for number in (201, 202, 203)))
+"""RLE; High-Throughput JPEG 2000: lossless, lossless with progressive resolution, lossy allowed."""
 _TWELVE_BIT_JPEG: Final = tuple(f"1.2.840.10008.1.2.4.{process}" for process in (51, 53, 55))
 """JPEG Extended, Spectral Selection and Full Progression."""
 
@@ -60,7 +62,7 @@ def stored_of(dataset: FileDataset, path: Path) -> NDArray[Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom on padding after the pixels
-            stored = _unpacked(dataset) if _is_plain(syntax) else _through_gdcm(dataset)
+            stored = _unpacked(dataset) if _is_for_pydicom(syntax) else _through_gdcm(dataset)
     except (RuntimeError, *PARSING_FAILURES) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         msg = f"{path.name}: expected pixel data in {syntax.name}, got data that don't decode ({reason}); get it again"
@@ -91,12 +93,12 @@ def _declared_type(dataset: Dataset) -> np.dtype[Any]:
     return np.dtype(f"{kind}{int(dataset.BitsAllocated) // 8}")
 
 
-def _is_plain(syntax: UID) -> bool:
-    return not syntax.is_encapsulated or str(syntax) == _RLE
+def _is_for_pydicom(syntax: UID) -> bool:
+    return not syntax.is_encapsulated or str(syntax) in _PYDICOM_DECODES
 
 
 def _unpacked(dataset: Dataset) -> NDArray[Any]:
-    """Plain pixel data: the machine's byte order, and only the stored bits (old files keep overlays above them)."""
+    """By pydicom: the machine's byte order, and only the stored bits (old files keep overlays above them)."""
     dtype = _declared_type(dataset)
     array = np.array(dataset.pixel_array).astype(dtype, copy=False)
     stored_bits = int(dataset.get("BitsStored") or dtype.itemsize * 8)

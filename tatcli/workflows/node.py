@@ -7,6 +7,7 @@ more comes later, and under the same UIDs, so that what is sent twice after a cr
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -131,7 +132,7 @@ class _Worker:
                 try:
                     self._restore(folder)
                 except Exception as error:  # noqa: BLE001 - one series must not keep the others from being served
-                    self._wait(folder, f"not restored, a bug in tat ({type(error).__name__}: {error})")
+                    self._wait(folder, f"not restored, a bug in tat ({_place_of(error)})")
             for destination in self.config.destinations:
                 self._send(folder, destination)
             self._tidy(folder)
@@ -205,6 +206,13 @@ class _Worker:
         owed = any(folder.unsent(str(destination)) for destination in self.config.destinations)
         if not owed and folder.quiet_for() > self.config.keep * 3600:
             self.spool.forget(folder)
+
+
+def _place_of(error: BaseException) -> str:
+    """Kind and place of an exception, not its text: that may quote the header."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}"
 
 
 def _is_ours(folder: SeriesFolder) -> bool:

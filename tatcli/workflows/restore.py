@@ -41,6 +41,7 @@ class RestoreConfig:
         dicom: how DICOM is written.
         weights: a name or path; None: the default ones.
         device, precision, threads: of the machine, see :class:`~tatcli.inference.restorer.Restorer`.
+        compiled: the network through PyTorch's compiler, on a CUDA device.
         options: how to restore.
         max_memory: bytes that the process should stay below; None: most of what is free.
         series: which series of a DICOM folder.
@@ -60,6 +61,7 @@ class RestoreConfig:
     device: str = "auto"
     precision: str = "auto"
     threads: int | None = None
+    compiled: bool = False
     options: RestoreOptions = field(default_factory=RestoreOptions)
     max_memory: int | None = None
     series: str | None = None
@@ -280,5 +282,9 @@ def _load(config: RestoreConfig) -> Restorer:
     from tatcli.model.weights import DEFAULT_WEIGHTS
 
     return Restorer(
-        config.weights or DEFAULT_WEIGHTS, device=config.device, precision=config.precision, threads=config.threads
+        config.weights or DEFAULT_WEIGHTS,
+        device=config.device,
+        precision=config.precision,
+        threads=config.threads,
+        compiled=config.compiled,
     )

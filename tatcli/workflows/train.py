@@ -19,6 +19,7 @@ from tatcli.model.tat import Tat
 from tatcli.model.weights import WeightsCard, card_for_tasks, file_sha256, load_weights, save_weights
 from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
+from tatcli.training.growth import grown
 from tatcli.training.loop import Progress, Trainer
 from tatcli.training.pairs import find_scans
 from tatcli.training.references import Reference, prepare_references
@@ -89,6 +90,11 @@ def train(
         msg = f"{config.output}: can't be used as a run folder: {error.strerror}"
         raise OutputError(msg) from error
     start = load_weights(config.init)[0] if config.init else None
+    if config.grow:
+        if start is None:
+            msg = "--grow: expected --init with the network to deepen, got none"
+            raise UsageError(msg)
+        start = grown(start, find_preset(config.preset))
     references = {task: prepare_references(TASKS[task], "train", config, on_scan=on_prepare) for task in config.tasks}
     validation = {task: _validation(task, config, on_prepare) for task in config.tasks}
     trainer = Trainer(config, references, {task: scans for task, scans in validation.items() if scans}, start=start)

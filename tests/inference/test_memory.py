@@ -39,6 +39,21 @@ def test_the_network_takes_no_more_than_predicted_and_not_much_less(preset, size
     assert measured <= predicted <= 1.5 * measured
 
 
+@pytest.mark.parametrize(
+    ("preset", "size", "batch", "threads", "measured"),
+    [
+        ("tat-small", 256, 1, 1, 147), ("tat-small", 512, 1, 1, 429), ("tat-small", 512, 1, 2, 395),
+        ("tat-small", 1024, 1, 1, 1417), ("tat-small", 256, 4, 1, 397), ("tat-base", 128, 1, 1, 150),
+        ("tat-base", 256, 1, 1, 334), ("tat-base", 512, 1, 1, 682),
+    ],
+)  # fmt: skip
+def test_so_do_the_fused_kernels(preset, size, batch, threads, measured):
+    """The same with the kernels, the larger of fp32 and bf16; small passes have room to spare."""
+    network = Network(PRESETS[preset], threads=threads, fused=True)
+    predicted = network_bytes(network, Pass(batch), size, size) / MIB
+    assert measured <= predicted <= 1.3 * measured + 60
+
+
 def test_the_peak_is_the_sum_of_its_parts():
     base = 300 * MIB
     streamed = predicted_peak(CT, SMALL, Pass(1), block=0, base=base)

@@ -143,7 +143,7 @@ def test_cells_equal_averaged_windows(rows: int, columns: int, heads: int) -> No
     norm = LayerNorm(dim)
     x = torch.randn(1, dim, rows, columns)
     with torch.inference_mode():
-        qkv = attention.depthwise(attention.qkv(norm(x)), [attention.depthwise.shared])
+        qkv = attention.depthwise(attention.qkv(norm(x)), attention.depthwise.kernels(None))
         total, covered = torch.zeros(1, dim, rows, columns), torch.zeros(rows, columns)
         for top in window_starts(rows, window):
             for left in window_starts(columns, window):

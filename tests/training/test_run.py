@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 
 from tatcli.errors import UsageError, WeightsError
 from tatcli.model import load_weights
+from tatcli.model.config import PRESETS
 from tatcli.training.checkpoints import CHECKPOINT, load_checkpoint
 from tatcli.training.config import TrainConfig
 from tatcli.training.loop import LOG, Progress, TrainingDiverged
@@ -103,6 +105,20 @@ def test_starts_from_weights(make_config: Make) -> None:
     before, after = load_weights(first.weights)[0].state_dict(), load_weights(second.weights)[0].state_dict()
     for name, value in before.items():
         assert torch.allclose(after[name], value, atol=1e-5), name
+
+
+def test_growing_needs_a_network(make_config: Make) -> None:
+    with pytest.raises(UsageError, match="--grow: expected --init"):
+        train(make_config(steps=1, grow=True))
+
+
+def test_grows_to_the_preset(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = train(make_config("first", steps=2))
+    config = load_weights(first.weights)[0].config
+    deeper = replace(config, latent_blocks=config.latent_blocks + 1)
+    monkeypatch.setitem(PRESETS, make_config().preset, deeper)
+    second = train(make_config("second", steps=1, init=str(first.weights), grow=True, learning_rate=1e-9))
+    assert load_weights(second.weights)[0].config == deeper
 
 
 def test_other_options_are_not_resumed(make_config: Make) -> None:

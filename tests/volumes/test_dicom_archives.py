@@ -77,6 +77,14 @@ def test_archives_that_do_not_unpack(series: Callable[..., Any], tmp_path: Path)
     (tmp_path / "damaged.zip").write_bytes(data)
     with pytest.raises(VolumeReadError, match=r"damaged.zip: expected a complete zip archive"):
         read_volume(tmp_path / "damaged.zip")
+    locked = bytearray(whole.read_bytes())
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = -1
+        while (start := locked.find(signature, start + 1)) >= 0:
+            locked[start + flags] |= 1  # the bit for encryption
+    (tmp_path / "locked.zip").write_bytes(locked)
+    with pytest.raises(VolumeReadError, match=r"locked.zip: expected .* without password, got .*; unpack it yourself"):
+        read_volume(tmp_path / "locked.zip")
     with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
         archive.writestr("a.txt", "nothing")
     with pytest.raises(VolumeReadError, match="got no images among 1 files"):

@@ -138,6 +138,7 @@ def running_node(tmp_path: Path, sinks: list[str], **options):
     said: list[str] = []
     stop = threading.Event()
     port = free_port()
+    network = options.pop("network", None) or Identity()
     config = NodeConfig(
         spool=tmp_path / "spool",
         listener=Listener(port=port, allowed=options.pop("allowed", ()), tls=options.pop("tls", None)),
@@ -145,7 +146,7 @@ def running_node(tmp_path: Path, sinks: list[str], **options):
         settle=SETTLE,
         **options,
     )
-    identity = Restorer.from_network(Identity(), card_for_tasks("identity", PRESETS["tat-small"]), device="cpu")
+    identity = Restorer.from_network(network, card_for_tasks("identity", PRESETS["tat-small"]), device="cpu")
     thread = threading.Thread(
         target=run_node, args=(config,), kwargs={"restorer": identity, "say": said.append, "until": stop.is_set}
     )
@@ -205,6 +206,39 @@ def test_rules_and_what_they_leave_alone(tmp_path):
         assert push(port, derived) == 0  # a peer that sends back what it got
         eventually(lambda: sum("no rule takes it" in line for line in said) == 2)
         assert len(list((tmp_path / "sink").iterdir())) == 3
+
+
+NAME = "Doe^John"
+
+
+class Failing(nn.Module):
+    """Breaks on the first slice that it is given, with the patient's name."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        if self.calls == 1:
+            raise KeyError(NAME)
+        return x.clone()
+
+
+def test_a_bug_on_one_series_leaves_the_others_served_and_names_nobody(tmp_path):
+    tool("storescu")
+    sink = free_port()
+    with (
+        storescp(tmp_path / "sink", sink),
+        running_node(tmp_path, [f"SINK@127.0.0.1:{sink}"], network=Failing()) as (port, said),
+    ):
+        assert push(port, make_series(tmp_path / "first", 2)) == 0
+        eventually(lambda: any("a bug in tat (KeyError in test_node.py, line" in line for line in said))
+        assert push(port, make_series(tmp_path / "second", 3)) == 0
+        eventually(lambda: any("3 objects sent" in line for line in said))
+        eventually(lambda: any("2 objects sent" in line for line in said))  # it is tried again
+    assert len(list((tmp_path / "sink").iterdir())) == 5
+    assert not [line for line in said if NAME in line]
 
 
 def test_only_allowed_callers(tmp_path):

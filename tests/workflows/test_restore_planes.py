@@ -18,6 +18,7 @@ from tatcli.errors import DeviceError, UnitsError
 from tatcli.inference import RestoreOptions, Restorer, memory, value_summary
 from tatcli.inference.passes import Pass
 from tatcli.model.config import PRESETS
+from tatcli.model.fused import kernels_for
 from tatcli.model.weights import card_for_tasks
 from tatcli.volumes import read_volume, write_volume
 from tatcli.workflows.restore import RestoreConfig, restore
@@ -70,7 +71,7 @@ def smooths():
 @pytest.fixture
 def only_the_scan_counts(monkeypatch):
     """Memory plans leave out Python, torch and the network: what remains are the scan's own arrays."""
-    for name in ("_MAPS", "_NETWORK_REST", "_PER_THREAD"):
+    for name in ("_MAPS", "_FUSED_MAPS", "_PACKED_BYTES", "_NETWORK_REST", "_PER_THREAD"):
         monkeypatch.setattr(memory, name, 0)
     monkeypatch.setattr(memory, "_BLOCK_BYTES", 1)
     monkeypatch.setattr(fitting, "resident", lambda: None)
@@ -233,11 +234,17 @@ def test_the_scan_stays_within_what_was_predicted(tmp_path, extension, axis):
     assert peak <= report.memory.predicted_peak_bytes <= limit
 
 
+def pass_bytes() -> int:
+    """Of one slice of 200x160 through tat-small, the way it is computed here."""
+    network = memory.Network(PRESETS["tat-small"], fused=kernels_for(PRESETS["tat-small"].width, bf16=False))
+    return memory.network_bytes(network, Pass(1), 200, 160)
+
+
 def test_a_limit_that_whole_slices_exceed_brings_tiles(tmp_path, monkeypatch):
     path = save(tmp_path / "scan.nii", "int16", (2, 200, 160))
     monkeypatch.setattr(fitting, "resident", lambda: 0)
     monkeypatch.setattr(fitting, "peak_resident", lambda: 10**6)
-    whole = memory.network_bytes(memory.Network(PRESETS["tat-small"]), Pass(1), 200, 160)
+    whole = pass_bytes()
     config = RestoreConfig(
         input=path, task="ct", options=RestoreOptions(check_values=False, batch=2), max_memory=whole - 1
     )
@@ -267,7 +274,7 @@ def test_a_scan_that_is_read_as_a_whole_brings_tiles_too(tmp_path, monkeypatch):
     monkeypatch.setattr(whole, "_REST", 0)
     numbers = np.random.default_rng(0).gamma(2.0, 100, (2, 100, 80)).astype(np.float32)
     nib.Nifti1Image(numbers.T, np.eye(4)).to_filename(tmp_path / "scan.nii")
-    slices = memory.network_bytes(memory.Network(PRESETS["tat-small"]), Pass(1), 200, 160)
+    slices = pass_bytes()
     options = RestoreOptions(scale=2)
     config = RestoreConfig(input=tmp_path / "scan.nii", task="mri", options=options, max_memory=slices)
     report = restore(config, restorer=restorer_of(Identity()))

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tatcli.cli import console
-from tatcli.cli.options import DeviceOption, OverwriteOption, QuietOption, ThreadsOption, completes, parse_list
+from tatcli.cli.options import (
+    CompileOption,
+    DeviceOption,
+    OverwriteOption,
+    QuietOption,
+    ThreadsOption,
+    completes,
+    parse_list,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,6 +43,7 @@ def speed(
     batch: Annotated[str, typer.Option(metavar="N,...", help="Slices at a time.")] = "1",
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
+    compile_: CompileOption = False,
     repeats: Annotated[int, typer.Option(metavar="N", help="Timings of each case.")] = 5,
     json: Annotated[
         Path | None, typer.Option(metavar="FILE", show_default=False, help="Write everything as JSON.")
@@ -61,6 +70,7 @@ def speed(
         precisions=parse_list("--precision", precision, str),
         device=device,
         threads=threads,
+        compiled=compile_,
         repeats=repeats,
     )
     before = [] if compare is None else read_results(compare)

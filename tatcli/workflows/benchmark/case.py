@@ -23,6 +23,7 @@ class Case:
         device, precision, threads: of the machine.
         repeats: how often it is timed.
         launched: when the process was started, seconds since the epoch.
+        compiled: through PyTorch's compiler.
     """
 
     weights: str
@@ -33,6 +34,7 @@ class Case:
     threads: int | None
     repeats: int
     launched: float
+    compiled: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,12 +72,15 @@ def measure_case(case: Case) -> Measured:
     """
     import numpy as np
 
+    from tatcli.inference.cuda_graphs import AFTER
     from tatcli.inference.passes import Pass, Passes
     from tatcli.inference.restorer import Restorer
     from tatcli.inference.runtime import peak_memory
 
     imported = time.time()
-    restorer = Restorer(case.weights, device=case.device, precision=case.precision, threads=case.threads)
+    restorer = Restorer(
+        case.weights, device=case.device, precision=case.precision, threads=case.threads, compiled=case.compiled
+    )
     loaded = time.time()
     shape = (case.batch, case.size, case.size)
     slices = np.random.default_rng(0).random(shape, dtype=np.float32)
@@ -83,6 +88,7 @@ def measure_case(case: Case) -> Measured:
     passes.corrections(slices)
     first = time.time()
 
+    _seconds(passes, slices, AFTER if restorer.runtime.device.type == "cuda" else 1)  # a graph is recorded by then
     count = max(1, round(_SHORTEST / _seconds(passes, slices, 1)))
     seconds = tuple(_seconds(passes, slices, count) / (count * case.batch) for _ in range(case.repeats))
     resident, on_device = peak_memory(restorer.runtime.device)

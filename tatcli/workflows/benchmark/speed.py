@@ -34,7 +34,8 @@ class SpeedConfig:
         batches: slices in one pass.
         precisions: ``fp32``, ``bf16``, ``fp16`` or ``auto``.
         device, threads: of the machine.
-        repeats: how often each case is timed, after two passes to warm up.
+        compiled: the networks through PyTorch's compiler, on a CUDA device.
+        repeats: how often each case is timed, after some passes to warm up.
     """
 
     presets: tuple[str, ...] = ("tat-small", "tat-base")
@@ -43,6 +44,7 @@ class SpeedConfig:
     precisions: tuple[str, ...] = ("fp32", "bf16")
     device: str = "auto"
     threads: int | None = None
+    compiled: bool = False
     repeats: int = 5
 
     def __post_init__(self) -> None:
@@ -163,8 +165,8 @@ def benchmark_speed(config: SpeedConfig, *, progress: Callable[[str, int, int], 
         for index, (preset, precision, size, batch) in enumerate(cases):
             tell(f"{preset} {size}x{size} {precision}", index, len(cases))
             case = {"weights": weights[preset], "size": size, "batch": batch, "precision": precision}
-            shared = {"device": str(device), "threads": config.threads, "repeats": config.repeats}
-            measured.append(measure_afresh("case", **case, **shared))
+            case |= {"device": str(device), "threads": config.threads, "compiled": config.compiled}
+            measured.append(measure_afresh("case", **case, repeats=config.repeats))
         tell("the machine", len(cases), len(cases))
         around.append(measure_afresh("machine", **machine))
     peaks = {

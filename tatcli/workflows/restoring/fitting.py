@@ -52,9 +52,12 @@ def fitted(
     """
     from tatcli.inference.memory import Network, least_memory, plan_memory
     from tatcli.inference.passes import first_pass
+    from tatcli.model.fused import kernels_for
 
     runtime = restorer.runtime
-    network = Network(restorer.card.config, on_cpu=runtime.device.type == "cpu", threads=runtime.threads)
+    config, on_cpu = restorer.card.config, runtime.device.type == "cpu"
+    fused = on_cpu and kernels_for(config.width, bf16=runtime.precision == "bf16")
+    network = Network(config, on_cpu=on_cpu, threads=runtime.threads, fused=fused)
     asked = first_pass(options, *choices[0].slice_shape, device=runtime.device)
     plan = plan_memory(choices, network, asked, base=base, limit=limit)
     if plan is None:

@@ -1,0 +1,66 @@
+"""The network through PyTorch's compiler on a GPU: LayerNorm, casts, sums and gates fused into a few kernels.
+
+It takes a minute or more for each shape the first time; what was compiled is kept on disk and found again by later
+runs. Whether it pays depends on the card and on how much there is to restore, so it is never done unasked.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
+
+from tatcli.errors import DeviceError
+from tatcli.model.native_library import cache_folder
+
+__all__ = ["CompiledNetwork"]
+
+MODE: Final = "max-autotune-no-cudagraphs"
+"""Products are raced against Triton's; recording is :mod:`tatcli.inference.cuda_graphs`' part."""
+
+
+class CompiledNetwork(nn.Module):
+    """A network in eval mode, compiled as one graph for each shape that it meets.
+
+    Args:
+        network: maps (batch, 1, rows, columns) onto the same shape.
+        compiler: torch.compile with its settings, or what stands in for it.
+    """
+
+    def __init__(self, network: nn.Module, compiler: Callable[[nn.Module], Callable[[Tensor], Tensor]]) -> None:
+        super().__init__()
+        self.network = network
+        self.compiled = compiler(network)
+
+    @classmethod
+    def for_device(cls, network: nn.Module, device: torch.device) -> CompiledNetwork:
+        """Compiled by Inductor, which keeps its results in tat's cache folder.
+
+        Raises:
+            DeviceError: not a CUDA device.
+        """
+        if device.type != "cuda":
+            msg = f"--compile: expected a CUDA device, got {device.type}; leave it out, the CPU has kernels of its own"
+            raise DeviceError(msg)
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
+        return cls(network, lambda module: torch.compile(module, fullgraph=True, dynamic=False, mode=MODE))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, 1, rows, columns) in and out.
+
+        Raises:
+            DeviceError: it can't be compiled here.
+        """
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
+                return self.compiled(x)
+        except TorchDynamoException as error:
+            reason = str(error).strip().splitlines()[0]
+            msg = f"--compile: PyTorch can't compile the network here ({reason}); leave it out"
+            raise DeviceError(msg) from error
