@@ -47,6 +47,7 @@ class Engine:
             device=settings.device,
             precision=settings.precision,
             threads=settings.threads,
+            compiled=settings.compiled,
         )
         self._turn = threading.Lock()
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from tatcli.errors import VolumeReadError
+from tatcli.errors import DeviceError, VolumeReadError
+from tatcli.inference.options import RestoreOptions
 from tatcli.volumes.geometry import Geometry
 from tatcli.volumes.scan_info import describe
 from tatcli.volumes.slices import through_plane_axis
@@ -42,11 +43,13 @@ class Grid:
         shape: (frames, slices, rows, columns).
         axis: along which slices are taken.
         itemsize: bytes of a stored number.
+        options: how it is restored.
     """
 
     shape: tuple[int, int, int, int]
     axis: int
     itemsize: int
+    options: RestoreOptions = field(default_factory=RestoreOptions)
 
     @property
     def slices(self) -> int:
@@ -108,7 +111,7 @@ def look(request: Look) -> Seen:
         raise VolumeReadError(msg)
     axis = through_plane_axis(Geometry(np.array(info.affine), info.shape), config.options.axis)
     itemsize = np.dtype(info.dtype).itemsize if info.dtype else 4
-    return Seen(grid=Grid((info.frames or 1, *info.shape), axis, itemsize))
+    return Seen(grid=Grid((info.frames or 1, *info.shape), axis, itemsize, config.options))
 
 
 def measure(request: Measure, restorer: Restorer, *, limit: int | None) -> list[Cost]:
@@ -119,27 +122,28 @@ def measure(request: Measure, restorer: Restorer, *, limit: int | None) -> list[
         restorer: with what they would be restored.
         limit: bytes that the process may take.
     """
-    from tatcli.inference.memory import Network, Workload, plan_memory
-    from tatcli.inference.options import RestoreOptions
+    from tatcli.inference.memory import Workload
     from tatcli.inference.passes import Passes, first_pass
-    from tatcli.inference.system_memory import resident
+    from tatcli.workflows.restoring.fitting import fitted, loaded_memory
 
     runtime = restorer.runtime
-    passes = Passes(restorer.network, runtime, first_pass(RestoreOptions(), *_MEASURED, device=runtime.device), print)
-    batch = passes.settings.batch
-    slices = np.random.default_rng(0).random((batch, *_MEASURED), dtype=np.float32)
+    asked = first_pass(RestoreOptions(), *_MEASURED, device=runtime.device)
+    passes = Passes(restorer.network, runtime, asked, on_shrink=lambda _: None)
+    slices = np.random.default_rng(0).random((asked.batch, *_MEASURED), dtype=np.float32)
     for _ in range(_WARM_UP):
         passes.corrections(slices)
     start = time.perf_counter()
     for _ in range(_TIMED):
         passes.corrections(slices)
     per_pixel = (time.perf_counter() - start) / (_TIMED * slices.size)
-    network = Network(restorer.card.config, on_cpu=runtime.device.type == "cpu", threads=runtime.threads)
     costs = []
     for grid in request.grids:
-        workload = Workload(shape=grid.shape, axis=grid.axis, itemsize=grid.itemsize)
-        asked = first_pass(RestoreOptions(), *workload.slice_shape, device=runtime.device)
-        choices = [replace(workload, held=True), workload]
-        plan = plan_memory(choices, network, asked, base=resident() or 0, limit=limit)
-        costs.append(Cost(per_pixel * grid.pixels, None if plan is None else plan.predicted))
+        scan = Workload(shape=grid.shape, axis=grid.axis, itemsize=grid.itemsize)
+        choices = [replace(scan, held=True), scan]
+        try:
+            plan, _ = fitted(choices, restorer, grid.options, base=loaded_memory(held=0), limit=limit, name="the scan")
+        except DeviceError:
+            costs.append(Cost(per_pixel * grid.pixels, None))
+            continue
+        costs.append(Cost(per_pixel * grid.pixels, plan.predicted))
     return costs

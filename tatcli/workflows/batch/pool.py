@@ -151,6 +151,7 @@ def lane_settings(config: BatchConfig, *, weights: str = "", workers: int = 1) -
         weights=scan.weights,
         precision=scan.precision,
         threads=scan.threads or threads_for(count),
+        compiled=scan.compiled,
         memory=scan.max_memory,
         engines=count,
     )

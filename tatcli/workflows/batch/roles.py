@@ -36,6 +36,7 @@ class EngineSettings:
     Attributes:
         weights: a name or path; None: the default ones.
         device, precision, threads: of the machine.
+        compiled: the network through PyTorch's compiler, on a CUDA device.
         slots: scans under way at a time: one that is computed, others that are read or written.
         memory: bytes to stay below; None: most of what is free.
         engines: how many share the machine.
@@ -45,6 +46,7 @@ class EngineSettings:
     device: str = "auto"
     precision: str = "auto"
     threads: int | None = None
+    compiled: bool = False
     slots: int = 2
     memory: int | None = None
     engines: int = 1
