@@ -146,7 +146,8 @@ class _Process:
         )
         streams = self._popen.stdin, self._popen.stdout, self._popen.stderr
         assert streams[0] is not None and streams[1] is not None and streams[2] is not None  # noqa: S101, PT018
-        self.alive, self.info, self.pid = True, None, self._popen.pid
+        self.info: Any = None
+        self.alive, self.pid = True, self._popen.pid
         self._channel = Channel(streams[1], streams[0])
         self._streams: tuple[IO[bytes], ...] = (streams[0], streams[1], streams[2])
         self._numbers = itertools.count(1)
