@@ -159,13 +159,14 @@ def _watching(*, quiet: bool, verbose: bool) -> Iterator[Callable[[Mapping[str, 
 def _line(event: Mapping[str, Any]) -> str:
     """An event in words; those that come many times a second have none."""
     kind, scan = event["event"], event.get("scan", "")
+    took = event.get("took") or event.get("seconds", {}).get("total", 0.0) if kind == "done" else 0.0
     lines = {
         "start": f"{event.get('scans')} scans (of {event.get('of')} in all shards)",
         "cluster": str(event.get("message")),
         "several": f"{scan}: {len(event.get('series', ()))} series",
         "busy": f"{scan}: {event.get('owner')} is at it; later",
         "finished": f"{scan}: was finished",
-        "done": f"{event.get('output')}: {event.get('task')} in {event.get('took', 0):.1f} s",
+        "done": f"{event.get('output')}: {event.get('task')} in {took:.1f} s",
         "retry": f"{scan}: {event.get('reason')}; tried again later",
         "failed": f"{scan}: failed: {event.get('reason')}",
     }
