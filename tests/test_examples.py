@@ -79,31 +79,3 @@ def test_python_examples_start(script):
 def test_shell_examples_parse(script):
     done = subprocess.run(["bash", "-n", script], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
-
-
-def test_the_folder_loop_restores_each_scan_once_and_counts_failures(tmp_path):
-    """With a stand-in for tat that fails on scans called bad."""
-    (tmp_path / "bin").mkdir()
-    stand_in = tmp_path / "bin" / "tat"
-    stand_in.write_text(
-        '#!/bin/sh\ncase "$2" in *bad*) exit 3;; esac\necho "$@" >> "$LOG"; cp "$2" "$6"\n', encoding="utf-8"
-    )
-    stand_in.chmod(0o755)
-    scans = tmp_path / "scans"
-    scans.mkdir()
-    for name in ("a.nii.gz", "bad.nii.gz", "c d.mha", "notes.txt"):
-        (scans / name).write_text(name, encoding="utf-8")
-    environment = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "LOG": str(tmp_path / "log")}
-    command = ["bash", EXAMPLES / "restore_folder.sh", scans, tmp_path / "out", "ct-denoise", "--threads", "1"]
-
-    def run():
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
-
-    assert run().returncode == 6
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.nii.gz", "c d.mha"]
-    first = (tmp_path / "log").read_text(encoding="utf-8")
-    assert first.splitlines()[0] == (
-        f"restore {scans / 'a.nii.gz'} --task ct-denoise -o {tmp_path / 'out' / 'a.nii.gz'} --threads 1"
-    )
-    run()
-    assert (tmp_path / "log").read_text(encoding="utf-8") == first  # nothing is restored twice

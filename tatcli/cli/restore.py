@@ -7,12 +7,28 @@ from typing import Annotated
 
 import typer
 
+from tatcli.cli import batch as batch_run
 from tatcli.cli import console
+from tatcli.cli.batch_options import (
+    ClusterOption,
+    DryRunOption,
+    EventsOption,
+    ExcludeOption,
+    FailFastOption,
+    FailuresOption,
+    ForceOption,
+    IncludeOption,
+    InputsArgument,
+    ListOption,
+    PatternOption,
+    RetriesOption,
+    ShardOption,
+    TimeoutOption,
+)
 from tatcli.cli.options import (
     AxisOption,
     CompileOption,
     DeviceOption,
-    InputArgument,
     MaxMemoryOption,
     OverwriteOption,
     PetOption,
@@ -24,6 +40,7 @@ from tatcli.cli.options import (
     UnitsOption,
     VerboseOption,
     completes,
+    parse_list,
     parse_pet,
     parse_size,
     parse_units,
@@ -34,7 +51,7 @@ __all__ = ["restore"]
 
 
 def restore(
-    input_: InputArgument,
+    inputs: InputsArgument = None,
     task: TaskOption = "auto",
     output: Annotated[
         Path | None,
@@ -154,12 +171,26 @@ def restore(
         float | None,
         typer.Option(metavar="X", show_default="from the spectrum", help="mri-sr: of the measured k-space, with it."),
     ] = None,
+    list_: ListOption = None,
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
+    output_pattern: PatternOption = None,
+    dry_run: DryRunOption = False,
+    force: ForceOption = False,
+    fail_fast: FailFastOption = False,
+    retries: RetriesOption = None,
+    timeout: TimeoutOption = None,
+    shard: ShardOption = None,
+    cluster: ClusterOption = None,
+    events: EventsOption = None,
+    failures: FailuresOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Restore a scan. Not for diagnosis.
+    """Restore scans. Not for diagnosis.
 
-    The output keeps the scan's grid, units and voxel type. It appears under its name only when it is complete.
+    The output keeps the scan's grid, units and voxel type. It appears under its name only when it is complete. Of many
+    scans, those that are finished are left alone when the command is run again.
     """
     from tatcli.inference.options import RestoreOptions
     from tatcli.volumes.dicom_options import DicomOptions
@@ -167,6 +198,25 @@ def restore(
     from tatcli.workflows.restore import RestoreConfig
     from tatcli.workflows.restore import restore as run
 
+    many = batch_run.Asked(
+        inputs=tuple(inputs or ()),
+        lists=tuple(list_ or ()),
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        pattern=output_pattern,
+        dry_run=dry_run,
+        force=force,
+        fail_fast=fail_fast,
+        retries=retries,
+        timeout=timeout,
+        shard=shard,
+        cluster=cluster,
+        devices=parse_list("--device", device, str),
+        events=events,
+        failures=failures,
+    )
+    alone = many.is_one_scan(output, series)
+    input_ = Path(many.inputs[0] if alone else ".")
     config = RestoreConfig(
         input=input_,
         task=task,
@@ -209,6 +259,9 @@ def restore(
             kspace_factor=kspace_factor,
         ),
     )
+    if not alone:
+        batch_run.run(many.config(config), dry=dry_run, quiet=quiet, verbose=verbose)
+        return
     with console.progress_bar(input_.name, unit="slice", quiet=quiet) as progress:
         done = run(config, progress=progress)
     if quiet:

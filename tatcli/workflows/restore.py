@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,6 +130,7 @@ def restore(
     *,
     restorer: Restorer | None = None,
     progress: Callable[[int, int], None] | None = None,
+    turn: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> RestoreReport:
     """Restore one scan.
 
@@ -136,6 +138,7 @@ def restore(
         config: what is to be done.
         restorer: a loaded one, which replaces weights, device, precision and threads of the config.
         progress: is called with (slices done, slices in all).
+        turn: the block in which the network computes; scans that share it take turns there.
 
     Raises:
         UsageError, OutputError: options that don't fit, outputs that can't be written; before anything is read.
@@ -153,6 +156,7 @@ def restore(
         limit=default_limit() if config.max_memory is None else config.max_memory,
         load=lambda: restorer or _load(config),
         progress=progress,
+        turn=turn,
     )
     options = config.options
     options = replace(options, check_values=options.check_values and config.units is None)

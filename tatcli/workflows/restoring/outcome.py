@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -47,12 +48,14 @@ class Job:
         limit: bytes that the process should stay below; None: not known.
         load: gives the restorer, which costs the import of torch.
         progress: is called with (slices done, slices in all).
+        turn: the block in which the network computes; scans that share it take turns there.
     """
 
     task: Callable[[ScanHeader], Task]
     limit: int | None
     load: Callable[[], Restorer]
     progress: Callable[[int, int], None] | None = None
+    turn: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
 @dataclass(frozen=True, kw_only=True)

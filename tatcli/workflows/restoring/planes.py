@@ -92,7 +92,7 @@ def restore_planes(
                 overwrite=overwrite,
             )
         )
-        with clock.stage("restore"):
+        with job.turn(), clock.stage("restore"):
             windows = windows_for(source, rule, found)
             restoration = restorer.begin(
                 found.summary,

@@ -119,7 +119,7 @@ def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: 
     with clock.stage("load"):
         restorer = job.load()
     plan, notes = _fitted(volume.header, restorer, options, limit=job.limit)
-    with clock.stage("restore"):
+    with job.turn(), clock.stage("restore"):
         fitting = _with_settings(options, plan.settings)
         checked = replace(fitting, check_values=False)  # done above
         restored = restorer(volume, task, options=checked, progress=job.progress)

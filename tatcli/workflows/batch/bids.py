@@ -1,0 +1,146 @@
+"""BIDS datasets (Brain Imaging Data Structure 1.10): which images a task takes, and the derivatives dataset."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+import tatcli
+from tatcli.errors import OutputError, UsageError
+from tatcli.tasks import find_task
+from tatcli.volumes.formats import extension_of
+from tatcli.volumes.replacing import replaced
+from tatcli.workflows.batch.discovery import Found, Rules
+
+__all__ = ["BidsImage", "bids_images", "derived_name", "is_dataset", "write_description"]
+
+_DESCRIPTION: Final = "dataset_description.json"
+_TASKS: Final = {
+    "anat": ("mri-sr", ("T1w", "T2w", "PDw", "T2starw", "FLAIR", "PDT2", "inplaneT1", "inplaneT2")),
+    "pet": ("pet-synthesis", ("pet",)),
+    "ct": ("ct-denoise", ("ct",)),
+}
+"""Datatype -> task, and the suffixes of images that it takes. BIDS has no CT yet; ``ct`` is its extension proposal."""
+_VERSION: Final = "1.10.0"
+_IGNORED: Final = ("*.tat.json", ".tat-work/", "failures*.csv", "*.jsonl")
+_LINK: Final = "raw"
+
+
+@dataclass(frozen=True)
+class BidsImage:
+    """An image of a dataset.
+
+    Attributes:
+        found: the scan; its place is the path within the dataset.
+        task: that takes it.
+        note: metadata that the derivative keeps (JSON).
+    """
+
+    found: Found
+    task: str
+    note: dict[str, Any]
+
+
+def is_dataset(folder: Path) -> bool:
+    """Whether a folder is a raw BIDS dataset, or says so."""
+    return (folder / _DESCRIPTION).is_file()
+
+
+def bids_images(dataset: Path, task: str, rules: Rules) -> Iterator[BidsImage]:
+    """The images that a task takes, in the order of their paths; derivatives and source data are left alone.
+
+    Args:
+        dataset: its folder.
+        task: its name, or ``auto``: each image's own.
+        rules: which count.
+
+    Raises:
+        UsageError: there is none.
+    """
+    wanted = None if task == "auto" else find_task(task).name
+    count = 0
+    for path in sorted(dataset.glob("sub-*/**/*.nii*")):
+        place = PurePosixPath(path.relative_to(dataset).as_posix())
+        own, suffixes = _TASKS.get(path.parent.name, ("", ()))
+        if extension_of(path) not in (".nii", ".nii.gz") or len(place.parts) not in (3, 4) or wanted not in (None, own):
+            continue
+        if _suffix(path) in suffixes and rules.take(place):
+            count += 1
+            yield BidsImage(Found(path, place, "nifti"), own, _note(dataset, path, place))
+    if not count:
+        known = "; ".join(f"{datatype}: {', '.join(suffixes)}" for datatype, (_, suffixes) in _TASKS.items())
+        msg = f"{dataset}: expected images for {wanted or 'any task'} ({known}), got none"
+        raise UsageError(msg)
+
+
+def derived_name(name: str) -> str:
+    """The name of a derivative: ``sub-1_T1w.nii.gz`` -> ``sub-1_desc-restored_T1w.nii.gz``."""
+    entities, _, suffix = name.rpartition("_")
+    kept = [part for part in entities.split("_") if not part.startswith("desc-")]
+    return "_".join([*kept, "desc-restored", suffix])
+
+
+def write_description(dataset: Path, derivatives: Path) -> None:
+    """Make the derivatives dataset's folder and its description; an existing one stays as it is.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    try:
+        source = json.loads((dataset / _DESCRIPTION).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f"{dataset / _DESCRIPTION}: expected the description of a BIDS dataset (JSON), got {error}"
+        raise UsageError(msg) from error
+    name = source.get("Name", dataset.name) if isinstance(source, dict) else dataset.name
+    description = {
+        "Name": f"{name}, restored",
+        "BIDSVersion": _VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "tat", "Version": tatcli.__version__}],
+        "SourceDatasets": [{"URL": dataset.resolve().as_uri()}],
+        "DatasetLinks": {_LINK: dataset.resolve().as_uri()},
+    }
+    try:
+        derivatives.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"{derivatives}: expected to make the derivatives dataset, got {error.strerror or error}"
+        raise OutputError(msg) from error
+    texts = {_DESCRIPTION: json.dumps(description, indent=2) + "\n", ".bidsignore": "\n".join(_IGNORED) + "\n"}
+    for file, text in texts.items():
+        if not (derivatives / file).exists():
+            with replaced(derivatives / file, extension=".json") as temporary:
+                temporary.write_text(text, encoding="utf-8")
+
+
+def _suffix(path: Path) -> str:
+    return path.name.partition(".")[0].rpartition("_")[2]
+
+
+def _entities(name: str) -> set[str]:
+    return {part for part in name.partition(".")[0].split("_") if "-" in part}
+
+
+def _note(dataset: Path, image: Path, place: PurePosixPath) -> dict[str, Any]:
+    """The image's metadata by the inheritance principle, and where the derivative comes from."""
+    found: dict[str, Any] = {}
+    folders = [dataset.joinpath(*place.parts[:depth]) for depth in range(len(place.parts))]
+    for folder in folders:
+        files = [file for file in folder.glob(f"*{_suffix(image)}.json") if _suffix(file) == _suffix(image)]
+        for file in sorted(files, key=lambda file: len(_entities(file.name))):
+            if _entities(file.name) <= _entities(image.name):
+                found |= _read(file)
+    found |= {"Description": "restored by tat", "Sources": [f"bids:{_LINK}:{place}"]}
+    if image.parent.name == "anat":
+        found.setdefault("SkullStripped", False)
+    return found
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return fields if isinstance(fields, dict) else {}

@@ -1,0 +1,111 @@
+"""What a batch is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tatcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from tatcli.workflows.restore import RestoreConfig
+
+__all__ = ["BatchConfig", "Endurance", "Selection", "Shard"]
+
+DEFAULT_TIMEOUT: Final = 600.0
+"""Seconds; a slice of 2048x2048 on one slow core takes a minute."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A part of the scans, chosen by a stable hash of their places: part ``index`` of ``count``, from 1 on."""
+
+    index: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Read I/N.
+
+        Raises:
+            UsageError: it isn't one, or I isn't in 1..N.
+        """
+        index, slash, count = text.partition("/")
+        if slash and index.strip().isdigit() and count.strip().isdigit() and 1 <= int(index) <= int(count):
+            return cls(int(index), int(count))
+        msg = f"--shard {text!r}: expected I/N with I from 1 to N, such as 3/16"
+        raise UsageError(msg)
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which scans are meant.
+
+    Attributes:
+        inputs: files, folders, patterns, manifests (.csv, .tsv), BIDS datasets, or ``-`` for a list on stdin.
+        lists: files with one path a line.
+        include: patterns; what is found in folders has to match one. Empty: everything.
+        exclude: patterns; what is found and matches one is left out.
+        shard: the part that this run restores; None: all.
+    """
+
+    inputs: tuple[str, ...] = ()
+    lists: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    shard: Shard | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endurance:
+    """What happens when something goes wrong.
+
+    Attributes:
+        force: redo what is finished.
+        fail_fast: end at the first failure.
+        retries: how often a scan is tried again after a failure that may pass.
+        timeout: seconds without a sign of life after which a scan is given up; 0: never.
+    """
+
+    force: bool = False
+    fail_fast: bool = False
+    retries: int = 1
+    timeout: float = DEFAULT_TIMEOUT
+
+    def __post_init__(self) -> None:
+        for option, value in (("--retries", self.retries), ("--timeout", self.timeout)):
+            if value < 0:
+                msg = f"{option} {value}: expected 0 or more"
+                raise UsageError(msg)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchConfig:
+    """Options of ``tat restore`` for many scans.
+
+    Attributes:
+        scan: how each scan is restored; its ``input`` isn't looked at, its ``output`` is the folder of the outputs
+            (None: beside the inputs).
+        selection: which scans.
+        endurance: what happens when something goes wrong.
+        pattern: names of the outputs, with {folder}, {name}, {ext}, {task}; None: those of the inputs.
+        devices: one model is loaded on each.
+        cluster: address of a dask.distributed scheduler, or ``local:N``; None: this process and its children.
+        events: where the run's events go, JSON lines.
+        failures: where failed scans are listed; None: failures.csv in the outputs' folder.
+        summary: where the batch's own report (JSON) goes.
+    """
+
+    scan: RestoreConfig
+    selection: Selection
+    endurance: Endurance = field(default_factory=Endurance)
+    pattern: str | None = None
+    devices: tuple[str, ...] = ("auto",)
+    cluster: str | None = None
+    events: Path | None = None
+    failures: Path | None = None
+    summary: Path | None = None

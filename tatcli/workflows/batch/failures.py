@@ -1,0 +1,51 @@
+"""The list of what failed, as a table that other programs can read."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from tatcli.volumes.replacing import replaced
+from tatcli.workflows.batch.config import BatchConfig
+from tatcli.workflows.batch.work import Outcome
+
+__all__ = ["failures_path", "write_failures"]
+
+_COLUMNS: Final = ("path", "series", "output", "stage", "reason", "exit_code", "attempts")
+
+
+def failures_path(config: BatchConfig, folder: Path | None) -> Path:
+    """Where the list goes: shards have lists of their own."""
+    if config.failures is not None:
+        return config.failures
+    shard = config.selection.shard
+    name = "failures.csv" if shard is None else f"failures-{shard.index}-of-{shard.count}.csv"
+    return (folder or Path.cwd()) / name
+
+
+def write_failures(path: Path, failed: Sequence[Outcome]) -> None:
+    """Write the list, whole or not at all; where nothing failed, an earlier run's list is deleted.
+
+    Raises:
+        OutputError: the system refuses to write.
+    """
+    if not failed:
+        if path.is_file() and _is_ours(path):
+            path.unlink()
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced(path, extension=".csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        table = csv.writer(stream)
+        table.writerow(_COLUMNS)
+        for outcome in failed:
+            work, failure = outcome.work, outcome.failure
+            assert failure is not None  # noqa: S101  they failed
+            row = (work.config.input, work.config.series or "", work.output, failure.stage, failure.reason)
+            table.writerow((*row, failure.exit_code, work.attempt + 1))
+
+
+def _is_ours(path: Path) -> bool:
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        return stream.readline().strip() == ",".join(_COLUMNS)

@@ -1,0 +1,123 @@
+"""A table of scans, CSV or TSV: their paths, and what differs from the command's task, output and options."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from tatcli.errors import UsageError
+from tatcli.intensity import Units
+from tatcli.tasks import find_task
+
+if TYPE_CHECKING:
+    from tatcli.workflows.restore import RestoreConfig
+
+__all__ = ["Row", "is_manifest", "read_manifest"]
+
+_DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
+_COLUMNS: Final = ("path", "task", "output", "series", "units", "pet", "options")
+_NUMBERS: Final = ("tile", "overlap", "batch", "scale")
+_WORDS: Final = ("mode", "axis")
+_FLAGS: Final = ("ignore_modality",)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a manifest.
+
+    Attributes:
+        path: the scan; relative paths are relative to the manifest.
+        output: where it goes, as the manifest says; None: where it would go anyway.
+        config: the command's, with what the line says otherwise.
+    """
+
+    path: Path
+    output: Path | None
+    config: RestoreConfig
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether a name is a manifest's."""
+    return path.suffix.lower() in _DELIMITERS
+
+
+def read_manifest(path: Path, config: RestoreConfig) -> Iterator[Row]:
+    """The lines of a manifest.
+
+    Raises:
+        UsageError: no such file, an unknown column or value; the message names the line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{path}: expected a manifest (CSV or TSV, UTF-8), got {error}"
+        raise UsageError(msg) from error
+    table = csv.DictReader(io.StringIO(text), delimiter=_DELIMITERS[path.suffix.lower()], strict=True)
+    columns = [(name or "").strip().lower() for name in table.fieldnames or ()]
+    if "path" not in columns or not set(columns) <= set(_COLUMNS):
+        msg = f"{path.name}: expected the columns path and any of {', '.join(_COLUMNS[1:])}, got {', '.join(columns)}"
+        raise UsageError(msg)
+    table.fieldnames = columns
+    try:
+        for line in table:
+            fields = {key: (value or "").strip() for key, value in line.items() if isinstance(value, str | None)}
+            if len(fields) != len(line) or not fields["path"]:
+                msg = f"{path.name}, line {table.line_num}: expected a path and {len(columns)} columns"
+                raise UsageError(msg)
+            try:
+                yield _row(path, fields, config)
+            except UsageError as error:
+                msg = f"{path.name}, line {table.line_num}: {error}"
+                raise UsageError(msg) from error
+    except csv.Error as error:
+        msg = f"{path.name}, line {table.line_num}: expected a line of a table, got one that doesn't parse ({error})"
+        raise UsageError(msg) from error
+
+
+def _row(manifest: Path, fields: Mapping[str, str], config: RestoreConfig) -> Row:
+    from tatcli.volumes.pet_tags import PetTags
+
+    changes: dict[str, Any] = {}
+    if fields.get("task"):
+        changes["task"] = fields["task"] if fields["task"] == "auto" else find_task(fields["task"]).name
+    if fields.get("series"):
+        changes["series"] = fields["series"]
+    if fields.get("units"):
+        changes["units"] = _units(fields["units"])
+    if fields.get("pet"):
+        changes["pet"] = PetTags.parse(fields["pet"])
+    if fields.get("options"):
+        changes["options"] = replace(config.options, **_options(fields["options"]))
+    output = Path(fields["output"]) if fields.get("output") else None
+    return Row(manifest.parent / fields["path"], output, replace(config, **changes))
+
+
+def _units(word: str) -> Units:
+    for units in Units:
+        if units is not Units.UNKNOWN and word.lower() == units.value.lower():
+            return units
+    msg = f"units {word!r}: expected one of {', '.join(units for units in Units if units is not Units.UNKNOWN)}"
+    raise UsageError(msg)
+
+
+def _options(text: str) -> dict[str, Any]:
+    """``axis=axial; scale=2`` as fields of the options."""
+    found: dict[str, Any] = {}
+    for part in filter(None, (part.strip() for part in text.replace(";", " ").split())):
+        key, equals, value = part.partition("=")
+        key = key.replace("-", "_")
+        if equals and key in _NUMBERS and value.isdigit():
+            found[key] = int(value)
+        elif equals and key in _WORDS:
+            found[key] = value
+        elif key in _FLAGS and value.lower() in ("", "true", "yes", "1"):
+            found[key] = True
+        else:
+            known = ", ".join((*_WORDS, *_NUMBERS, *_FLAGS))
+            msg = f"options {part!r}: expected KEY=VALUE with a key of {known}"
+            raise UsageError(msg)
+    return found

@@ -1,0 +1,197 @@
+"""From what was asked to a list of scans, each with its output: nothing is read yet but names, lists and folders."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from tatcli.errors import UsageError, VolumeReadError
+from tatcli.tasks import find_task
+from tatcli.volumes.formats import format_of
+from tatcli.workflows.batch.bids import bids_images, derived_name, is_dataset, write_description
+from tatcli.workflows.batch.discovery import Found, Rules, find_scans, read_list
+from tatcli.workflows.batch.manifest import is_manifest, read_manifest
+from tatcli.workflows.batch.naming import area_of, check_pattern, output_of, with_output
+from tatcli.workflows.batch.work import Work
+from tatcli.workflows.output_names import asked_format
+
+if TYPE_CHECKING:
+    from tatcli.volumes.dicom_options import DicomOptions
+    from tatcli.workflows.batch.config import BatchConfig, Shard
+    from tatcli.workflows.restore import RestoreConfig
+
+__all__ = ["Plan", "in_shard", "plan"]
+
+_DERIVATIVES = Path("derivatives", "tat")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a batch is to do.
+
+    Attributes:
+        works: the scans of this run's shard.
+        total: how many there are in all shards.
+        folder: of the outputs; None: beside the inputs.
+        datasets: (BIDS dataset, its derivatives).
+    """
+
+    works: tuple[Work, ...]
+    total: int
+    folder: Path | None
+    datasets: tuple[tuple[Path, Path], ...] = ()
+
+    @property
+    def areas(self) -> tuple[Path, ...]:
+        """All work folders, each once."""
+        return tuple(dict.fromkeys(work.area for work in self.works))
+
+    def prepare(self) -> None:
+        """Make what has to be there before the first scan.
+
+        Raises:
+            OutputError: it can't be made.
+        """
+        for dataset, derivatives in self.datasets:
+            write_description(dataset, derivatives)
+
+
+def plan(config: BatchConfig, *, read_stdin: Callable[[], str]) -> Plan:
+    """Find all scans and name their outputs.
+
+    Args:
+        config: what was asked.
+        read_stdin: gives the list that ``-`` stands for.
+
+    Raises:
+        UsageError: nothing to do, two scans with one output, an option that doesn't fit.
+        VolumeReadError: a folder that can't be listed, a pattern without match.
+    """
+    check_pattern(config.pattern)
+    _check(config)
+    scan = config.scan
+    folder = None if scan.output is None else Path(os.path.abspath(scan.output))  # noqa: PTH100  keeps links
+    if folder is not None and folder.exists() and not folder.is_dir():
+        msg = f"{folder}: expected a folder for the outputs, got a file; choose another -o"
+        raise UsageError(msg)
+    task = scan.task if scan.task == "auto" else find_task(scan.task).name
+    scan = replace(scan, task=task, output=folder, dicom=_with_stable_uids(scan))
+    works, datasets = [], []
+    words, tables, folders = _sorted_inputs(config, read_stdin)
+    selection = config.selection
+    outside = frozenset() if folder is None else frozenset({folder})
+    rules = Rules(include=selection.include, exclude=selection.exclude, outside=outside)
+    for dataset in folders:
+        derivatives = folder or dataset / _DERIVATIVES
+        datasets.append((dataset, derivatives))
+        works += list(_of_dataset(dataset, derivatives, config, replace(scan, output=derivatives), rules))
+    if words:
+        works += [_of_found(found, scan, config) for found in find_scans(words, rules)]
+    for table in tables:
+        works += list(_of_manifest(table, scan, config))
+    if not works:
+        msg = f"{', '.join(selection.inputs) or 'the list'}: expected scans, got none; check the folder, --include and"
+        raise VolumeReadError(msg + " --exclude")
+    _check_outputs(works)
+    mine = tuple(work for work in works if selection.shard is None or in_shard(work.place, selection.shard))
+    return Plan(mine, len(works), folder, tuple(datasets))
+
+
+def in_shard(place: str, shard: Shard) -> bool:
+    """Whether a scan belongs to a shard: by a hash of its place, the same on every machine."""
+    return int(hashlib.sha256(place.encode()).hexdigest()[:16], 16) % shard.count == shard.index - 1
+
+
+def _check(config: BatchConfig) -> None:
+    scan = config.scan
+    asked_format(scan.format)
+    files = next(iter(scan.evidence.files), None)
+    if files is not None:
+        msg = f"{files}: expected with one scan only, got several; leave it out, or restore that scan by itself"
+        raise UsageError(msg)
+
+
+def _with_stable_uids(scan: RestoreConfig) -> DicomOptions:
+    """A series that is made again must not become a second one at the PACS."""
+    return scan.dicom if scan.dicom.anonymise else replace(scan.dicom, reproducible=True)
+
+
+def _sorted_inputs(config: BatchConfig, read_stdin: Callable[[], str]) -> tuple[list[str], list[Path], list[Path]]:
+    """(files, folders and patterns; manifests; BIDS datasets)."""
+    words: list[str] = []
+    for text in (*config.selection.inputs, *(f"@{path}" for path in config.selection.lists)):
+        if text in ("-", "@-"):
+            words += read_list(read_stdin(), Path.cwd())
+        elif text.startswith("@") and text[1:] in config.selection.lists:
+            words += _listed(Path(text[1:]))
+        else:
+            words.append(text)
+    tables = [Path(word) for word in words if is_manifest(Path(word))]
+    datasets = [Path(os.path.abspath(word)) for word in words if is_dataset(Path(word))]  # noqa: PTH100
+    special = {str(table) for table in tables}
+    rest = [word for word in words if word not in special and not is_dataset(Path(word))]
+    return rest, tables, datasets
+
+
+def _listed(path: Path) -> list[str]:
+    try:
+        return read_list(path.read_text(encoding="utf-8"), path.parent)
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"--list {path}: expected a text file with one path a line, got {error}"
+        raise UsageError(msg) from error
+
+
+def _of_found(found: Found, scan: RestoreConfig, config: BatchConfig) -> Work:
+    return _work(found, scan, output_of(found, scan, config.pattern), config)
+
+
+def _of_dataset(
+    dataset: Path, derivatives: Path, config: BatchConfig, scan: RestoreConfig, rules: Rules
+) -> Iterator[Work]:
+    for image in bids_images(dataset, scan.task, rules):
+        found = image.found
+        named = replace(found, place=found.place.with_name(derived_name(found.place.name)))
+        own = replace(scan, task=image.task)
+        work = _work(found, own, output_of(named, own, config.pattern), config)
+        yield replace(work, note=image.note, area=area_of(work.output, derivatives))
+
+
+def _of_manifest(table: Path, scan: RestoreConfig, config: BatchConfig) -> Iterator[Work]:
+    for row in read_manifest(Path(os.path.abspath(table)), scan):  # noqa: PTH100
+        path = Path(os.path.abspath(row.path))  # noqa: PTH100
+        place = PurePosixPath(Path(os.path.relpath(path, Path(os.path.abspath(table)).parent)).as_posix())  # noqa: PTH100
+        if ".." in place.parts:
+            place = PurePosixPath(path.name)
+        found = Found(path, place, format_of(path) or "dicom")
+        if row.output is None:
+            output = output_of(found, row.config, config.pattern)
+        else:
+            output = (scan.output or Path(os.path.abspath(table)).parent) / row.output  # noqa: PTH100
+        yield _work(found, row.config, output, config)
+
+
+def _work(found: Found, scan: RestoreConfig, output: Path, config: BatchConfig) -> Work:
+    return Work(
+        config=with_output(scan, found, output),
+        place=str(found.place) if found.place.name else found.path.name,
+        area=area_of(output, scan.output),
+        force=config.endurance.force,
+    )
+
+
+def _check_outputs(works: list[Work]) -> None:
+    taken: dict[Path, Work] = {}
+    for work in works:
+        other = taken.setdefault(work.output, work)
+        if other is not work and (other.config.input, other.config.series) != (work.config.input, work.config.series):
+            msg = f"{work.output}: expected one scan for each output, got {other.place} and {work.place}; use"
+            msg += " --output-pattern, or a manifest"
+            raise UsageError(msg)
+        if work.output == work.config.input:
+            msg = f"{work.output}: expected outputs apart from the inputs, got the same path; choose another -o or"
+            msg += " --output-pattern"
+            raise UsageError(msg)

@@ -1,0 +1,118 @@
+"""Outputs are made in a work folder and moved to their place together with their sidecar, which goes first.
+
+A crash between the two moves leaves a sidecar that doesn't describe the output, so the scan is redone; and where
+there is a sidecar, what lies beside it is ours to replace.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tatcli.errors import OutputError
+from tatcli.volumes.replacing import sync
+from tatcli.workflows.batch.locks import Lock, is_stale
+from tatcli.workflows.batch.sidecar import sidecar_of
+
+if TYPE_CHECKING:
+    from tatcli.workflows.batch.work import Work
+
+__all__ = ["AREA", "clear", "lock_path", "publish", "staging_folder", "sweep"]
+
+AREA: Final = ".tat-work"
+"""The work folder's name."""
+_LOCK: Final = ".lock"
+
+
+def lock_path(work: Work) -> Path:
+    """The lock of a scan's output; the same for all processes, wherever they see the folder."""
+    place = os.path.relpath(work.output, work.area.parent)
+    return work.area / (hashlib.sha256(Path(place).as_posix().encode()).hexdigest()[:24] + _LOCK)
+
+
+@contextmanager
+def staging_folder(lock: Lock) -> Iterator[Path]:
+    """An empty folder for what the lock's holder makes; it is deleted in the end.
+
+    Raises:
+        OutputError: it can't be made.
+    """
+    clear(lock.path)
+    folder = lock.path.with_name(f"{lock.path.name.removesuffix(_LOCK)}.{lock.token}")
+    try:
+        folder.mkdir()
+    except OSError as error:
+        msg = f"{folder.parent}: expected a writable folder, got {error.strerror or error}; check space and permissions"
+        raise OutputError(msg) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(folder: Path, output: Path) -> None:
+    """Move what was made, complete and flushed to disk, to its place: the sidecar, then what else there is.
+
+    Args:
+        folder: holds the output, its sidecar and what belongs to them, under their final names.
+        output: where it goes; an older one is replaced.
+
+    Raises:
+        OutputError: the system refuses.
+    """
+    place = output.parent
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        sidecar = sidecar_of(output).name
+        (folder / sidecar).replace(place / sidecar)
+        sync(place)
+        # the file that the user sees as the output last: the voxels of a .mhd before their header
+        for made in sorted(folder.iterdir(), key=lambda entry: entry.name == output.name):
+            target = place / made.name
+            if target.is_dir():
+                target.rename(folder / f"before-{made.name}")
+            made.replace(target)
+            if made.name == output.name:
+                break
+        sync(place)
+    except OSError as error:
+        msg = f"{output}: expected to move the output to its place, got {error.strerror or error}; check permissions"
+        raise OutputError(msg) from error
+
+
+def sweep(area: Path) -> None:
+    """Delete what runs that are gone left in a work folder, and the folder once nothing is in it."""
+    if not area.is_dir():
+        return
+    for lock in area.glob(f"*{_LOCK}"):
+        if is_stale(lock):
+            mine = Lock.take(lock)
+            if mine is not None:
+                clear(lock)
+                mine.release()
+    for entry in area.iterdir():
+        lock = area / (entry.name.partition(".")[0] + _LOCK)
+        if entry != lock and not lock.exists():
+            _delete(entry)
+    with suppress(OSError):
+        area.rmdir()
+
+
+def clear(lock: Path) -> None:
+    """Delete what earlier holders of a lock left."""
+    for entry in lock.parent.glob(f"{lock.name.removesuffix(_LOCK)}.*"):
+        if entry != lock:
+            _delete(entry)
+
+
+def _delete(entry: Path) -> None:
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            entry.unlink()

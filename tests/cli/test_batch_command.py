@@ -1,0 +1,110 @@
+"""``tat restore`` of many scans, as a user sees it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+
+import numpy as np
+import pytest
+
+CT = ("--task", "ct-denoise", "--device", "cpu")
+
+
+@pytest.fixture
+def folder(nifti, ct_array, tmp_path):
+    """Two scans and a text file that calls itself one."""
+    (tmp_path / "in/deep").mkdir(parents=True)
+    nifti(ct_array, "in/a.nii.gz")
+    nifti(np.ascontiguousarray(ct_array[::-1]), "in/deep/b.nii.gz")
+    (tmp_path / "in/deep/c.nii.gz").write_text("not an image", encoding="utf-8")
+    return tmp_path / "in"
+
+
+def test_a_batch_restores_what_it_can_lists_the_rest_and_exits_with_6(tat, folder, tmp_path):
+    out, events = tmp_path / "out", tmp_path / "events.jsonl"
+    result = tat("restore", folder, *CT, "-o", out, "--events", events, "--report", tmp_path / "report.json")
+    assert result.exit_code == 6, result.output
+    assert result.stdout == ""
+    first, second, third = result.stderr.splitlines()
+    assert first.startswith("2 of 3 scans restored in ")
+    assert first.endswith(" slices/s")
+    assert second.startswith("warning: deep/c.nii.gz: c.nii.gz: expected ")
+    assert third == f"error: 1 of 3 scans failed; listed in {out / 'failures.csv'}"
+    with (out / "failures.csv").open(encoding="utf-8") as stream:
+        (row,) = csv.DictReader(stream)
+    assert (row["path"], row["stage"], row["exit_code"]) == (str(folder / "deep/c.nii.gz"), "read", "3")
+    told = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
+    kinds = [event["event"] for event in told if event["event"] != "begin"]
+    assert (kinds[0], sorted(kinds[1:-1]), kinds[-1]) == ("start", ["done", "done", "failed"], "end")
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert (report["done"], report["failed"], report["slices"]) == (2, 1, 6)
+    # what failed is gone from the inputs: the list goes, too, and nothing is restored again
+    (folder / "deep/c.nii.gz").unlink()
+    result = tat("restore", folder, *CT, "-o", out)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.endswith(", 2 were finished before\n")
+    assert not (out / "failures.csv").exists()
+
+
+def test_a_dry_run_prints_a_table_and_writes_nothing(tat, folder, tmp_path):
+    result = tat("restore", folder, *CT, "-o", tmp_path / "out", "--dry-run", "--exclude", "a*")
+    assert result.exit_code == 0, result.output
+    lines = [line.split() for line in result.stdout.splitlines() if "nii.gz" in line]
+    assert [line[:3] for line in lines] == [
+        ["deep/b.nii.gz", "restore", "3x32x40"],
+        ["deep/c.nii.gz", "fails:", "c.nii.gz:"],
+    ]
+    assert result.stderr.startswith("1 of 2 scans to restore, about ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_list_on_stdin_with_bars(tat, folder, tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from tatcli.cli.app import app
+
+    words = ["restore", "-", *CT, "-o", str(tmp_path / "out"), "--output-pattern", "{name}_r{ext}", "-v"]
+    result = CliRunner().invoke(app, words, input=f"{folder}/a.nii.gz\n", catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out/a_r.nii.gz").exists()
+    assert f"{tmp_path / 'out/a_r.nii.gz'}: ct-denoise in " in result.stderr
+
+
+def test_bars_count_scans_and_slices(monkeypatch):
+    from tatcli.cli.batch import _watching
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with _watching(quiet=False, verbose=True) as watch:
+        watch({"event": "start", "scans": 3, "of": 3})
+        for event in ("finished", "done", "failed"):
+            watch({"event": "progress", "scan": "x/a.nii.gz", "slice": 5, "of": 9})
+            watch({"event": event, "scan": "x/a.nii.gz", "output": "out", "task": "ct", "took": 1.0, "reason": "cut"})
+        watch({"event": "warning", "message": "no room"})
+    text = sys.stderr.getvalue()
+    assert "x/a.nii.gz: failed: cut" in text
+    assert "warning: no room" in text
+    assert "5/9" in text
+    assert "/3" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "match"),
+    [
+        (("--shard", "4/3"), 2, "--shard '4/3': expected I/N"),
+        (("--retries", "-1"), 2, "--retries -1: expected 0 or more"),
+        (("--output-pattern", "x"), 2, "expected {name}"),
+        (("--cluster", "local:none"), 2, "--cluster 'local:none': expected the address"),
+        (("--preview", "x.png"), 2, "--preview: expected with one scan only"),
+        (("--include", "*.mha"), 3, "expected scans, got none"),
+        (("--list", "none.txt"), 2, "--list none.txt: expected a text file"),
+    ],
+)
+def test_options_that_make_no_batch_are_refused(refused, folder, tmp_path, words, code, match):
+    refused("restore", folder, *CT, "-o", tmp_path / "out", *words, code=code, match=match)

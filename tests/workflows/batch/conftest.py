@@ -1,0 +1,123 @@
+"""Batches with tiny weights and tiny scans, and faults that strike their child processes from outside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from tatcli.model.config import TatConfig
+from tatcli.model.tat import Tat
+from tatcli.model.weights import card_for_tasks, save_weights
+from tatcli.workflows.batch.config import BatchConfig, Endurance, Selection
+from tatcli.workflows.restore import RestoreConfig
+
+TINY = TatConfig(
+    width=8,
+    encoder_blocks=(1, 1, 1),
+    latent_blocks=1,
+    decoder_blocks=(1, 1, 1),
+    refinement_blocks=1,
+    expansion=2.0,
+    tren_width=4,
+    train_patch=32,
+)
+FAULTS = """
+import os, signal, sys, time
+
+def strike(event, arguments):
+    if event != "open" or isinstance(arguments[0], int):
+        return
+    name = os.path.basename(os.fspath(arguments[0]))
+    if not isinstance(name, str) or not name.endswith(".nii.gz"):
+        return
+    if name.startswith("crash") and "tat-reader" in sys.orig_argv:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if name.startswith("hang") and "tat-reader" in sys.orig_argv:
+        time.sleep(3600)
+    if name.startswith("killed") and "tat-engine" in sys.orig_argv:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if name.startswith("stuck") and "tat-engine" in sys.orig_argv:
+        time.sleep(3600)
+
+if "tat-reader" in sys.orig_argv or "tat-engine" in sys.orig_argv:
+    sys.addaudithook(strike)
+"""
+"""Python runs it at start-up: what a broken decoder or the system does to a process that opens a scan of that name."""
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory) -> Path:
+    """A folder with untrained weights of a tiny network, named tat-small."""
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    save_weights(Tat(TINY), card_for_tasks("tat-small", TINY), folder / "tat-small.safetensors")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def installed(tiny_weights, monkeypatch):
+    """Where every process finds them; one thread each."""
+    monkeypatch.setenv("TAT_WEIGHTS_DIR", str(tiny_weights))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("TAT_NATIVE", "0")
+
+
+@pytest.fixture
+def faults(tmp_path, monkeypatch):
+    """Scans called crash, hang, killed and stuck do so to the process that opens them."""
+    folder = tmp_path / "faults"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(FAULTS, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+
+
+@pytest.fixture
+def scan(tmp_path):
+    """Write a little CT (columns, rows, slices) = (40, 32, 2) and return its path; the seed decides the noise."""
+
+    def make(name, seed=0):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        body = np.where(np.hypot(*np.ogrid[-1:1:40j, -1:1:32j]) < 0.8, 40, -1000)[..., None]
+        noisy = body + np.random.default_rng(seed).normal(0, 20, (40, 32, 2))
+        image = nib.Nifti1Image(noisy.round().clip(-1024, 3071).astype(np.int16), np.diag([-0.7, -0.7, 3.0, 1.0]))
+        image.to_filename(path)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def batch(tmp_path):
+    """A batch over ``in`` to ``out``; keywords go to their part of the config."""
+
+    def make(*inputs, task="ct", output=None, **others):
+        endurance = {key: others.pop(key) for key in ("force", "fail_fast", "retries", "timeout") if key in others}
+        selection = {key: others.pop(key) for key in ("lists", "include", "exclude", "shard") if key in others}
+        batch_wide = {key: others.pop(key) for key in ("pattern", "devices", "cluster", "events") if key in others}
+        scan = RestoreConfig(input=Path(), task=task, output=output or tmp_path / "out", device="cpu", **others)
+        words = tuple(str(word) for word in inputs or (tmp_path / "in",))
+        return BatchConfig(
+            scan=scan,
+            selection=Selection(inputs=words, **selection),
+            endurance=Endurance(**{"timeout": 120.0, **endurance}),
+            **batch_wide,
+        )
+
+    return make
+
+
+def names(folder: Path) -> list[str]:
+    """What lies in a folder, sidecars aside."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".tat.json"))
+    return sorted(path.relative_to(folder).as_posix() for path in files)
+
+
+@pytest.fixture
+def listing():
+    """What lies in a folder, sidecars aside."""
+    return names

@@ -1,0 +1,164 @@
+"""Batches on real schedulers and workers of dask.distributed, some of which are killed."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tatcli.errors import UsageError
+from tatcli.workflows.batch.cluster import local_workers
+from tatcli.workflows.batch.run import run_batch
+
+ROOT = Path(__file__).resolve().parents[3]
+PATIENCE = 400.0
+
+
+def test_local_workers_are_counted():
+    assert local_workers("local:3") == 3
+    assert local_workers("tcp://10.0.0.1:8786") is None
+    for text in ("local:", "local:0", "local:two"):
+        with pytest.raises(UsageError, match="expected the address of a scheduler, or local:N"):
+            local_workers(text)
+
+
+def test_without_dask_the_message_says_how_to_get_it(scan, batch, monkeypatch):
+    scan("in/a.nii.gz")
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UsageError, match=r"pip install 'tatcli\[cluster\]'"):
+        run_batch(batch(cluster="local:2"), read_stdin=str)
+
+
+def hashes(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.nii.gz")}
+
+
+def events(path):
+    if not path.exists():
+        return []
+    return [
+        json.loads(line) for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")
+    ]
+
+
+def wait_for(condition, process=None):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        assert process is None or process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def start():
+    """Start a Python process; all are ended with the test."""
+    running = []
+
+    def run(*words, **options):
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        process = subprocess.Popen([sys.executable, *map(str, words)], env=environment, text=True, **options)
+        running.append(process)
+        return process
+
+    yield run
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def restoring(start, tmp_path):
+    """Start ``tat restore in -o out`` with these options."""
+
+    def run(*options, out="out"):
+        words = ("-c", "from tatcli.cli.app import main; main()", "restore", tmp_path / "in", "-o", tmp_path / out)
+        log = ("--events", tmp_path / f"{out}.jsonl", "--task", "ct", "--device", "cpu")
+        return start(*words, *log, *options, stderr=subprocess.PIPE)
+
+    return run
+
+
+@pytest.mark.slow
+def test_local_workers_give_the_same_files_and_survive_a_poison_scan(scan, restoring, tmp_path, faults):
+    pytest.importorskip("distributed")
+    for index in range(5):
+        scan(f"in/{index}.nii.gz", seed=index)
+    scan("in/killed.nii.gz", seed=7)
+    single = restoring(out="single")
+    single.communicate(timeout=PATIENCE)
+    cluster = restoring("--cluster", "local:2", "-v")
+    _, told = cluster.communicate(timeout=PATIENCE)
+    assert (single.returncode, cluster.returncode) == (6, 6), told
+    assert len(hashes(tmp_path / "out")) == 5
+    assert hashes(tmp_path / "out") == hashes(tmp_path / "single")
+    assert "cluster of 2 workers" in told
+    with (tmp_path / "out/failures.csv").open(encoding="utf-8") as stream:
+        (row,) = csv.DictReader(stream)
+    assert Path(row["path"]).name == "killed.nii.gz"
+    assert "the process that restored it was killed by SIGKILL" in row["reason"]
+    assert not (tmp_path / "out/.tat-work").exists()
+
+
+@pytest.mark.slow
+def test_workers_and_the_scheduler_may_die_and_come_back(scan, start, restoring, batch, tmp_path):
+    pytest.importorskip("distributed")
+    for index in range(14):
+        scan(f"in/{index}.nii.gz", seed=index)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"tcp://127.0.0.1:{port}"
+    quiet = {"stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+
+    def scheduler():
+        words = ("--host", "127.0.0.1", "--port", port, "--no-dashboard", "--no-show")
+        return start("-m", "distributed.cli.dask_scheduler", *words, **quiet)
+
+    def worker():
+        words = (address, "--nthreads", "2", "--no-nanny", "--no-dashboard", "--local-directory", tmp_path / "dask")
+        return start("-m", "distributed.cli.dask_worker", *words, **quiet)
+
+    log = tmp_path / "out.jsonl"
+    first, workers = scheduler(), [worker(), worker()]
+    run = restoring("--cluster", address, "--retries", "2")
+
+    def done():
+        return sum(event["event"] == "done" for event in events(log))
+
+    wait_for(lambda: done() >= 1, run)
+    workers[0].send_signal(signal.SIGKILL)
+    before = done()
+    wait_for(lambda: done() > before, run)
+    first.send_signal(signal.SIGKILL)
+    workers[1].send_signal(signal.SIGKILL)
+    wait_for(lambda: any("lost the scheduler" in event.get("message", "") for event in events(log)), run)
+    scheduler()
+    worker()
+    _, told = run.communicate(timeout=PATIENCE)
+    assert run.returncode == 0, told
+    ended = events(log)[-1]
+    assert ended["failed"] == 0
+    assert ended["done"] + ended["finished"] == 14
+    run_batch(batch(output=tmp_path / "single"), read_stdin=str)
+    assert len(hashes(tmp_path / "single")) == 14
+    assert hashes(tmp_path / "out") == hashes(tmp_path / "single")
+    assert not (tmp_path / "out/.tat-work").exists()
+
+
+@pytest.mark.slow
+def test_no_scheduler_is_an_error_in_one_line(scan, batch, monkeypatch):
+    pytest.importorskip("distributed")
+    scan("in/a.nii.gz")
+    monkeypatch.setattr("tatcli.workflows.batch.cluster._CONNECT", 0.1)
+    with pytest.raises(UsageError, match="expected a dask scheduler, got no answer"):
+        run_batch(batch(cluster="tcp://127.0.0.1:9"), read_stdin=str)

@@ -1,0 +1,189 @@
+"""Which scans words stand for, and where their outputs go."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import PurePosixPath
+
+import pytest
+
+from tatcli.errors import UsageError, VolumeReadError
+from tatcli.workflows.batch.config import Shard
+from tatcli.workflows.batch.discovery import Rules, find_scans, read_list
+from tatcli.workflows.batch.planning import in_shard, plan
+from tatcli.workflows.batch.single import is_one_scan
+
+DICOM = b"\0" * 128 + b"DICM"
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A folder of all sorts; empty files will do, but for those that are known by their first bytes."""
+
+    def make(*files):
+        for name in files:
+            path = tmp_path / "in" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(DICOM if "dicom" in name else b"")
+        return tmp_path / "in"
+
+    return make
+
+
+def places(found):
+    return [str(scan.place) for scan in found]
+
+
+def test_folders_are_searched_for_images_and_dicom_files_count_by_the_folder(tree, tmp_path):
+    root = tree(
+        "a.nii.gz", "b/c.mha", "b/c.raw", "b/notes.txt", "b/d.npy", ".hidden/e.nii", "b/.f.nii.gz",
+        "s1/dicom-1", "s1/dicom-2", "s1/below/dicom-3", "s1/seg.nrrd", "s2/dicom.dcm",
+    )  # fmt: skip
+    with zipfile.ZipFile(root / "packed.zip", "w") as archive:
+        archive.writestr("x", DICOM)
+    found = find_scans([str(root)], Rules())
+    assert places(found) == ["a.nii.gz", "packed.zip", "b/c.mha", "s1", "s1/seg.nrrd", "s2"]
+    assert [scan.kind for scan in found] == ["nifti", "dicom", "metaimage", "dicom", "nrrd", "dicom"]
+
+
+def test_include_and_exclude_take_names_and_paths(tree):
+    root = tree("a.nii.gz", "t1/a.nii.gz", "t1/b.nii.gz", "old/c.nii.gz", "old/deep/d.nii.gz")
+    find = lambda **rules: places(find_scans([str(root)], Rules(**rules)))  # noqa: E731
+    assert find(include=("a*",)) == ["a.nii.gz", "t1/a.nii.gz"]
+    assert find(include=("t1/*",)) == ["t1/a.nii.gz", "t1/b.nii.gz"]
+    assert find(exclude=("old", "b*")) == ["a.nii.gz", "t1/a.nii.gz"]
+    assert find(include=("*.nii.gz",), exclude=("old/deep/",)) == [
+        "a.nii.gz", "old/c.nii.gz", "t1/a.nii.gz", "t1/b.nii.gz",
+    ]  # fmt: skip
+
+
+def test_several_inputs_share_the_tree_that_they_have_in_common(tree):
+    root = tree("x/a.nii.gz", "y/a.nii.gz", "y/z/b.nii.gz")
+    assert places(find_scans([f"{root}/x/a.nii.gz", f"{root}/y"], Rules())) == [
+        "x/a.nii.gz", "y/a.nii.gz", "y/z/b.nii.gz",
+    ]  # fmt: skip
+    assert places(find_scans([f"{root}/y/**/*.nii.gz"], Rules())) == ["a.nii.gz", "z/b.nii.gz"]
+    # given twice, a scan counts once
+    assert len(find_scans([f"{root}/x", f"{root}/x/a.nii.gz"], Rules())) == 1
+    with pytest.raises(VolumeReadError, match="expected scans that match this pattern, got none"):
+        find_scans([f"{root}/*.mha"], Rules())
+
+
+def test_outputs_of_a_batch_are_not_inputs_of_the_next(tree, tmp_path):
+    root = tree("a.nii.gz", "a_restored.nii.gz", "a_restored.nii.gz.tat.json", "out/b.nii.gz")
+    assert places(find_scans([str(root)], Rules(outside=frozenset({root / "out"})))) == ["a.nii.gz"]
+
+
+def test_a_list_has_one_path_a_line(tmp_path):
+    assert read_list("# scans\na.nii\n\n  /x/b.nii \n", tmp_path) == [str(tmp_path / "a.nii"), "/x/b.nii"]
+
+
+def test_outputs_mirror_the_inputs(tree, batch, tmp_path):
+    tree("a.nii.gz", "b/c.mhd", "s1/dicom-1", "s2/v1.2/dicom-1")
+    out = tmp_path / "out"
+
+    def outputs(**options):
+        return [str(work.output.relative_to(out)) for work in plan(batch(**options), read_stdin=str).works]
+
+    assert outputs() == ["a.nii.gz", "b/c.mhd", "s1", "s2/v1.2"]
+    assert outputs(format="nifti") == ["a.nii.gz", "b/c.nii.gz", "s1.nii.gz", "s2/v1.2.nii.gz"]
+    assert outputs(pattern="{task}/{folder}/{name}_x{ext}") == [
+        "ct-denoise/a_x.nii.gz",
+        "ct-denoise/b/c_x.mhd",
+        "ct-denoise/s1_x",
+        "ct-denoise/s2/v1.2_x",
+    ]
+    works = plan(batch(), read_stdin=str).works
+    assert {work.area for work in works} == {out / ".tat-work"}
+    assert [work.config.format for work in works] == ["nifti", "mha", "dicom", "dicom"]
+
+
+def test_without_a_folder_outputs_lie_beside_the_inputs(tree, batch, tmp_path):
+    root = tree("a.nii.gz", "s1/dicom-1")
+    config = batch()
+    config = type(config)(scan=type(config.scan)(input=config.scan.input, task="ct"), selection=config.selection)
+    works = plan(config, read_stdin=str).works
+    assert [work.output for work in works] == [root / "a_restored.nii.gz", root / "s1_restored"]
+    assert [work.area for work in works] == [root / ".tat-work"] * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"pattern": "same{ext}"}, "expected {name}"),
+        ({"pattern": "{name}_{patient}"}, "expected {name}, and of others only"),
+        ({"pattern": "../{name}{ext}"}, "expected a path within the output folder"),
+        ({"pattern": "{name}.nii.gz"}, "expected one scan for each output, got a.nii.gz and b/a.mha"),
+        ({"include": ("none",)}, "expected scans, got none"),
+        ({"format": "png"}, "--format 'png'"),
+        ({"task": "sharpen"}, "unknown task 'sharpen'"),
+    ],
+)
+def test_what_makes_no_batch_is_refused_before_anything_is_done(tree, batch, options, match):
+    tree("a.nii.gz", "b/a.mha")
+    with pytest.raises((UsageError, VolumeReadError), match=match):
+        plan(batch(**options), read_stdin=str)
+
+
+def test_outputs_never_are_the_inputs(tree, batch):
+    root = tree("a.nii.gz", "b.nii.gz")
+    with pytest.raises(UsageError, match="expected outputs apart from the inputs"):
+        plan(batch(f"{root}/a.nii.gz", f"{root}/b.nii.gz", output=root), read_stdin=str)
+
+
+def test_stdin_and_lists_name_scans(tree, batch, tmp_path, monkeypatch):
+    root = tree("a.nii.gz", "b/c.nii.gz", "b/d.nii.gz")
+    (root / "scans.txt").write_text("b/c.nii.gz\n", encoding="utf-8")
+    monkeypatch.chdir(root)
+    works = plan(batch("-", lists=("scans.txt",)), read_stdin=lambda: "a.nii.gz\nb/missing.nii.gz\n").works
+    # what isn't there fails by itself, later
+    assert [work.place for work in works] == ["a.nii.gz", "b/missing.nii.gz", "b/c.nii.gz"]
+
+
+def test_shards_are_a_partition_that_depends_on_the_places_alone(tree, batch):
+    tree(*(f"{index}.nii.gz" for index in range(40)))
+    shards = [{work.place for work in plan(batch(shard=Shard(index, 3)), read_stdin=str).works} for index in (1, 2, 3)]
+    assert sorted(set.union(*shards)) == sorted(f"{index}.nii.gz" for index in range(40))
+    assert sum(map(len, shards)) == 40
+    assert min(map(len, shards)) >= 5
+    assert in_shard("7.nii.gz", Shard(2, 3)) == ("7.nii.gz" in shards[1])
+    # by the first 64 bits of SHA-256: 0x3b... of "a" modulo 2, as any sha256sum tells
+    assert in_shard("a", Shard(int("ca978112ca1bbdca", 16) % 2 + 1, 2))
+    for text in ("0/3", "4/3", "1", "a/b", "1/0"):
+        with pytest.raises(UsageError, match="expected I/N"):
+            Shard.parse(text)
+
+
+def test_one_scan_is_told_from_many(tree, tmp_path, monkeypatch):
+    root = tree("one.nii.gz", "images/a.nii.gz", "images/b.nii.gz", "table.csv", "mixed/a.nii.gz")
+    tree("top/dicom-1", "top/below/dicom-2", "mixed/s/dicom-1")
+    (root / "empty").mkdir()
+    (root / "set").mkdir()
+    (root / "set" / "dataset_description.json").touch()
+
+    def one(*names, output=None, series=None):
+        return is_one_scan([str(root / name) for name in names], output=output, series=series)
+
+    assert one("one.nii.gz")
+    assert one("missing.nii.gz")
+    assert one("top")
+    assert one("empty")
+    assert one("images", series="3")
+    assert one("images", output=PurePosixPath("x.nii.gz"))
+    assert not one("images", output=PurePosixPath("folder"))
+    assert not one("mixed")
+    assert not one("table.csv")
+    assert not one("set")
+    assert not one("*.nii.gz")
+    assert not one("one.nii.gz", "top")
+    assert not is_one_scan(["-"], output=None, series=None)
+
+
+def test_an_unreadable_folder_is_an_error(tree):
+    if os.geteuid() == 0:
+        pytest.skip("root reads everything")
+    root = tree("a/b.nii.gz")
+    (root / "a").chmod(0)
+    with pytest.raises(VolumeReadError, match="expected a readable folder"):
+        find_scans([str(root)], Rules())

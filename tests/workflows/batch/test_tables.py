@@ -1,0 +1,108 @@
+"""Manifests and BIDS datasets."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tatcli.errors import UsageError
+from tatcli.workflows.batch.planning import plan
+
+
+def table(tmp_path, text, name="scans.csv"):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_manifest_says_what_differs(batch, tmp_path):
+    text = (
+        "Path,task,output,units,pet,options\n"
+        "a/x.nii.gz,,,,,\n"
+        "a/y.nii.gz,mri,fine/y.nrrd,,,scale=2; axis=coronal\n"
+        "/data/z.mha,pet,,suvbw,,ignore-modality\n"
+    )
+    first, second, third = plan(batch(table(tmp_path, text)), read_stdin=str).works
+    out = tmp_path / "out"
+    assert (first.config.input, first.output, first.config.task) == (
+        tmp_path / "a/x.nii.gz", out / "a/x.nii.gz", "ct-denoise",
+    )  # fmt: skip
+    assert (second.config.task, second.output) == ("mri-sr", out / "fine/y.nrrd")
+    assert (second.config.options.scale, second.config.options.axis, second.config.format) == (2, "coronal", "nrrd")
+    assert (third.config.task, third.config.units, third.output) == ("pet-synthesis", "SUVbw", out / "z.mha")
+    assert third.config.options.ignore_modality
+    assert not first.config.options.ignore_modality
+
+
+def test_a_table_with_tabs_is_a_manifest_too(batch, tmp_path):
+    (work,) = plan(batch(table(tmp_path, "path\tseries\nx.nii.gz\t3\n", "scans.tsv")), read_stdin=str).works
+    assert work.config.series == "3"
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("file\nx.nii\n", "expected the columns path and any of task"),
+        ("path,task\nx.nii,blur\n", "scans.csv, line 2: unknown task 'blur'"),
+        ("path,units\nx.nii,furlongs\n", "line 2: units 'furlongs': expected one of HU"),
+        ("path,options\nx.nii,speed=9\n", "line 2: options 'speed=9'"),
+        ("path,task\nx.nii,ct,more\n", "line 2: expected a path and 2 columns"),
+        ("path,task\n,ct\n", "line 2: expected a path"),
+    ],
+)
+def test_a_wrong_manifest_is_refused_with_its_line(batch, tmp_path, text, match):
+    with pytest.raises(UsageError, match=match):
+        plan(batch(table(tmp_path, text)), read_stdin=str)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    root = tmp_path / "study"
+    for name in (
+        "sub-1/anat/sub-1_T1w.nii.gz", "sub-1/anat/sub-1_desc-x_mask.nii.gz", "sub-1/func/sub-1_task-rest_bold.nii.gz",
+        "sub-2/ses-a/pet/sub-2_ses-a_pet.nii.gz", "sub-2/ses-a/anat/sub-2_ses-a_acq-fast_FLAIR.nii",
+        "derivatives/other/sub-1/anat/sub-1_T1w.nii.gz", "sourcedata/sub-1/anat/sub-1_T1w.nii.gz",
+    ):  # fmt: skip
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    (root / "dataset_description.json").write_text('{"Name": "Study", "BIDSVersion": "1.8.0"}', encoding="utf-8")
+    (root / "T1w.json").write_text('{"MagneticFieldStrength": 3, "FlipAngle": 9}', encoding="utf-8")
+    (root / "sub-1/anat/sub-1_T1w.json").write_text('{"FlipAngle": 12}', encoding="utf-8")
+    return root
+
+
+def test_a_bids_dataset_becomes_a_derivatives_dataset(batch, dataset, tmp_path):
+    planned = plan(batch(dataset, task="auto", output=tmp_path / "derived"), read_stdin=str)
+    outputs = {str(work.output.relative_to(tmp_path / "derived")): work for work in planned.works}
+    assert {name: work.config.task for name, work in outputs.items()} == {
+        "sub-1/anat/sub-1_desc-restored_T1w.nii.gz": "mri-sr",
+        "sub-2/ses-a/anat/sub-2_ses-a_acq-fast_desc-restored_FLAIR.nii": "mri-sr",
+        "sub-2/ses-a/pet/sub-2_ses-a_desc-restored_pet.nii.gz": "pet-synthesis",
+    }
+    note = outputs["sub-1/anat/sub-1_desc-restored_T1w.nii.gz"].note
+    assert note == {
+        "MagneticFieldStrength": 3, "FlipAngle": 12, "Description": "restored by tat",
+        "Sources": ["bids:raw:sub-1/anat/sub-1_T1w.nii.gz"], "SkullStripped": False,
+    }  # fmt: skip
+    planned.prepare()
+    described = json.loads((tmp_path / "derived/dataset_description.json").read_text(encoding="utf-8"))
+    assert (described["Name"], described["DatasetType"]) == ("Study, restored", "derivative")
+    assert described["GeneratedBy"][0]["Name"] == "tat"
+    assert described["DatasetLinks"] == {"raw": dataset.as_uri()}
+    assert "*.tat.json" in (tmp_path / "derived/.bidsignore").read_text(encoding="utf-8").splitlines()
+
+
+def test_a_task_takes_its_own_images_only(batch, dataset):
+    works = plan(batch(dataset, task="pet"), read_stdin=str).works
+    assert [work.place for work in works] == ["sub-2/ses-a/pet/sub-2_ses-a_pet.nii.gz"]
+    with pytest.raises(UsageError, match="expected images for ct-denoise"):
+        plan(batch(dataset, task="ct"), read_stdin=str)
+
+
+def test_derivatives_lie_in_the_dataset_unless_told_otherwise(batch, dataset):
+    config = batch(dataset, task="mri")
+    scan = type(config.scan)(input=config.scan.input, task="mri")
+    works = plan(type(config)(scan=scan, selection=config.selection), read_stdin=str).works
+    assert works[0].output == dataset / "derivatives/tat/sub-1/anat/sub-1_desc-restored_T1w.nii.gz"
+    assert works[0].area == dataset / "derivatives/tat/.tat-work"
