@@ -79,3 +79,29 @@ def test_python_examples_start(script):
 def test_shell_examples_parse(script):
     done = subprocess.run(["bash", "-n", script], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_folder_script_tries_again_then_lists_what_failed(tmp_path):
+    """With a stand-in for tat that succeeds at the second or never, and counts its calls."""
+    (tmp_path / "bin").mkdir()
+    stand_in = tmp_path / "bin" / "tat"
+    stand_in.write_text(
+        '#!/bin/sh\necho "$@" >> "$LOG"\nmkdir -p "$4"; echo "scan,reason" > "$4/failures.csv"\n'
+        '[ "$(wc -l < "$LOG")" -lt "$GOOD_AT" ] && exit 6\nexit 0\n',
+        encoding="utf-8",
+    )
+    stand_in.chmod(0o755)
+
+    def run(log, good_at):
+        environment = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "LOG": str(tmp_path / log), "GOOD_AT": str(good_at)}
+        command = ["bash", EXAMPLES / "restore_folder.sh", "scans", tmp_path / "out", "ct-denoise", "--threads", "1"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+        return done, (tmp_path / log).read_text(encoding="utf-8").splitlines()
+
+    done, calls = run("soon", 2)
+    assert done.returncode == 0
+    assert calls == [f"restore scans -o {tmp_path / 'out'} --task ct-denoise --threads 1"] * 2
+    done, calls = run("never", 9)
+    assert done.returncode == 6
+    assert len(calls) == 3
+    assert "scan,reason" in done.stderr
