@@ -1,9 +1,9 @@
 """Slices per second of a batch beside those of the network alone, both on this machine in one go.
 
 Made-up CTs are restored by tat restore. What starting costs (Python, PyTorch, weights) is left out: the clock runs from
-the end of the first scan (with --cluster local:N, of the first N: --skip N) to that of the last one. Before and after,
-the network alone is timed on the same slices. Processor time is given as well: on a machine that others use, it says more
-than the clock.
+the end of the first scan (with --cluster local:N, of the first N: --skip N) to that of the last one. Before and
+after, the network alone is timed on the same slices. Processor time is given as well: on a machine that others use, it
+says more than the clock.
 """
 
 from __future__ import annotations
