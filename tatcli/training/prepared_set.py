@@ -9,6 +9,7 @@ written after the last line is cut off. ``set.json`` comes last and says that th
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -24,7 +25,9 @@ from tatcli.intensity import FixedRange, Window
 from tatcli.tasks import Task
 from tatcli.training.config import TrainConfig
 from tatcli.training.references import Reference
+from tatcli.volumes.geometry import Geometry
 from tatcli.volumes.replacing import replaced, sync
+from tatcli.volumes.slices import is_isotropic
 
 __all__ = ["Entry", "SetWriter", "is_prepared", "prepared_entries", "prepared_references"]
 
@@ -114,20 +117,28 @@ def prepared_references(root: Path, task: Task, split: str, config: TrainConfig)
     references = []
     for entry in chosen:
         parts = {kind: _part(flat[kind], entry, kind, root) for kind in entry.shapes}
-        rule = task.intensity
-        references.append(
-            Reference(
-                name=entry.name,
-                task=task,
-                window=rule.window if isinstance(rule, FixedRange) else Window(*entry.facts["window"]),
-                hq=parts["hq"],
-                fields=parts.get("fields"),
-                noise=entry.facts["noise"],
-                default_share=share,
-                subject=entry.subject,
-            )
+        rule = config.intensity(task)
+        reference = Reference(
+            name=entry.name,
+            task=task,
+            window=rule.window if isinstance(rule, FixedRange) else Window(*entry.facts["window"]),
+            hq=parts["hq"],
+            fields=parts.get("fields"),
+            noise=entry.facts["noise"],
+            default_share=share,
+            subject=entry.subject,
         )
+        every = config.planes == "all" and split == "train" and _is_whole_and_isotropic(entry)
+        references += [reference.sliced(axis) for axis in range(3)] if every else [reference]
     return references
+
+
+def _is_whole_and_isotropic(entry: Entry) -> bool:
+    """Whether the set has all slices of a scan that can be sliced in any direction."""
+    shape = [int(length) for length in str(entry.source["shape"]).split("x")]
+    spacing = [float(step) for step in str(entry.source["spacing"]).split("x")]
+    geometry = Geometry(np.diag([*reversed(spacing), 1.0]), (shape[0], shape[1], shape[2]))
+    return is_isotropic(geometry) and math.prod(shape) == math.prod(entry.shapes["hq"])
 
 
 class SetWriter:
