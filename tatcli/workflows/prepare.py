@@ -20,6 +20,7 @@ from tatcli.volumes.replacing import replaced
 from tatcli.workflows.preparing.candidates import find_candidates
 from tatcli.workflows.preparing.config import PrepareConfig, PrepareReport
 from tatcli.workflows.preparing.job import Job, Outcome, ignore_interrupts, job_key, run_job, synthetic_job
+from tatcli.workflows.preparing.lock import locked
 from tatcli.workflows.preparing.manifest import MANIFEST, write_manifest
 from tatcli.workflows.preparing.splits import assign_splits
 from tatcli.workflows.preparing.survey import Found, survey
@@ -58,9 +59,11 @@ def prepare(config: PrepareConfig, *, on_progress: Progress = lambda *_: None) -
         found = [scan for scans in _counted(surveyed, "survey", len(candidates), on_progress) for scan in scans]
         jobs, refused = _plan(found, config)
         try:
-            writer = SetWriter(config.output)
-            _check_same(writer, config, {job.key for job in jobs} | {entry.key for entry in refused})
-            report = _fill(writer, jobs, refused, (config, each, on_progress))
+            config.output.mkdir(parents=True, exist_ok=True)
+            with locked(config.output):
+                writer = SetWriter(config.output)
+                _check_same(writer, config, {job.key for job in jobs} | {entry.key for entry in refused})
+                report = _fill(writer, jobs, refused, (config, each, on_progress))
         except OSError as error:
             msg = f"{config.output}: expected to write the set, got {error.strerror or error}; check space"
             raise OutputError(msg) from error
@@ -113,8 +116,11 @@ def _fill(
     work = config.output / _WORK
     outcomes = each(run_job, [(job, config, work / job.key) for job in due])
     new = 0
-    for job, outcome in zip(due, _counted(outcomes, "prepare", len(due), on_progress), strict=True):
-        new += _append(writer, job, outcome)
+    try:
+        for job, outcome in zip(due, _counted(outcomes, "prepare", len(due), on_progress), strict=True):
+            new += _append(writer, job, outcome)
+    finally:
+        writer.flush()
     shutil.rmtree(work, ignore_errors=True)
     planned = {job.key for job in jobs} | {entry.key for entry in refused}
     entries = [entry for entry in writer.entries if entry.key in planned]
@@ -185,7 +191,8 @@ def _check_output(config: PrepareConfig) -> None:
     if output.exists() and not output.is_dir():
         msg = f"{output}: expected a folder, got a file; choose another name"
         raise OutputError(msg)
-    if output.is_dir() and any(output.iterdir()) and not is_prepared(output) and not (output / _OPTIONS).exists():
+    others = output.is_dir() and any(not path.name.startswith(".") for path in output.iterdir())
+    if others and not is_prepared(output):
         msg = f"{output}: expected a new folder or a training set, got a folder with other files; choose another"
         raise OutputError(msg)
 
