@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import secrets
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -113,7 +114,9 @@ def _fill(
     for entry in refused:
         if entry.key not in known:
             writer.reject(entry, entry.rejected or "")
-    work = config.output / _WORK
+    # a name of this run's own: processes of a run that was killed may still be writing
+    shutil.rmtree(config.output / _WORK, ignore_errors=True)
+    work = config.output / _WORK / secrets.token_hex(4)
     outcomes = each(run_job, [(job, config, work / job.key) for job in due])
     new = 0
     try:
@@ -121,7 +124,7 @@ def _fill(
             new += _append(writer, job, outcome)
     finally:
         writer.flush()
-    shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(config.output / _WORK, ignore_errors=True)
     planned = {job.key for job in jobs} | {entry.key for entry in refused}
     entries = [entry for entry in writer.entries if entry.key in planned]
     write_manifest(config.output / MANIFEST, entries)
