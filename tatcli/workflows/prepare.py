@@ -20,7 +20,7 @@ from tatcli.training.prepared_set import Entry, SetWriter, is_prepared
 from tatcli.volumes.replacing import replaced
 from tatcli.workflows.preparing.candidates import find_candidates
 from tatcli.workflows.preparing.config import PrepareConfig, PrepareReport
-from tatcli.workflows.preparing.job import Job, Outcome, ignore_interrupts, job_key, run_job, synthetic_job
+from tatcli.workflows.preparing.job import Job, Outcome, job_key, run_job, start_process, synthetic_job
 from tatcli.workflows.preparing.lock import locked
 from tatcli.workflows.preparing.manifest import MANIFEST, write_manifest
 from tatcli.workflows.preparing.splits import assign_splits
@@ -239,7 +239,7 @@ def _processes(count: int) -> Iterator[Callable[..., Iterator[Any]]]:
     os.environ |= dict.fromkeys(_ONE_THREAD, "1")  # the processes are the parallelism
     others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=ignore_interrupts)
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=start_process)
     try:
         yield lambda call, calls: _ordered(pool, count, call, calls)
         pool.shutdown()
