@@ -29,6 +29,7 @@ from tatcli.workflows import prepare as prepare_module
 from tatcli.workflows.prepare import prepare
 from tatcli.workflows.preparing.candidates import Candidate, find_candidates
 from tatcli.workflows.preparing.config import PrepareConfig
+from tatcli.workflows.preparing.lock import locked
 from tatcli.workflows.preparing.splits import assign_splits
 from tatcli.workflows.preparing.survey import Found, survey
 
@@ -250,6 +251,9 @@ def test_outputs_that_would_hurt_are_refused(make: Make, scans: Path, tmp_path: 
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     with pytest.raises(OutputError, match="other files"):
+        prepare(make(output=tmp_path / "full"))
+    (tmp_path / "full" / "thesis.txt").unlink()
+    with locked(tmp_path / "full"), pytest.raises(OutputError, match="another tat prepare at work"):
         prepare(make(output=tmp_path / "full"))
     with pytest.raises(UsageError, match="expected a folder with scans"):
         prepare(make(roots=(tmp_path / "nowhere",)))
