@@ -2,15 +2,17 @@
 
 ``<task>.<split>.hq`` holds the slices of all its references as float32, ``<task>.<split>.fields`` the precomputed part
 of their degradation as float16 (noise of unit level, low-count slices, or the LQ partners), one scan after the other.
-``index.jsonl`` gains a line when a scan's bytes are on disk, so that a run that stops anywhere can go on: what was
+``index.jsonl`` gains a scan's line when its bytes are on disk, so that a run that stops anywhere can go on: what was
 written after the last line is cut off. ``set.json`` comes last and says that the set is whole.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -24,10 +26,14 @@ from tatcli.intensity import FixedRange, Window
 from tatcli.tasks import Task
 from tatcli.training.config import TrainConfig
 from tatcli.training.references import Reference
+from tatcli.volumes.geometry import Geometry
 from tatcli.volumes.replacing import replaced, sync
+from tatcli.volumes.slices import is_isotropic
 
 __all__ = ["Entry", "SetWriter", "is_prepared", "prepared_entries", "prepared_references"]
 
+_MOST_LOST: Final = 5.0
+"""Seconds of work that a power cut may cost: waiting for the disk after each of many thousand slices takes longer."""
 FORMAT: Final = 1
 """Raised whenever the files change, so that old sets are not misread."""
 SET_FILE: Final = "set.json"
@@ -114,20 +120,28 @@ def prepared_references(root: Path, task: Task, split: str, config: TrainConfig)
     references = []
     for entry in chosen:
         parts = {kind: _part(flat[kind], entry, kind, root) for kind in entry.shapes}
-        rule = task.intensity
-        references.append(
-            Reference(
-                name=entry.name,
-                task=task,
-                window=rule.window if isinstance(rule, FixedRange) else Window(*entry.facts["window"]),
-                hq=parts["hq"],
-                fields=parts.get("fields"),
-                noise=entry.facts["noise"],
-                default_share=share,
-                subject=entry.subject,
-            )
+        rule = config.intensity(task)
+        reference = Reference(
+            name=entry.name,
+            task=task,
+            window=rule.window if isinstance(rule, FixedRange) else Window(*entry.facts["window"]),
+            hq=parts["hq"],
+            fields=parts.get("fields"),
+            noise=entry.facts["noise"],
+            default_share=share,
+            subject=entry.subject,
         )
+        every = config.planes == "all" and split == "train" and _is_whole_and_isotropic(entry)
+        references += [reference.sliced(axis) for axis in range(3)] if every else [reference]
     return references
+
+
+def _is_whole_and_isotropic(entry: Entry) -> bool:
+    """Whether the set has all slices of a scan that can be sliced in any direction."""
+    shape = [int(length) for length in str(entry.source["shape"]).split("x")]
+    spacing = [float(step) for step in str(entry.source["spacing"]).split("x")]
+    geometry = Geometry(np.diag([*reversed(spacing), 1.0]), (shape[0], shape[1], shape[2]))
+    return is_isotropic(geometry) and math.prod(shape) == math.prod(entry.shapes["hq"])
 
 
 class SetWriter:
@@ -143,6 +157,9 @@ class SetWriter:
     def __init__(self, root: Path) -> None:
         self.root = root
         root.mkdir(parents=True, exist_ok=True)
+        self._pending: list[Entry] = []
+        self._unsynced: set[Path] = set()
+        self._synced = time.monotonic()
         self.entries = list(_read_index(root, repair=True)) if is_prepared(root) else []
         (root / INDEX).touch()
         self._ends: dict[str, int] = {}
@@ -184,7 +201,7 @@ class SetWriter:
             with (self.root / place).open("ab") as stream:
                 for plane in array:
                     stream.write(np.ascontiguousarray(plane, dtype=dtype).data)
-            sync(self.root / place)
+            self._unsynced.add(self.root / place)
             self._ends[place] = starts[kind] + array.size
         whole = replace(entry, facts=facts, shapes=shapes, starts=starts)
         self._tell(whole)
@@ -197,17 +214,27 @@ class SetWriter:
         self._tell(whole)
         return whole
 
+    def flush(self) -> None:
+        """Wait until everything that was added is on disk, then tell the index."""
+        for path in self._unsynced:
+            sync(path)
+        with (self.root / INDEX).open("a", encoding="utf-8") as stream:
+            stream.writelines(json.dumps(asdict(entry)) + "\n" for entry in self._pending)
+        sync(self.root / INDEX)
+        self._pending, self._unsynced, self._synced = [], set(), time.monotonic()
+
     def finish(self, options: dict[str, Any]) -> None:
         """Mark the set as whole."""
+        self.flush()
         content = json.dumps({"format": FORMAT, "options": options}, indent=2) + "\n"
         with replaced(self.root / SET_FILE, extension=".json") as temporary:
             temporary.write_text(content, encoding="utf-8")
 
     def _tell(self, entry: Entry) -> None:
-        with (self.root / INDEX).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(asdict(entry)) + "\n")
-        sync(self.root / INDEX)
         self.entries.append(entry)
+        self._pending.append(entry)
+        if time.monotonic() - self._synced > _MOST_LOST:
+            self.flush()
 
 
 def _file(task: str, split: str, kind: str) -> str:

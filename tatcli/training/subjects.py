@@ -28,6 +28,6 @@ def shares(sizes: Sequence[int], subjects: Sequence[str] | None) -> NDArray[np.f
     voxels = np.array(sizes, dtype=np.float64)
     if subjects is None:
         return np.asarray(voxels / voxels.sum())
-    names = np.array(subjects)
-    each = np.array([voxels[names == name].sum() for name in names])
-    return np.asarray(voxels / each / len(set(subjects)))
+    _, whose = np.unique(np.array(subjects), return_inverse=True)
+    each = np.bincount(whose, weights=voxels)
+    return np.asarray(voxels / each[whose] / len(each))

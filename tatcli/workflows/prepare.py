@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import secrets
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +20,8 @@ from tatcli.training.prepared_set import Entry, SetWriter, is_prepared
 from tatcli.volumes.replacing import replaced
 from tatcli.workflows.preparing.candidates import find_candidates
 from tatcli.workflows.preparing.config import PrepareConfig, PrepareReport
-from tatcli.workflows.preparing.job import Job, Outcome, ignore_interrupts, job_key, run_job, synthetic_job
+from tatcli.workflows.preparing.job import Job, Outcome, job_key, run_job, start_process, synthetic_job
+from tatcli.workflows.preparing.lock import locked
 from tatcli.workflows.preparing.manifest import MANIFEST, write_manifest
 from tatcli.workflows.preparing.splits import assign_splits
 from tatcli.workflows.preparing.survey import Found, survey
@@ -58,9 +60,11 @@ def prepare(config: PrepareConfig, *, on_progress: Progress = lambda *_: None) -
         found = [scan for scans in _counted(surveyed, "survey", len(candidates), on_progress) for scan in scans]
         jobs, refused = _plan(found, config)
         try:
-            writer = SetWriter(config.output)
-            _check_same(writer, config, {job.key for job in jobs} | {entry.key for entry in refused})
-            report = _fill(writer, jobs, refused, (config, each, on_progress))
+            config.output.mkdir(parents=True, exist_ok=True)
+            with locked(config.output):
+                writer = SetWriter(config.output)
+                _check_same(writer, config, {job.key for job in jobs} | {entry.key for entry in refused})
+                report = _fill(writer, jobs, refused, (config, each, on_progress))
         except OSError as error:
             msg = f"{config.output}: expected to write the set, got {error.strerror or error}; check space"
             raise OutputError(msg) from error
@@ -110,12 +114,17 @@ def _fill(
     for entry in refused:
         if entry.key not in known:
             writer.reject(entry, entry.rejected or "")
-    work = config.output / _WORK
+    # a name of this run's own: processes of a run that was killed may still be writing
+    shutil.rmtree(config.output / _WORK, ignore_errors=True)
+    work = config.output / _WORK / secrets.token_hex(4)
     outcomes = each(run_job, [(job, config, work / job.key) for job in due])
     new = 0
-    for job, outcome in zip(due, _counted(outcomes, "prepare", len(due), on_progress), strict=True):
-        new += _append(writer, job, outcome)
-    shutil.rmtree(work, ignore_errors=True)
+    try:
+        for job, outcome in zip(due, _counted(outcomes, "prepare", len(due), on_progress), strict=True):
+            new += _append(writer, job, outcome)
+    finally:
+        writer.flush()
+    shutil.rmtree(config.output / _WORK, ignore_errors=True)
     planned = {job.key for job in jobs} | {entry.key for entry in refused}
     entries = [entry for entry in writer.entries if entry.key in planned]
     write_manifest(config.output / MANIFEST, entries)
@@ -185,7 +194,8 @@ def _check_output(config: PrepareConfig) -> None:
     if output.exists() and not output.is_dir():
         msg = f"{output}: expected a folder, got a file; choose another name"
         raise OutputError(msg)
-    if output.is_dir() and any(output.iterdir()) and not is_prepared(output) and not (output / _OPTIONS).exists():
+    others = output.is_dir() and any(not path.name.startswith(".") for path in output.iterdir())
+    if others and not is_prepared(output):
         msg = f"{output}: expected a new folder or a training set, got a folder with other files; choose another"
         raise OutputError(msg)
 
@@ -229,7 +239,7 @@ def _processes(count: int) -> Iterator[Callable[..., Iterator[Any]]]:
     os.environ |= dict.fromkeys(_ONE_THREAD, "1")  # the processes are the parallelism
     others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=ignore_interrupts)
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=start_process)
     try:
         yield lambda call, calls: _ordered(pool, count, call, calls)
         pool.shutdown()

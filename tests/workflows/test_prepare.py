@@ -17,17 +17,19 @@ import pytest
 import torch
 
 from tatcli.errors import OutputError, UsageError, VolumeReadError
+from tatcli.intensity import Window
 from tatcli.tasks import TASKS
 from tatcli.training.averaging import averaged_along, cleaner_reference
 from tatcli.training.config import TrainConfig
 from tatcli.training.prepared_set import INDEX, SET_FILE, Entry, prepared_entries, prepared_references
-from tatcli.training.references import prepare_references
+from tatcli.training.references import Reference, prepare_references
 from tatcli.training.sampler import Sampler
 from tatcli.volumes import Geometry, Volume, read_volume
 from tatcli.workflows import prepare as prepare_module
 from tatcli.workflows.prepare import prepare
 from tatcli.workflows.preparing.candidates import Candidate, find_candidates
 from tatcli.workflows.preparing.config import PrepareConfig
+from tatcli.workflows.preparing.lock import locked
 from tatcli.workflows.preparing.splits import assign_splits
 from tatcli.workflows.preparing.survey import Found, survey
 
@@ -223,12 +225,35 @@ def test_damaged_sets_are_told(make: Make) -> None:
         prepared_entries(config.output)
 
 
+def test_a_set_is_trained_on_in_all_planes_and_ranges(make: Make, tmp_path: Path) -> None:
+    root = tmp_path / "cubes"
+    save(root / "MRI" / "train" / "cube.nii.gz", head(0, (6, 32, 40)), (1.0, 1.0, 1.1))
+    save(root / "MRI" / "train" / "thick.nii.gz", head(1, (6, 32, 40)), (1.0, 1.0, 4.0))
+    config = make(roots=(root,), max_slices=0)
+    prepare(config)
+
+    def prepared(**options: object) -> list[Reference]:
+        return prepared_references(config.output, MRI, "train", train_config(config.output, **options))
+
+    assert [(scan.name, scan.hq.shape) for scan in prepared(planes="all")] == [
+        ("cube", (6, 32, 40)), ("cube", (32, 6, 40)), ("cube", (40, 6, 32)), ("thick", (6, 32, 40)),
+    ]  # fmt: skip
+    assert [scan.name for scan in prepared()] == ["cube", "thick"]
+    assert [scan.window for scan in prepared(mri_range="paper")] == [Window(0.0, 4095.0)] * 2
+    cut = make(roots=(root,), max_slices=3, output=tmp_path / "cut")  # slices that aren't neighbours make no volume
+    prepare(cut)
+    assert len(prepared_references(cut.output, MRI, "train", train_config(cut.output, planes="all"))) == 2
+
+
 def test_outputs_that_would_hurt_are_refused(make: Make, scans: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="apart from"):
         prepare(make(output=scans / "set"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     with pytest.raises(OutputError, match="other files"):
+        prepare(make(output=tmp_path / "full"))
+    (tmp_path / "full" / "thesis.txt").unlink()
+    with locked(tmp_path / "full"), pytest.raises(OutputError, match="another tat prepare at work"):
         prepare(make(output=tmp_path / "full"))
     with pytest.raises(UsageError, match="expected a folder with scans"):
         prepare(make(roots=(tmp_path / "nowhere",)))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing.connection
+import os
 import shutil
 import signal
+import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from tatcli.volumes.volume import Volume
     from tatcli.workflows.preparing.survey import Found
 
-__all__ = ["Job", "Outcome", "ignore_interrupts", "job_key", "run_job", "synthetic_job"]
+__all__ = ["Job", "Outcome", "job_key", "run_job", "start_process", "synthetic_job"]
 
 _SMALLEST: Final = 16
 """Pixels along an axis of a slice; smaller ones show nothing to learn from."""
@@ -80,9 +83,17 @@ def synthetic_job(number: int, config: PrepareConfig) -> Job:
     return Job(key, "pet-synthesis", "train", None, number)
 
 
-def ignore_interrupts() -> None:
-    """Leave Ctrl-C to the process that waits for this one."""
+def start_process() -> None:
+    """Leave Ctrl-C to the process that waits for this one, and end with it, however it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def follow() -> None:
+            multiprocessing.connection.wait([parent.sentinel])
+            os._exit(1)
+
+        threading.Thread(target=follow, daemon=True).start()
 
 
 def run_job(job: Job, config: PrepareConfig, part: Path) -> Outcome:
