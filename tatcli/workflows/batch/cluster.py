@@ -26,6 +26,8 @@ _CONNECT: Final = 30.0
 _RECONNECT: Final = 120.0
 """Seconds for which a scheduler that went away is waited for."""
 _ENOUGH: Final = 1_000_000
+_QUIET: Final = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "500ms"}
+"""Dask samples its workers' stacks a hundred times a second; ours only wait, and the cores have better to do."""
 _LANES: Final[dict[LaneSettings, Lane]] = {}
 _GUARD: Final = threading.Lock()
 
@@ -100,8 +102,10 @@ class ClusterPool:
     def __enter__(self) -> Self:
         workers = local_workers(self._address)
         if workers is not None:
+            import dask
             from distributed import LocalCluster
 
+            dask.config.set(_QUIET)
             self._cluster = LocalCluster(
                 n_workers=workers,
                 threads_per_worker=self._settings.engine.slots,
