@@ -123,7 +123,7 @@ def _show(report: AblationReport) -> None:
     columns = ("arm", "PSNR", "gain (dB)", "95 % interval", "over seeds", "difference", "SSIM", "RMSE")
     for task in dict.fromkeys(row.task for row in report.rows):
         rows = [row for row in report.rows if row.task == task]
-        title = f"{task}: {rows[0].subjects} subjects, seeds {', '.join(map(str, report.seeds))}"
+        title = f"{task}: subjects {rows[0].subjects}, seeds {', '.join(map(str, report.seeds))}"
         first = next(iter(report.arms))
         shown = (*columns[:5], f"less {first} (dB)", *columns[6:])
         console.table(shown, [_cells(row) for row in rows], title=title)
