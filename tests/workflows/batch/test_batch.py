@@ -123,7 +123,7 @@ def test_what_scans_do_to_processes_ends_neither_the_batch_nor_other_scans(scan,
     truncated.write_bytes(truncated.read_bytes()[:900])
     (tmp_path / "in/text.nii.gz").write_text("not an image", encoding="utf-8")
     (tmp_path / "in/gone.nii.gz").symlink_to(tmp_path / "nowhere")
-    report, _ = run(batch(timeout=30.0, retries=1))
+    report, _ = run(batch(timeout=12.0, retries=1))
     assert listing(tmp_path / "out") == ["failures.csv", *good]
     assert not (tmp_path / "out/.tat-work").exists()
     assert (report.done, report.failed) == (4, 7)
@@ -132,7 +132,7 @@ def test_what_scans_do_to_processes_ends_neither_the_batch_nor_other_scans(scan,
     assert set(table) == {f"{name}.nii.gz" for name in
                           ("crash", "hang", "killed", "stuck", "truncated", "text", "gone")}  # fmt: skip
     assert "the process that read it was killed by SIGSEGV" in table["crash.nii.gz"]["reason"]
-    assert "the process that read it gave no sign of life for 30 s" in table["hang.nii.gz"]["reason"]
+    assert "the process that read it gave no sign of life for 12 s" in table["hang.nii.gz"]["reason"]
     assert "the process that restored it was killed by SIGKILL" in table["killed.nii.gz"]["reason"]
     assert "the process that restored it gave no sign of life" in table["stuck.nii.gz"]["reason"]
     assert "No such file" in table["gone.nii.gz"]["reason"]
