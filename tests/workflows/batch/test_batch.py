@@ -27,7 +27,6 @@ from tatcli.workflows.batch.rehearsal import rehearse
 from tatcli.workflows.batch.run import run_batch
 from tatcli.workflows.batch.sidecar import Sidecar, sidecar_of
 from tatcli.workflows.batch.staging import lock_path
-from tatcli.workflows.restore import RestoreConfig, restore
 
 
 def hashes(folder):
@@ -54,10 +53,11 @@ def test_a_batch_gives_what_single_runs_give_and_is_finished_then(scan, batch, t
     report, events = run(batch(events=tmp_path / "events.jsonl"))
     assert (report.scans, report.done, report.finished, report.failed, report.slices) == (3, 3, 0, 0, 6)
     assert listing(tmp_path / "out") == ["a/0.nii.gz", "a/2.nii.gz", "b/1.nii.gz"]
-    # as by itself
+    # as by itself, in a process whose settings no other test has changed
     single = tmp_path / "single.nii.gz"
     source = tmp_path / "in/b/1.nii.gz"
-    restore(RestoreConfig(input=source, task="ct", output=single, device="cpu"))
+    command = ["restore", source, "--task", "ct", "-o", single, "--device", "cpu", "--quiet"]
+    subprocess.run([sys.executable, "-c", "from tatcli.cli.app import main; main()", *command], check=True, timeout=120)
     np.testing.assert_array_equal(nib.load(tmp_path / "out/b/1.nii.gz").dataobj, nib.load(single).dataobj)
     # the sidecar says of what
     sidecar = Sidecar.read(sidecar_of(tmp_path / "out/b/1.nii.gz"))
