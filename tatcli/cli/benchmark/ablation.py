@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tatcli.cli import console
+from tatcli.cli.benchmark.measuring import JsonOption, measured
 from tatcli.cli.options import DeviceOption, OverwriteOption, QuietOption, ThreadsOption, completes, parse_list
 from tatcli.tasks import TASKS
 from tatcli.training.recipes import RECIPES
@@ -68,9 +69,7 @@ def ablation(
     ] = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
-    json: Annotated[
-        Path | None, typer.Option(metavar="FILE", show_default=False, help="Write everything as JSON.")
-    ] = None,
+    json: JsonOption = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -79,10 +78,7 @@ def ablation(
     Arms: tat; static (no adaptive kernels); l1 (no loss balancing); static-l1 (neither); uncertainty and psnr (other
     losses); single (a network for each task). What is finished in STUDY isn't trained again.
     """
-    import json as json_
-
     from tatcli.inference.runtime import choose_device
-    from tatcli.volumes.replacing import checked_output
     from tatcli.workflows.benchmark.ablation import AblationConfig, ablate
 
     given = {
@@ -108,14 +104,7 @@ def ablation(
         max_slices=max_slices,
         interference=interference,
     )
-    if json is not None:
-        checked_output(json, source=None, overwrite=overwrite)
-    with console.stage_bar(quiet=quiet) as progress:
-        report = ablate(study, progress=progress)
-    if json is not None:
-        from tatcli.reporting.run_report import write_json
-
-        write_json(json_.dumps(report.to_dict(), indent=2), json)
+    report = measured(lambda progress: ablate(study, progress=progress), json=json, overwrite=overwrite, quiet=quiet)
     _show(report)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tatcli.cli import console
+from tatcli.cli.benchmark.measuring import JsonOption, measured
 from tatcli.cli.options import (
     CompileOption,
     DeviceOption,
@@ -45,9 +46,7 @@ def speed(
     threads: ThreadsOption = None,
     compile_: CompileOption = False,
     repeats: Annotated[int, typer.Option(metavar="N", help="Timings of each case.")] = 5,
-    json: Annotated[
-        Path | None, typer.Option(metavar="FILE", show_default=False, help="Write everything as JSON.")
-    ] = None,
+    json: JsonOption = None,
     compare: Annotated[
         Path | None, typer.Option(metavar="FILE", show_default=False, help="An earlier --json file to compare with.")
     ] = None,
@@ -59,7 +58,6 @@ def speed(
     Rates are nominal: what the network's definition asks for, over the time that it took. Each case runs in a process
     of its own.
     """
-    from tatcli.volumes.replacing import checked_output
     from tatcli.workflows.benchmark.comparison import compare_results, read_results
     from tatcli.workflows.benchmark.speed import SpeedConfig, benchmark_speed
 
@@ -74,14 +72,9 @@ def speed(
         repeats=repeats,
     )
     before = [] if compare is None else read_results(compare)
-    if json is not None:
-        checked_output(json, source=None, overwrite=overwrite)
-    with console.stage_bar(quiet=quiet) as progress:
-        report = benchmark_speed(config, progress=progress)
-    if json is not None:
-        from tatcli.reporting.run_report import write_json
-
-        write_json(report.to_json(), json)
+    report = measured(
+        lambda progress: benchmark_speed(config, progress=progress), json=json, overwrite=overwrite, quiet=quiet
+    )
     _show(report)
     if compare is not None:
         ratios = compare_results(report.results, before)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tatcli.cli import console
+from tatcli.cli.benchmark.measuring import JsonOption, measured
 from tatcli.cli.options import DeviceOption, OverwriteOption, QuietOption, ThreadsOption, completes, parse_list
 
 __all__ = ["training"]
@@ -26,16 +26,11 @@ def training(
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     repeats: Annotated[int, typer.Option(metavar="N", help="Timed steps of each case.")] = 5,
-    json: Annotated[
-        Path | None, typer.Option(metavar="FILE", show_default=False, help="Write everything as JSON.")
-    ] = None,
+    json: JsonOption = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Samples per second of a training step, through the fused kernels and through PyTorch's operations, in turn."""
-    import json as json_
-
-    from tatcli.volumes.replacing import checked_output
     from tatcli.workflows.benchmark.training import TrainingConfig, benchmark_training
 
     config = TrainingConfig(
@@ -47,14 +42,9 @@ def training(
         threads=threads,
         repeats=repeats,
     )
-    if json is not None:
-        checked_output(json, source=None, overwrite=overwrite)
-    with console.stage_bar(quiet=quiet) as progress:
-        report = benchmark_training(config, progress=progress)
-    if json is not None:
-        from tatcli.reporting.run_report import write_json
-
-        write_json(json_.dumps(report.to_dict(), indent=2), json)
+    report = measured(
+        lambda progress: benchmark_training(config, progress=progress), json=json, overwrite=overwrite, quiet=quiet
+    )
     rows = [
         (
             r.preset,

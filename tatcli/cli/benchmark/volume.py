@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tatcli.cli import console
+from tatcli.cli.benchmark.measuring import JsonOption, measured
 from tatcli.cli.options import (
     DeviceOption,
     MaxMemoryOption,
@@ -50,9 +51,7 @@ def volume(
         Path | None,
         typer.Option(metavar="DIR", show_default="the system's for temporary files", help="Where the scans are made."),
     ] = None,
-    json: Annotated[
-        Path | None, typer.Option(metavar="FILE", show_default=False, help="Write everything as JSON.")
-    ] = None,
+    json: JsonOption = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -60,7 +59,6 @@ def volume(
 
     Scans are made up, restored in a process of their own, and deleted.
     """
-    from tatcli.volumes.replacing import checked_output
     from tatcli.workflows.benchmark.volume import VolumeConfig, benchmark_volume
 
     config = VolumeConfig(
@@ -75,14 +73,9 @@ def volume(
         repeats=repeats,
         folder=folder,
     )
-    if json is not None:
-        checked_output(json, source=None, overwrite=overwrite)
-    with console.stage_bar(quiet=quiet) as progress:
-        report = benchmark_volume(config, progress=progress)
-    if json is not None:
-        from tatcli.reporting.run_report import write_json
-
-        write_json(report.to_json(), json)
+    report = measured(
+        lambda progress: benchmark_volume(config, progress=progress), json=json, overwrite=overwrite, quiet=quiet
+    )
     machine = report.machine
     columns = (
         "slices", "size", "seconds", "min - max", "per slice", "per Mpixel", "slice alone", "over slices", "over files",

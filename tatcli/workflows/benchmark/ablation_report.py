@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,9 +94,11 @@ class AblationReport:
     rows: tuple[ArmRow, ...]
     cosines: Mapping[str, Mapping[str, Mapping[str, list[float]]]]
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return asdict(self) | {"rows": [asdict(row) for row in self.rows]}
+    def to_json(self) -> str:
+        """Everything."""
+        from tatcli.reporting.run_report import to_json
+
+        return to_json(self)
 
 
 def summarise_arms(

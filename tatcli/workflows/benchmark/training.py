@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -90,9 +90,11 @@ class TrainingReport:
     why_no_kernels: str
     results: tuple[StepResult, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return asdict(self)
+    def to_json(self) -> str:
+        """Everything."""
+        from tatcli.reporting.run_report import to_json
+
+        return to_json(self)
 
 
 def benchmark_training(

@@ -96,7 +96,7 @@ def test_the_tables_arithmetic(training: TrainConfig) -> None:
     assert (l1.interval.lower, l1.interval.upper) == (30.0, 31.0)  # of subjects' means over seeds, 30 and 31
     assert report.seconds == {"tat": 5.0, "l1": 5.0}
     assert report.cosines == {"tat": {"shared": {"a | b": [0.0, 0.1]}}}
-    assert report.to_dict()["rows"][1]["interval"] == {"lower": 30.0, "upper": 31.0}
+    assert json.loads(report.to_json())["rows"][1]["interval"] == {"lower": 30.0, "upper": 31.0}
 
 
 def test_a_network_for_each_task_gets_its_tasks_options(training: TrainConfig) -> None:
