@@ -67,21 +67,18 @@ def without_kernels() -> Iterator[None]:
 
 
 def kernels_for(width: int, *, bf16: bool) -> bool:
-    """Whether networks of this width run through the kernels on this CPU, in bfloat16 or in float32."""
+    """Whether maps of this many channels go through the kernels on this CPU, in bfloat16 or in float32."""
     library = native_library() if _allowed and width % LANES == 0 else None
     return library is not None and (not bf16 or bool(library.tat_has_bf16()))
 
 
 def can_fuse(x: Tensor, *channels: int) -> bool:
     """Whether the kernels can take this map and these channel counts."""
-    if not _allowed or x.device.type != "cpu" or any(count % LANES for count in channels):
+    if x.device.type != "cpu":
         return False
-    library = native_library()
-    if library is None:
-        return False
-    if torch.is_autocast_enabled("cpu"):
-        return torch.get_autocast_dtype("cpu") is torch.bfloat16 and bool(library.tat_has_bf16())
-    return x.dtype is torch.float32
+    bf16 = torch.is_autocast_enabled("cpu")
+    fits = torch.get_autocast_dtype("cpu") is torch.bfloat16 if bf16 else x.dtype is torch.float32
+    return fits and all(kernels_for(count, bf16=bf16) for count in channels)
 
 
 def _rows(x: Tensor) -> Tensor:

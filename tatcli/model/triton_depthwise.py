@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["can_run", "depthwise", "gated_depthwise", "why_not_triton"]
+__all__ = ["can_run", "depthwise", "gated_depthwise"]
 
 CHANNEL_BLOCK: Final = 32
 """Channels of a program: one 64-byte piece of a bf16 pixel, and what all widths here are multiples of."""
@@ -28,20 +28,20 @@ Kernels = Float[Tensor, "samples channels 3 3"]
 
 
 @cache
-def why_not_triton() -> str | None:
-    """Why the kernels are not used in this process; None: they are, on CUDA devices."""
+def _is_there() -> bool:
+    """Whether there is Triton, and nobody switched it off (TAT_TRITON=0)."""
     if os.environ.get("TAT_TRITON") == "0":
-        return "TAT_TRITON=0"
+        return False
     try:
         import triton  # type: ignore[import-not-found, unused-ignore]  # noqa: F401 - only there with PyTorch's CUDA builds
     except ImportError:
-        return "no Triton"
-    return None
+        return False
+    return True
 
 
 def can_run(x: Tensor) -> bool:
     """Whether the kernels take this map: on a CUDA device, no gradients recorded, Triton there."""
-    return x.is_cuda and not torch.is_grad_enabled() and why_not_triton() is None
+    return x.is_cuda and not torch.is_grad_enabled() and _is_there()
 
 
 def depthwise(x: Map, kernels: Kernels) -> Map:
