@@ -52,10 +52,13 @@ def strike(event, arguments):
         time.sleep(3600)
     if name.startswith("kill") and "tat-engine" in sys.orig_argv:
         os.kill(os.getpid(), signal.SIGKILL)
+    if name.startswith("stuck") and "tat-engine" in sys.orig_argv:
+        time.sleep(3600)
 
 if {"tat-reader", "tat-engine"} & set(sys.orig_argv):
     sys.addaudithook(strike)
 """
+"""Python runs it at start-up: what a broken decoder or the system does to a process that opens a scan of that name."""
 
 
 def main() -> int:

@@ -35,6 +35,21 @@ def few_threads() -> None:
 
 
 @pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with untrained weights of a tiny network, named tat-small."""
+    import torch
+
+    from tatcli.model.tat import Tat
+    from tatcli.model.weights import card_for_tasks, save_weights
+    from tiny_networks import TINY
+
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    save_weights(Tat(TINY), card_for_tasks("tat-small", TINY), folder / "tat-small.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real scans and parity vectors beside the repository; without it the test is skipped."""
     if not SHARED.is_dir():

@@ -7,35 +7,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, PositronEmissionTomographyImageStorage, generate_uid
 from typer.testing import CliRunner
 
 from tatcli.cli.app import app
-from tatcli.model.config import TatConfig
-from tatcli.model.tat import Tat
-from tatcli.model.weights import card_for_tasks, save_weights
-
-TINY = TatConfig(
-    width=8,
-    encoder_blocks=(1, 1, 1),
-    latent_blocks=1,
-    decoder_blocks=(1, 1, 1),
-    refinement_blocks=1,
-    expansion=2.0,
-    tren_width=4,
-    train_patch=32,
-)
-
-
-@pytest.fixture(scope="session")
-def tiny_weights(tmp_path_factory) -> Path:
-    """A folder with untrained weights of a tiny network, named tat-small."""
-    folder = tmp_path_factory.mktemp("weights")
-    torch.manual_seed(0)
-    save_weights(Tat(TINY), card_for_tasks("tat-small", TINY), folder / "tat-small.safetensors")
-    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,7 @@ from tatcli.model.tat import Tat
 from tatcli.model.weights import TaskCard, WeightsCard, card_for_tasks
 from tatcli.tasks import TASKS
 from tatcli.volumes import Geometry, Volume
+from tiny_networks import TINY
 
 PATCH = RestoreOptions(mode="patch", tile=32, overlap=8)
 OUT_OF_MEMORY = [
@@ -323,17 +324,6 @@ def test_a_network_that_gives_nan_is_refused(restorer_of, volume_of, ct):
 
 
 # --- the real network ------------------------------------------------------------------------------------------------
-
-TINY = TatConfig(
-    width=8,
-    encoder_blocks=(1, 1, 1),
-    latent_blocks=1,
-    decoder_blocks=(1, 1, 1),
-    refinement_blocks=1,
-    expansion=2.0,
-    tren_width=4,
-    train_patch=32,
-)
 
 
 @pytest.fixture(scope="module")

@@ -15,17 +15,7 @@ from tatcli.model import depthwise as depthwise_module
 from tatcli.model.attention import ChannelAttention
 from tatcli.model.blocks import LayerNorm
 from tatcli.model.windows import cut_into_cells, window_starts
-
-TINY = TatConfig(
-    width=8,
-    encoder_blocks=(1, 1, 1),
-    latent_blocks=1,
-    decoder_blocks=(1, 1, 1),
-    refinement_blocks=1,
-    expansion=2.0,
-    tren_width=4,
-    train_patch=32,
-)
+from tiny_networks import TINY
 
 
 def tiny(config: TatConfig = TINY, seed: int = 0) -> Tat:

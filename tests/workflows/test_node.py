@@ -25,25 +25,16 @@ from torch import nn
 
 from tatcli.errors import UsageError
 from tatcli.inference import Restorer
-from tatcli.model.config import PRESETS, TatConfig
+from tatcli.model.config import PRESETS
 from tatcli.model.tat import Tat
 from tatcli.model.weights import card_for_tasks, save_weights
 from tatcli.networking.peers import Destination, Listener, Tls
 from tatcli.workflows.node import NodeConfig, Rule, run_node
+from tiny_networks import TINY
 
 pytest.importorskip("pynetdicom", reason="needs pynetdicom: pip install 'tatcli[node]'")
 pytestmark = pytest.mark.slow
 SETTLE = 1.0
-TINY = TatConfig(
-    width=8,
-    encoder_blocks=(1, 1, 1),
-    latent_blocks=1,
-    decoder_blocks=(1, 1, 1),
-    refinement_blocks=1,
-    expansion=2.0,
-    tren_width=4,
-    train_patch=32,
-)
 
 
 class Identity(nn.Module):

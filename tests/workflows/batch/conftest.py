@@ -7,56 +7,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 
-from tatcli.model.config import TatConfig
-from tatcli.model.tat import Tat
-from tatcli.model.weights import card_for_tasks, save_weights
+from soak_batch import FAULTS
 from tatcli.workflows.batch.config import BatchConfig, Endurance, Selection
 from tatcli.workflows.restore import RestoreConfig
-
-TINY = TatConfig(
-    width=8,
-    encoder_blocks=(1, 1, 1),
-    latent_blocks=1,
-    decoder_blocks=(1, 1, 1),
-    refinement_blocks=1,
-    expansion=2.0,
-    tren_width=4,
-    train_patch=32,
-)
-FAULTS = """
-import os, signal, sys, time
-
-def strike(event, arguments):
-    if event != "open" or isinstance(arguments[0], int):
-        return
-    name = os.path.basename(os.fspath(arguments[0]))
-    if not isinstance(name, str) or not name.endswith(".nii.gz"):
-        return
-    if name.startswith("crash") and "tat-reader" in sys.orig_argv:
-        os.kill(os.getpid(), signal.SIGSEGV)
-        time.sleep(3600)  # the signal may go to another thread, which takes its time
-    if name.startswith("hang") and "tat-reader" in sys.orig_argv:
-        time.sleep(3600)
-    if name.startswith("killed") and "tat-engine" in sys.orig_argv:
-        os.kill(os.getpid(), signal.SIGKILL)
-    if name.startswith("stuck") and "tat-engine" in sys.orig_argv:
-        time.sleep(3600)
-
-if "tat-reader" in sys.orig_argv or "tat-engine" in sys.orig_argv:
-    sys.addaudithook(strike)
-"""
-"""Python runs it at start-up: what a broken decoder or the system does to a process that opens a scan of that name."""
-
-
-@pytest.fixture(scope="session")
-def tiny_weights(tmp_path_factory) -> Path:
-    """A folder with untrained weights of a tiny network, named tat-small."""
-    folder = tmp_path_factory.mktemp("weights")
-    torch.manual_seed(0)
-    save_weights(Tat(TINY), card_for_tasks("tat-small", TINY), folder / "tat-small.safetensors")
-    return folder
 
 
 @pytest.fixture(autouse=True)

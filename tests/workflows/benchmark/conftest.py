@@ -11,17 +11,7 @@ from tatcli.model.config import TatConfig
 from tatcli.model.tat import Tat
 from tatcli.model.weights import card_for_tasks, save_weights
 from tatcli.workflows.benchmark import case, fresh, machine
-
-TINY = TatConfig(
-    width=8,
-    encoder_blocks=(1, 1, 1),
-    latent_blocks=1,
-    decoder_blocks=(1, 1, 1),
-    refinement_blocks=1,
-    expansion=2.0,
-    tren_width=4,
-    train_patch=32,
-)
+from tiny_networks import TINY
 
 
 @pytest.fixture(autouse=True)

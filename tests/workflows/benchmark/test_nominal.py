@@ -8,22 +8,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tatcli.model.config import PRESETS, TatConfig
+from tatcli.model.config import PRESETS
 from tatcli.model.fused import without_kernels
 from tatcli.model.tat import Tat
 from tatcli.workflows.benchmark.nominal import nominal_flop
+from tiny_networks import TINY
 
 BASE = PRESETS["tat-base"]
-TINY = TatConfig(
-    width=8,
-    encoder_blocks=(1, 1, 1),
-    latent_blocks=1,
-    decoder_blocks=(1, 1, 1),
-    refinement_blocks=1,
-    expansion=2.0,
-    tren_width=4,
-    train_patch=32,
-)
 
 
 @pytest.mark.parametrize(("size", "gflop"), [(128, 85.5), (256, 376.6), (512, 1397.0)])
