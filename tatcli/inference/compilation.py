@@ -47,6 +47,8 @@ class CompiledNetwork(nn.Module):
         if device.type != "cuda":
             msg = f"--compile: expected a CUDA device, got {device.type}; leave it out, the CPU has kernels of its own"
             raise DeviceError(msg)
+        # Of the windows' cuts; once, as filters are the whole process's and passes come from several threads.
+        warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
         return cls(network, lambda module: torch.compile(module, fullgraph=True, dynamic=False, mode=MODE))
 
@@ -57,9 +59,7 @@ class CompiledNetwork(nn.Module):
             DeviceError: it can't be compiled here.
         """
         try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
-                return self.compiled(x)
+            return self.compiled(x)
         except TorchDynamoException as error:
             reason = str(error).strip().splitlines()[0]
             msg = f"--compile: PyTorch can't compile the network here ({reason}); leave it out"
