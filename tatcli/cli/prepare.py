@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -72,6 +71,7 @@ def prepare(
 
     SET/MANIFEST.tsv tells what became of every scan, and why.
     """
+    from tatcli.workflows.cores import usable_cores
     from tatcli.workflows.prepare import prepare as run
     from tatcli.workflows.preparing.config import PrepareConfig
 
@@ -89,7 +89,7 @@ def prepare(
         quiet=quiet_noise,
         synthetic_pet=synthetic_pet,
         seed=seed,
-        workers=workers or min(os.cpu_count() or 1, 8),
+        workers=workers or min(usable_cores(), 8),
     )
     with console.stage_bar(quiet=quiet) as progress:
         done = run(config, on_progress=progress)

@@ -15,6 +15,7 @@ from tatcli.workflows.batch.isolated import Gone, Refused
 from tatcli.workflows.batch.lane import Lane, LaneSettings
 from tatcli.workflows.batch.roles import EngineSettings
 from tatcli.workflows.batch.work import Failure, Outcome, Work
+from tatcli.workflows.cores import usable_cores
 
 if TYPE_CHECKING:
     from tatcli.workflows.batch.config import BatchConfig
@@ -170,5 +171,5 @@ def threads_for(engines: int) -> int | None:
     if engines == 1:
         return None
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     return max(1, min(cores, int(asked) if asked.isdigit() else cores) // engines)

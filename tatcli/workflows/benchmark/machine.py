@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ import torch
 from torch.nn import functional
 
 from tatcli.inference.runtime import DTYPES, Runtime
+from tatcli.workflows.cores import usable_cores
 
 __all__ = ["Machine", "Peak", "best_peak", "measure_copy_rate", "measure_peak", "this_machine"]
 
@@ -68,7 +68,7 @@ def this_machine(runtime: Runtime) -> Machine:
     return Machine(
         processor=_processor_name(),
         capability=torch.backends.cpu.get_cpu_capability(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=usable_cores(),
         threads=runtime.threads,
         device=runtime.device_name,
     )
