@@ -29,7 +29,7 @@ DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.fl
 
 CPU_AUTO_IS_BF16: Final = True
 """Whether ``auto`` takes bf16 on CPUs that have it natively. It was 1.4 to 1.7 times as fast there (AVX512-BF16), and
-moved the PSNR of restored real scans by 0.0005 to 0.0015 dB (``tat evaluate``, tat-small, all three tasks)."""
+moved the PSNR of restored real scans by 0.0001 to 0.0023 dB (``tat evaluate``, tat-small, all three tasks)."""
 
 _OUT_OF_MEMORY: Final = ("can't allocate memory", "not enough memory", "out of memory")
 """What PyTorch's CPU (Linux, Windows) and MPS allocators say in a plain RuntimeError."""
