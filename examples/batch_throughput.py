@@ -91,11 +91,12 @@ def whole_batch(folder: Path, arguments: argparse.Namespace) -> dict[str, float]
     process = subprocess.Popen(command)
     start = last = 0.0
     while process.poll() is None:
-        if not start and len(ends(events)) >= arguments.skip:
+        time.sleep(0.25)  # looking costs time, too
+        done = len(ends(events))
+        if not start and done >= arguments.skip:
             start = processor_time(process.pid)
-        if start:
-            last = max(last, processor_time(process.pid))
-        time.sleep(0.1)
+        if not last and done == arguments.scans:
+            last = processor_time(process.pid)
     if process.returncode:
         sys.exit(f"tat restore ended with {process.returncode}")
     moments = ends(events)

@@ -112,10 +112,7 @@ class RoutedTat(StaticTat):
         self.channel = nn.ModuleDict({name: ChannelRouting(dim, size=size) for name, dim in dims.items()})
 
     def _correction(self, embedded: Tensor) -> Tensor:
-        encoded1 = self.encoder1(embedded)
-        encoded2 = self.encoder2(self.down1(encoded1))
-        encoded3 = self.encoder3(self.down2(encoded2))
-        latent = self.down3(encoded3)
+        encoded1, encoded2, encoded3, latent = self._encoded(embedded)
         z = self.instruction(latent)
         latent = self.latent(self._routed("latent", latent, z))
         decoded3 = self.reduce3(torch.cat([self.up3(latent), encoded3], dim=1))

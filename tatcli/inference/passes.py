@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -71,16 +72,25 @@ class Passes:
         runtime: device and precision.
         settings: the first attempt; it shrinks when memory runs out, and stays so.
         on_shrink: is told of every smaller attempt, in words.
+        executor: calls the network; None: the caller's own thread does.
 
     Attributes:
         settings: the present attempt.
     """
 
-    def __init__(self, network: nn.Module, runtime: Runtime, settings: Pass, on_shrink: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        runtime: Runtime,
+        settings: Pass,
+        on_shrink: Callable[[str], None],
+        executor: Executor | None = None,
+    ) -> None:
         self.network = network
         self.runtime = runtime
         self.settings = settings
         self.on_shrink = on_shrink
+        self._executor = executor
         self._transfers = Transfers(runtime.device)
 
     @property
@@ -118,6 +128,11 @@ class Passes:
         return lambda: self._collected(parts)
 
     def _pass(self, slices: NDArray[np.float32]) -> Started:
+        if self._executor is None:
+            return self._compute(slices)
+        return self._executor.submit(self._compute, slices).result()
+
+    def _compute(self, slices: NDArray[np.float32]) -> Started:
         with torch.inference_mode():
             return self._transfers.start(slices, self._correct_all)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -42,6 +43,11 @@ class Restorer:
         threads: of the CPU, for the whole process; None: as PyTorch has it.
         compiled: through PyTorch's compiler, on a CUDA device.
 
+    Attributes:
+        executor: calls the network; None: whoever restores does. Threads that take turns restoring on a CPU should
+            share one of a single thread: OpenMP keeps a team for every thread that computes, and teams, even idle
+            ones, cost each other 5 to 15 % of the time (of two on two cores).
+
     Raises:
         WeightsError: missing, damaged, a pickle, or of another architecture.
         DeviceError: the device is unknown or absent, or doesn't compute in this precision.
@@ -78,6 +84,8 @@ class Restorer:
         self = cls.__new__(cls)
         self._hold(network, card, prepare_runtime(device=device, precision=precision, threads=threads))
         return self
+
+    executor: Executor | None = None
 
     def _hold(self, network: nn.Module, card: WeightsCard, runtime: Runtime, *, compiled: bool = False) -> None:
         self.card = card
@@ -155,7 +163,7 @@ class Restorer:
             settings: batch and tiles.
             progress: is called with (slices done, slices in all).
         """
-        passes = Passes(self.network, self.runtime, settings, on_shrink=lambda _: None)
+        passes = Passes(self.network, self.runtime, settings, on_shrink=lambda _: None, executor=self.executor)
         return Restoration(passes, windows, summary, slices=slices, progress=progress)
 
     def step(self, task: Task) -> str:

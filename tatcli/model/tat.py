@@ -74,20 +74,31 @@ class Tat(nn.Module):
         Any number of rows and columns: they are padded to a multiple of 8 by reflection, and cropped back.
         """
         rows, columns = x.shape[2:]
+        correction = self._correction(self._embedded(x))
+        return x + correction[:, :, :rows, :columns].to(x.dtype)
+
+    def task_representation(self, x: Float[Tensor, "batch 1 rows columns"]) -> Float[Tensor, "batch z"]:
+        """Z, which the kernels are generated from, of slices of any size."""
+        return self.tren.task_representation(self._encoded(self._embedded(x))[-1])
+
+    def _embedded(self, x: Tensor) -> Tensor:
+        """The patch embedding of the padded input."""
         padded = _pad_to_multiple(x).contiguous(memory_format=torch.channels_last)
         # bf16 has steps of 8 HU at soft tissue in CT's range, so the input itself is embedded in float32.
         with torch.autocast(x.device.type, enabled=False):
-            embedded = self.patch_embedding(padded.to(self.patch_embedding.weight.dtype))
-        correction = self._correction(embedded)
-        return x + correction[:, :, :rows, :columns].to(x.dtype)
+            embedded: Tensor = self.patch_embedding(padded.to(self.patch_embedding.weight.dtype))
+        return embedded
 
-    def _correction(self, embedded: Tensor) -> Tensor:
-        """What is added to the (padded) input, from its patch embedding."""
+    def _encoded(self, embedded: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The encoder's maps: of 1, 1/2 and 1/4 of the input's size, and the latent one."""
         encoded1 = self.encoder1(embedded)
         encoded2 = self.encoder2(self.down1(encoded1))
         encoded3 = self.encoder3(self.down2(encoded2))
-        latent = self.down3(encoded3)
+        return encoded1, encoded2, encoded3, self.down3(encoded3)
 
+    def _correction(self, embedded: Tensor) -> Tensor:
+        """What is added to the (padded) input, from its patch embedding."""
+        encoded1, encoded2, encoded3, latent = self._encoded(embedded)
         kernels = self.tren(latent)
         latent = self.latent(latent, kernels.latent)
 

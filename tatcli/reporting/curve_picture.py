@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
+from tatcli.reporting.pen import FONT, GRID, Pen
 from tatcli.reporting.plots import COLOURS, Curve, axis_ticks
 
 __all__ = ["CurvePanel", "draw_curves"]
 
-_SCALE: Final = 2
-"""Drawn this much larger and reduced, which smooths the lines."""
 _WIDTH: Final = 720
 _HEIGHT: Final = 260
 _LEFT: Final = 76
@@ -22,9 +21,6 @@ _RIGHT: Final = 176
 """Right of the plot: the legend."""
 _TOP: Final = 30
 _BOTTOM: Final = 34
-_FONT: Final = 13
-_INK: Final = "#222222"
-_GRID: Final = "#dddddd"
 
 
 @dataclass(frozen=True)
@@ -57,19 +53,18 @@ def draw_curves(panels: Sequence[CurvePanel], *, x_label: str) -> Image.Image:
         msg = "curves: expected at least one point, got none"
         raise ValueError(msg)
     ticks = axis_ticks(0.0, max(x for panel in shown for x, _ in _points(panel)))
-    sheet = Image.new("RGB", (_SCALE * _WIDTH, _SCALE * (_HEIGHT * len(shown) + _FONT)), "white")
+    pen = Pen(_WIDTH, _HEIGHT * len(shown) + FONT)
     for number, panel in enumerate(shown):
-        _Plot(ImageDraw.Draw(sheet), panel, ticks, top=number * _HEIGHT).draw()
-    pen = ImageDraw.Draw(sheet)
+        _Plot(pen, panel, ticks, top=number * _HEIGHT).draw()
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    _write(pen, middle, _HEIGHT * len(shown) - _FONT / 2, x_label, anchor="mm")
-    return sheet.resize((sheet.width // _SCALE, sheet.height // _SCALE), Image.Resampling.LANCZOS)
+    pen.write(middle, _HEIGHT * len(shown) - FONT / 2, x_label, anchor="mm")
+    return pen.finished()
 
 
 class _Plot:
     """One panel's axes, lines and legend."""
 
-    def __init__(self, pen: ImageDraw.ImageDraw, panel: CurvePanel, ticks: Sequence[float], *, top: int) -> None:
+    def __init__(self, pen: Pen, panel: CurvePanel, ticks: Sequence[float], *, top: int) -> None:
         self.pen, self.panel, self.ticks = pen, panel, ticks
         self.upper, self.lower = top + _TOP, top + _HEIGHT - _BOTTOM
         values = [self._level(y) for _, y in _points(panel)]
@@ -80,24 +75,24 @@ class _Plot:
             self.levels = axis_ticks(min(values), max(values))
 
     def draw(self) -> None:
-        _write(self.pen, _LEFT, self.upper - _TOP / 2, self.panel.title, anchor="lm")
+        self.pen.write(_LEFT, self.upper - _TOP / 2, self.panel.title, anchor="lm")
         for level in self.levels:
-            self._line([(self.ticks[0], level), (self.ticks[-1], level)], _GRID)
+            self._line([(self.ticks[0], level), (self.ticks[-1], level)], GRID)
             label = f"{10**level:g}" if self.panel.logarithmic else f"{level:g}"
-            _write(self.pen, _LEFT - 8, self._y(level), label, anchor="rm")
+            self.pen.write(_LEFT - 8, self._y(level), label, anchor="rm")
         for tick in self.ticks:
-            self._line([(tick, self.levels[0]), (tick, self.levels[-1])], _GRID)
-            _write(self.pen, self._x(tick), self.lower + 10, f"{tick:g}", anchor="mm")
+            self._line([(tick, self.levels[0]), (tick, self.levels[-1])], GRID)
+            self.pen.write(self._x(tick), self.lower + 10, f"{tick:g}", anchor="mm")
         for number, curve in enumerate(self.panel.curves):
             colour = COLOURS[number % len(COLOURS)]
             points = [(x, self._level(y)) for x, y in _points(CurvePanel("", [curve], self.panel.logarithmic))]
             self._line(points, colour, width=2)
             for x, y in points if len(points) < 60 else []:
-                self._dot(x, y, colour)
+                self.pen.dot(self._x(x), self._y(y), colour)
             row = self.upper + 18 * number + 8
             left = _WIDTH - _RIGHT + 14
-            self.pen.line(_scaled([(left, row), (left + 20, row)]), fill=colour, width=2 * _SCALE)
-            _write(self.pen, left + 26, row, curve.name, anchor="lm")
+            self.pen.line([(left, row), (left + 20, row)], colour, width=2)
+            self.pen.write(left + 26, row, curve.name, anchor="lm")
 
     def _level(self, value: float) -> float:
         return math.log10(value) if self.panel.logarithmic else value
@@ -111,23 +106,9 @@ class _Plot:
         return self.lower - share * (self.lower - self.upper)
 
     def _line(self, points: Sequence[tuple[float, float]], colour: str, *, width: int = 1) -> None:
-        places = _scaled([(self._x(x), self._y(y)) for x, y in points])
-        self.pen.line(places, fill=colour, width=width * _SCALE, joint="curve")
-
-    def _dot(self, x: float, y: float, colour: str) -> None:
-        (left, top), (right, bottom) = ((self._x(x) + d, self._y(y) + d) for d in (-2.5, 2.5))
-        self.pen.ellipse(_scaled([(left, top), (right, bottom)]), fill=colour)
+        self.pen.line([(self._x(x), self._y(y)) for x, y in points], colour, width=width)
 
 
 def _points(panel: CurvePanel) -> list[tuple[float, float]]:
     pairs = [(float(x), float(y)) for curve in panel.curves for x, y in zip(curve.x, curve.y, strict=True)]
     return [(x, y) for x, y in pairs if math.isfinite(x + y) and (y > 0 or not panel.logarithmic)]
-
-
-def _scaled(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    return [(x * _SCALE, y * _SCALE) for x, y in points]
-
-
-def _write(pen: ImageDraw.ImageDraw, x: float, y: float, words: str, *, anchor: str) -> None:
-    font = ImageFont.load_default(size=_FONT * _SCALE)
-    pen.text((x * _SCALE, y * _SCALE), words, fill=_INK, font=font, anchor=anchor)

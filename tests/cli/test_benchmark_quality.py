@@ -67,3 +67,17 @@ def test_what_is_refused(refused, data, tmp_path) -> None:
     refused(*words, "--networks", "tat=tat-small", code=2, match="expected weights of different names")
     refused(*words, "--methods", "magic", code=2, match="unknown baseline 'magic'")
     refused("benchmark", "quality", code=2, match="--data")
+
+
+def test_the_task_representation(tat, refused, data, tmp_path, tiny_weights) -> None:
+    weights = tiny_weights / "tat-small.safetensors"
+    words = ("benchmark", "representation", "--data", data, "--weights", weights, "--device", "cpu", "--max-slices", "2")
+    done = tat(*words, "--json", tmp_path / "z.json", "-o", tmp_path / "z.png")
+    assert done.exit_code == 0, done.output
+    assert "of its variance lies between tasks" in done.stdout
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "z.png")
+    told = json.loads((tmp_path / "z.json").read_text(encoding="utf-8"))
+    assert [(row["task"], row["scans"], row["slices"]) for row in told["rows"]] == [("mri-sr", 2, 4)]
+    assert len(told["points"]) == 8
+    refused(*words, "-o", tmp_path / "z.png", code=2, match="exists")
+    refused(*words, "--task", "knitting", code=2, match="knitting")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -91,6 +94,27 @@ def test_an_identity_network_gives_back_every_bit(restorer_of, volume_of, ct, op
 def test_the_correction_is_added_in_physical_units(restorer_of, volume_of, ct, options):
     restored = restorer_of(Halfway())(volume_of(ct), "ct-denoise", options=options)
     np.testing.assert_allclose(restored.array, halfway(ct.astype(np.float64)), atol=2e-3)
+
+
+def test_an_executor_calls_the_network_whoever_restores(restorer_of, volume_of, ct):
+    threads = set()
+
+    class Notes(Halfway):
+        def forward(self, x):
+            threads.add(threading.current_thread().name)
+            return super().forward(x)
+
+    restorer = restorer_of(Notes())
+    volume = volume_of(ct)
+    plain = restorer(volume, "ct").array
+    assert threads == {threading.current_thread().name}
+    threads.clear()
+    with ThreadPoolExecutor(1, "network") as executor, ThreadPoolExecutor(2, "scan") as scans:
+        restorer.executor = executor
+        restored = [scans.submit(restorer, volume, "ct") for _ in range(2)]
+        for one in restored:
+            np.testing.assert_array_equal(bits(one.result().array), bits(plain))
+    assert threads == {"network_0"}
 
 
 def test_values_outside_the_range_survive(restorer_of, volume_of, ct):

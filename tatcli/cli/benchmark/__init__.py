@@ -6,6 +6,7 @@ import typer
 
 from tatcli.cli.benchmark.ablation import ablation
 from tatcli.cli.benchmark.quality import quality
+from tatcli.cli.benchmark.representation import representation
 from tatcli.cli.benchmark.speed import speed
 from tatcli.cli.benchmark.training import training
 from tatcli.cli.benchmark.volume import volume
@@ -20,3 +21,4 @@ benchmark.command()(volume)
 benchmark.command()(training)
 benchmark.command()(quality)
 benchmark.command()(ablation)
+benchmark.command()(representation)

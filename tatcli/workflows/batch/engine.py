@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -42,13 +43,17 @@ class Engine:
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
         self.slots = settings.slots
-        self._restorer = Restorer(
+        thread = ThreadPoolExecutor(1, thread_name_prefix="tat-network")
+        self._restorer = thread.submit(
+            Restorer,
             settings.weights or DEFAULT_WEIGHTS,
             device=settings.device,
             precision=settings.precision,
             threads=settings.threads,
             compiled=settings.compiled,
-        )
+        ).result()
+        if self._restorer.runtime.device.type == "cpu":
+            self._restorer.executor = thread
         self._turn = threading.Lock()
 
     @property

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tatcli.workflows.evaluation.degraded import DegradedScan
     from tatcli.workflows.evaluation.report import Kind
 
-__all__ = ["NO_WEIGHTS", "evaluate_dataset"]
+__all__ = ["NO_WEIGHTS", "evaluate_dataset", "tasks_of"]
 
 NO_WEIGHTS = "none"
 
@@ -58,7 +58,10 @@ def evaluate_dataset(
         PartialFailure: no scan of a task could be evaluated.
     """
     start = time.perf_counter()
-    root, tasks = _dataset(config)
+    if config.data is None:
+        msg = "evaluate: expected a dataset (--data)"
+        raise UsageError(msg)
+    root, tasks = config.data, tasks_of(config.data, config.tasks, config.split)
     machine = {"device": config.device, "precision": config.precision, "threads": config.threads}
     if network is None and config.weights != NO_WEIGHTS:
         network = load_network(config.weights, **machine)  # type: ignore[arg-type]
@@ -82,23 +85,24 @@ def evaluate_dataset(
     )
 
 
-def _dataset(config: EvaluateConfig) -> tuple[Path, list[Task]]:
-    """The dataset's root and the tasks asked for, or all that it has the split of."""
-    if config.data is None:
-        msg = "evaluate: expected a dataset (--data)"
-        raise UsageError(msg)
-    if config.tasks:
-        return config.data, [TASKS[name] for name in config.tasks]
+def tasks_of(root: Path, names: Sequence[str], split: str) -> list[Task]:
+    """The tasks of these names; for none, all that the dataset has the split of.
+
+    Raises:
+        UsageError: it has none.
+    """
+    if names:
+        return [TASKS[name] for name in names]
     found = []
     for task in TASKS.values():
         try:
-            find_scans(config.data, task, config.split)
+            find_scans(root, task, split)
         except UsageError:
             continue
         found.append(task)
     if not found:
-        find_scans(config.data, next(iter(TASKS.values())), config.split)  # says what is missing
-    return config.data, found
+        find_scans(root, next(iter(TASKS.values())), split)  # says what is missing
+    return found
 
 
 def _settings(config: EvaluateConfig) -> dict[str, Any]:

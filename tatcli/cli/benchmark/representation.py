@@ -1,0 +1,88 @@
+"""``tat benchmark representation``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tatcli.cli import console
+from tatcli.cli.benchmark.measuring import JsonOption, measured
+from tatcli.cli.options import DeviceOption, OverwriteOption, QuietOption, ThreadsOption, completes, parse_list
+from tatcli.tasks import TASKS, find_task
+
+__all__ = ["representation"]
+
+
+def representation(
+    data: Annotated[
+        Path, typer.Option(metavar="ROOT", show_default=False, help="A dataset, as of tat evaluate --data.")
+    ],
+    picture: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", show_default=False, help="Draw Z's two principal components."),
+    ] = None,
+    tasks: Annotated[
+        str,
+        typer.Option(
+            "--task",
+            "--tasks",
+            metavar="NAME,...",
+            show_default="all of the dataset",
+            autocompletion=completes(*TASKS),
+            help="Tasks.",
+        ),
+    ] = "",
+    split: Annotated[str, typer.Option(metavar="NAME", help="Of the dataset.")] = "val",
+    weights: Annotated[
+        str | None, typer.Option(metavar="NAME|PATH", show_default="tat-small", help="TAT's weights.")
+    ] = None,
+    max_slices: Annotated[int, typer.Option(metavar="N", help="Evenly spaced slices of each scan; 0: all.")] = 6,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the simulated noise.")] = 0,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    json: JsonOption = None,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """What TREN's task representation Z tells apart: tasks, scans, degraded slices from clean ones.
+
+    The network is told no task. recognised: slices whose nearest task mean, taken without their own scan, is their
+    task's. clean shift: how far clean slices lie from degraded ones, in units of the task's own spread.
+    """
+    from tatcli.workflows.benchmark.representation import RepresentationConfig, represent
+
+    config = RepresentationConfig(
+        data=data,
+        split=split,
+        tasks=tuple(find_task(name).name for name in parse_list("--tasks", tasks, str)),
+        weights=weights,
+        max_slices=max_slices,
+        seed=seed,
+        device=device,
+        threads=threads,
+        picture=picture,
+        overwrite=overwrite,
+    )
+    report = measured(
+        lambda progress: represent(config, progress=progress), json=json, overwrite=overwrite, quiet=quiet
+    )
+    rows = [
+        (
+            row.task,
+            str(row.scans),
+            str(row.slices),
+            f"{row.recognised:.0%}",
+            f"{row.silhouette:.2f}",
+            f"{row.spread:.3g}",
+            f"{row.clean_shift:.2f}",
+        )
+        for row in report.rows
+    ]
+    title = (
+        f"{report.weights['name']}: Z of {report.size} numbers; {report.between:.0%} of its variance lies between tasks"
+    )
+    console.table(("task", "scans", "slices", "recognised", "silhouette", "spread", "clean shift"), rows, title=title)
+    if report.picture:
+        console.result(report.picture)
