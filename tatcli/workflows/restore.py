@@ -46,7 +46,7 @@ class RestoreConfig:
         max_memory: bytes that the process should stay below; None: most of what is free.
         series: which series of a DICOM folder.
         units: the caller's word on the units of the values; they are then not checked.
-        pet: the caller's word on what SUV needs of a PET's DICOM header.
+        pet: the caller's word on what SUV needs of a PET's DICOM header or BIDS sidecar.
         overwrite: whether existing output and report may be replaced.
         report: where to write the run report (JSON).
         evidence: maps, preview and data consistency.
@@ -214,7 +214,7 @@ def _restored(
         elif not takes_planes(kind):
             reason = f"{extension_of(output) or kind.upper()} is written as a whole"
         else:
-            planes = open_planes(config.input, series=config.series, units=config.units)
+            planes = open_planes(config.input, series=config.series, units=config.units, pet=config.pet)
             return restore_planes(planes, output, job, options=options, overwrite=config.overwrite, clock=clock)
     except Unstreamable as why:
         reason = str(why)

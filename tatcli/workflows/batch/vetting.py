@@ -126,7 +126,7 @@ def _read(work: Work, limit: int | None) -> ScanHeader:
     ignore = config.options.ignore_modality
     choose = _task_chooser(work)
     try:
-        planes = open_planes(config.input, series=config.series, units=config.units)
+        planes = open_planes(config.input, series=config.series, units=config.units, pet=config.pet)
         task = choose(planes.header)
         check_header(planes.header, task, ignore_modality=ignore)
         found = survey(planes, task.intensity)
