@@ -7,11 +7,12 @@ body weight (g) over what of the injected activity (Bq) is left at the time to w
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from tatcli.errors import TatError, UnitsError, UsageError
+from tatcli.errors import TatError, UnitsError, UsageError, VolumeReadError
 from tatcli.intensity import Units
 from tatcli.volumes.bids_decay import decayed_share, known_half_life
 from tatcli.volumes.bids_fields import PetFields
@@ -19,10 +20,11 @@ from tatcli.volumes.bids_sidecar import ImageMetadata, entities_of, image_metada
 from tatcli.volumes.body_weight import BodyWeight, body_weight
 from tatcli.volumes.pet_tags import PetTags
 
-__all__ = ["SUV_UNITS", "PetScale", "pet_scale"]
+__all__ = ["SUV_UNITS", "PetScale", "derived_fields", "pet_scale", "weight_field"]
 
 _OF_PET: Final = ("Units", "InjectedRadioactivity", "TracerRadionuclide", "ImageDecayCorrected")
 """A file without any of these is another program's."""
+_NAMED: Final = ("Units", "TracerRadionuclide")
 _PREFIXES: Final = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "m": 1e-3, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "n": 1e-9}
 _BECQUERELS: Final = {"bq": 1.0, "ci": 3.7e10}
 _ACTIVITY: Final = re.compile(r"([kMGmuµμn]?)(B[qQ]|C[iI])")
@@ -52,10 +54,10 @@ class PetScale:
 
 
 def pet_scale(image: Path, frames: int, *, units: Units | None = None, pet: PetTags | None = None) -> PetScale | None:
-    """What a NIfTI image's sidecar says of its values; None where it isn't PET by name, or has no sidecar.
+    """What a NIfTI image's sidecar says of its values; None where it isn't PET, or has no sidecar.
 
     Args:
-        image: ``..._pet.nii`` or ``..._pet.nii.gz``.
+        image: ``..._pet.nii`` or ``..._pet.nii.gz``; by another name, one whose own sidecar names nuclide and units.
         frames: how many it has.
         units: the caller's word on the units; ``BQML`` leaves activity as it is, in Bq/ml.
         pet: the caller's word on what SUV needs.
@@ -65,8 +67,8 @@ def pet_scale(image: Path, frames: int, *, units: Units | None = None, pet: PetT
         UsageError: the caller's word on a PET that there isn't.
         VolumeReadError: a sidecar or table that can't be read.
     """
-    metadata = image_metadata(image) if suffix_of(image) == "pet" and entities_of(image) else ImageMetadata(image)
-    if not any(key in metadata.fields for key in _OF_PET):
+    metadata = _pet_metadata(image)
+    if metadata is None:
         if pet is not None:
             msg = (
                 f"{image.name}: expected a PET in DICOM, or in NIfTI with a BIDS sidecar (NAME_pet.json), together with"
@@ -89,6 +91,39 @@ def pet_scale(image: Path, frames: int, *, units: Units | None = None, pet: PetT
     if units is Units.BQML:
         return PetScale(units=units, factor=becquerels, source=f"Units {named} in {metadata.name}")
     return _suv_scale(fields, becquerels, agreed=_agreed(units, image.name), tags=pet or PetTags())
+
+
+def derived_fields(image: Path, *, pet: PetTags | None = None) -> dict[str, Any] | None:
+    """The fields of a PET image's sidecar for what is made of it; None where it isn't PET, or has no sidecar.
+
+    The body weight goes with them, as PatientWeight: derivatives have no table of their participants.
+
+    Args:
+        image: NIfTI.
+        pet: the caller's word.
+    """
+    with suppress(TatError):  # what is wrong with it shows when it is read
+        if (metadata := _pet_metadata(image)) is not None:
+            return metadata.fields | weight_field(metadata, pet)
+    return None
+
+
+def weight_field(metadata: ImageMetadata, pet: PetTags | None = None) -> dict[str, Any]:
+    """The body weight on an image as a field of its sidecar; nothing where it isn't known."""
+    with suppress(TatError):
+        weight, _ = _weight(metadata, pet or PetTags())
+        return {} if weight is None else {"PatientWeight": weight.kilograms}
+    return {}
+
+
+def _pet_metadata(image: Path) -> ImageMetadata | None:
+    if suffix_of(image) == "pet" and entities_of(image):
+        metadata = image_metadata(image)
+        return metadata if any(key in metadata.fields for key in _OF_PET) else None
+    with suppress(VolumeReadError):  # a file that has nothing to do with PET
+        metadata = image_metadata(image, inherit=False)
+        return metadata if all(key in metadata.fields for key in _NAMED) else None
+    return None
 
 
 def _unnamed(fields: PetFields, units: Units | None) -> PetScale:

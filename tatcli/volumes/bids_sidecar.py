@@ -44,8 +44,12 @@ class ImageMetadata:
         return self.files[-1].name if self.files else f"{_stem(self.image)}.json"
 
 
-def image_metadata(image: Path) -> ImageMetadata:
+def image_metadata(image: Path, *, inherit: bool = True) -> ImageMetadata:
     """Find and read what the files beside an image say.
+
+    Args:
+        image: in any folder.
+        inherit: look for more than the file with the image's own name.
 
     Raises:
         VolumeReadError: one of them can't be read.
@@ -53,7 +57,8 @@ def image_metadata(image: Path) -> ImageMetadata:
     place = Path(os.path.abspath(image))  # noqa: PTH100  links stay: data sets often consist of them
     above = list(place.parents)[:_DEPTH]
     dataset = next((folder for folder in above if any((folder / file).is_file() for file in _DATASET)), None)
-    files = metadata_files(place, dataset or place.parent)
+    own = place.with_name(f"{_stem(place)}.json")
+    files = metadata_files(place, dataset or place.parent) if inherit else [own] if own.is_file() else []
     fields: dict[str, Any] = {}
     for file in files:
         fields |= read_metadata(file)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tatcli.reporting.run_report import FileRecord, ScanRecord
     from tatcli.reporting.statistics import ChangeStatistics, IntensityStatistics
     from tatcli.volumes.pet_tags import PetTags
+    from tatcli.workflows.restoring.pet_sidecar import PetSidecar
 
 __all__ = ["RestoreConfig", "RestoreReport", "default_output", "restore", "task_of"]
 
@@ -151,6 +152,7 @@ def restore(
     clock = Clock()
     asked = None if config.task == "auto" else find_task(config.task)
     output, kind = _checked_output(config)
+    sidecar = _checked_sidecar(config, output, kind)
     job = Job(
         task=lambda scan: asked or task_of(scan.provenance.modality, config.input.name),
         limit=default_limit() if config.max_memory is None else config.max_memory,
@@ -161,6 +163,8 @@ def restore(
     options = config.options
     options = replace(options, check_values=options.check_values and config.units is None)
     done = _restored(config, (output, kind), job, options=options, clock=clock)
+    if sidecar is not None:
+        sidecar.write()
     with clock.stage("report"):
         from tatcli.inference.runtime import peak_memory
 
@@ -276,6 +280,24 @@ def _checked_output(config: RestoreConfig) -> tuple[Path, str]:
     others = (output,) if report is None else (output, report)
     check_evidence(config.evidence, source=config.input, others=others, overwrite=config.overwrite)
     return output, kind
+
+
+def _checked_sidecar(config: RestoreConfig, output: Path, kind: str) -> PetSidecar | None:
+    """What goes beside a PET in NIfTI, once nothing speaks against it."""
+    from tatcli.volumes.formats import format_of
+    from tatcli.workflows.restoring.pet_sidecar import pet_sidecar
+
+    if kind != "nifti" or format_of(config.input) != "nifti":
+        return None
+    sidecar = pet_sidecar(config.input, output, pet=config.pet)
+    if sidecar is not None:
+        sidecar.check(source=config.input, overwrite=config.overwrite)
+        if config.report is not None and config.report.resolve() == sidecar.path.resolve():
+            msg = (
+                f"{config.report}: expected a report apart from the output's sidecar, got the same name; choose another"
+            )
+            raise OutputError(msg)
+    return sidecar
 
 
 def _load(config: RestoreConfig) -> Restorer:

@@ -77,7 +77,7 @@ def scale_of(image: Path, frames: int = 1, **others: Any) -> PetScale:
         ({"InjectedRadioactivity": 0.35, "InjectedRadioactivityUnits": "GBq"}, 4e-4),
         ({"InjectedRadioactivity": 10, "InjectedRadioactivityUnits": "mCi"}, 4e-4 * 350 / 370),
         ({"InjectedRadioactivity": "350", "ImageDecayCorrected": "true"}, 4e-4),  # words where numbers should be
-        ({"InjectedRadioactivityUnits": None, "InjectedRadioActivityUnits": "MBq"}, 4e-4),  # the specification's example
+        ({"InjectedRadioactivityUnits": None, "InjectedRadioActivityUnits": "MBq"}, 4e-4),  # the standard's example
         # 573 MBq of C-11 into 70 kg, corrected to the injection: 70,000 / 573e6
         ({"TracerRadionuclide": "C11", "InjectedRadioactivity": 573, "ImageDecayCorrectionTime": 0}, 70 / 573e3),
         # two half-lives of C-11 later a quarter is left
@@ -139,8 +139,8 @@ def test_the_weight_from_tables(
 
 def test_the_source_says_it_all(study: Callable[..., Path]) -> None:
     assert scale_of(study()).source == (
-        "Bq/mL x 0.0004 by sub-01_pet.json: 70 kg (sub-01_pet.json), 350 MBq F18, corrected for decay to 6586.2 s after "
-        "the injection"
+        "Bq/mL x 0.0004 by sub-01_pet.json: 70 kg (sub-01_pet.json), 350 MBq F18, corrected for decay to 6586.2 s "
+        "after the injection"
     )
 
 
@@ -238,6 +238,9 @@ def test_a_reconstruction_without_attenuation_correction_by_its_name(study: Call
         pet_scale(other, 1)
 
 
+NUCLIDE = "--pet half-life outweighs the sidecar's nuclide"
+
+
 @pytest.mark.parametrize(
     ("fields", "word", "factor", "doubts"),
     [
@@ -246,7 +249,7 @@ def test_a_reconstruction_without_attenuation_correction_by_its_name(study: Call
         ({"InjectedRadioactivity": None}, "dose=700", 2e-4, []),
         ({}, "dose=700", 2e-4, ["--pet dose outweighs the sidecar's"]),
         ({"ModeOfAdministration": "infusion", "InjectedRadioactivity": None}, "dose=350", 4e-4, []),
-        ({"TracerRadionuclide": "Xy99"}, f"half-life={F18 / 2}", 8e-4, ["--pet half-life outweighs the sidecar's nuclide"]),
+        ({"TracerRadionuclide": "Xy99"}, f"half-life={F18 / 2}", 8e-4, [NUCLIDE]),
         ({"ImageDecayCorrected": None}, "decay=ADMIN", 2e-4, []),
         ({"ImageDecayCorrected": None, "ImageDecayCorrectionTime": None}, "decay=START", 4e-4, []),
         ({"ImageDecayCorrected": False}, "decay=START", 4e-4, ["--pet decay outweighs the sidecar's"]),
@@ -311,12 +314,20 @@ def test_decay_factors_that_fit(study: Callable[..., Path]) -> None:
         pet_scale(study(**frames, ImageDecayCorrectionTime=0, DecayCorrectionFactor=[1, 1]), 2)
 
 
-@pytest.mark.parametrize("name", ["t1.nii.gz", "pet.nii.gz", "sub-01_T1w.nii.gz"])
-def test_other_names_are_nobody_s_pet(tmp_path: Path, name: str) -> None:
-    (tmp_path / f"{name[:-7]}.json").write_text(json.dumps(FDG), encoding="utf-8")
-    assert pet_scale(tmp_path / name, 1) is None
-    with pytest.raises(UsageError, match="NAME_pet.json.*--pet, got neither"):
-        pet_scale(tmp_path / name, 1, pet=PetTags.parse("weight=70"))
+@pytest.mark.parametrize("told", [{"EchoTime": 3}, {"Units": "mm"}, {"TracerRadionuclide": "F18"}, None])
+def test_what_isn_t_pet_stays_as_it_was(tmp_path: Path, told: dict[str, Any] | None) -> None:
+    (tmp_path / "t1.json").write_text("{" if told is None else json.dumps(told), encoding="utf-8")
+    image = tmp_path / "t1.nii.gz"
+    assert pet_scale(image, 1) is None
+    with pytest.raises(UsageError, match=r"NAME_pet.json.*--pet, got neither"):
+        pet_scale(image, 1, pet=PetTags.parse("weight=70"))
+
+
+@pytest.mark.parametrize("name", ["fdg", "pet", "sub-01_pet_restored"])
+def test_another_name_with_a_sidecar_of_its_own(tmp_path: Path, name: str) -> None:
+    (tmp_path / f"{name}.json").write_text(json.dumps(FDG), encoding="utf-8")
+    assert scale_of(tmp_path / f"{name}.nii.gz").factor == pytest.approx(4e-4)
+    assert (pet_scale(tmp_path / f"other_{name}.nii.gz", 1) is None) == (name != "pet")  # that one is inherited
 
 
 def test_no_sidecar_or_another_program_s(tmp_path: Path) -> None:

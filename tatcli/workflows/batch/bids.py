@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import tatcli
-from tatcli.errors import OutputError, TatError, UsageError, VolumeReadError
+from tatcli.errors import OutputError, UsageError, VolumeReadError
 from tatcli.tasks import find_task
+from tatcli.volumes.bids_pet import weight_field
 from tatcli.volumes.bids_sidecar import image_metadata, metadata_files, read_metadata, suffix_of
-from tatcli.volumes.body_weight import body_weight
 from tatcli.volumes.formats import extension_of
 from tatcli.volumes.replacing import replaced
 from tatcli.workflows.batch.discovery import Found, Rules
@@ -125,16 +125,9 @@ def _note(dataset: Path, image: Path, place: PurePosixPath) -> dict[str, Any]:
         with suppress(VolumeReadError):
             found |= read_metadata(file)
     if image.parent.name == "pet":
-        found |= _weight(image)
+        with suppress(VolumeReadError):
+            found |= weight_field(image_metadata(image))
     found |= {"Description": "restored by tat", "Sources": [f"bids:{_LINK}:{place}"]}
     if image.parent.name == "anat":
         found.setdefault("SkullStripped", False)
     return found
-
-
-def _weight(image: Path) -> dict[str, Any]:
-    """The body weight, which SUV needs and derivatives have no table for; what is wrong with it shows later."""
-    with suppress(TatError):
-        weight = body_weight(image_metadata(image))
-        return {} if weight is None else {"PatientWeight": weight.kilograms}
-    return {}

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from tatcli.errors import OutputError, VolumeReadError
 from tatcli.tasks import Task, find_task, task_for_modality
+from tatcli.volumes.formats import format_of
 from tatcli.volumes.slices import through_plane_axis
 from tatcli.volumes.writing import check_output
 from tatcli.workflows.batch.naming import series_output
 from tatcli.workflows.batch.sidecar import Contents, Sidecar, contents_of, request_of, sidecar_of, stamp_of
 from tatcli.workflows.batch.work import Work
 from tatcli.workflows.restore import task_of
+from tatcli.workflows.restoring.pet_sidecar import pet_sidecar
 
 if TYPE_CHECKING:
     from tatcli.volumes.dicom_series import DicomFolder, DicomSeries
@@ -69,6 +71,8 @@ def vet(work: Work, weights: str, *, limit: int | None = None) -> Vetted:
         msg = f"{work.config.input}: expected an image file or a DICOM folder, got {error.strerror or error}"
         raise VolumeReadError(msg) from error
     header = _read(work, limit)
+    if sidecar is None and work.note is None:
+        _check_beside(work)
     source = replace(_contents(work.config.input, header), stamp=stamp)
     if sidecar is not None and not work.force and sidecar.input.sha256 == source.sha256:
         renewed = replace(sidecar, input=source)
@@ -104,6 +108,15 @@ def _check_place(work: Work, sidecar: Sidecar | None) -> None:
         check_output(output, source=source, overwrite=True, kind=_kind(work))
     else:
         check_output(place.parent / output.name, source=source, overwrite=True, kind=_kind(work))
+
+
+def _check_beside(work: Work) -> None:
+    """What goes beside a PET in NIfTI must not replace another's file either."""
+    if _kind(work) != "nifti" or format_of(work.config.input) != "nifti":
+        return
+    beside = pet_sidecar(work.config.input, work.output, pet=work.config.pet)
+    if beside is not None and beside.path.parent.is_dir():
+        beside.check(source=work.config.input, overwrite=work.config.overwrite)
 
 
 def _kind(work: Work) -> str | None:
@@ -171,7 +184,6 @@ def parts_of(work: Work) -> tuple[Work, ...]:
     """The series of a DICOM folder, archive or medium that holds several; none where it holds one, or no DICOM."""
     from tatcli.volumes.dicom_archives import is_collection
     from tatcli.volumes.dicom_series import read_folder
-    from tatcli.volumes.formats import format_of
 
     path = work.config.input
     if work.config.series is not None or not path.exists() or format_of(path) is not None or not is_collection(path):

@@ -1,0 +1,63 @@
+"""The sidecar of a restored PET image: NIfTI in the input's units says nothing without one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tatcli.volumes.formats import extension_of
+from tatcli.volumes.replacing import checked_output, replaced
+
+if TYPE_CHECKING:
+    from tatcli.volumes.pet_tags import PetTags
+
+__all__ = ["PetSidecar", "pet_sidecar"]
+
+
+@dataclass(frozen=True)
+class PetSidecar:
+    """A sidecar to be written.
+
+    Attributes:
+        path: where to.
+        fields: what it says.
+    """
+
+    path: Path
+    fields: dict[str, Any]
+
+    def check(self, *, source: Path, overwrite: bool) -> None:
+        """Refuse a file that can't be written, before the work.
+
+        Raises:
+            OutputError: it exists, or can't be written to.
+        """
+        checked_output(self.path, source=source, overwrite=overwrite)
+
+    def write(self) -> None:
+        """Write it, whole or not at all.
+
+        Raises:
+            OutputError: the system refuses to write.
+        """
+        with replaced(self.path, extension=".json") as temporary:
+            temporary.write_text(json.dumps(self.fields, indent=2) + "\n", encoding="utf-8")
+
+
+def pet_sidecar(source: Path, output: Path, *, pet: PetTags | None = None) -> PetSidecar | None:
+    """What belongs beside a restored image; None where the input isn't PET in NIfTI with a sidecar.
+
+    Args:
+        source: the input, NIfTI.
+        output: the restored image, NIfTI.
+        pet: the caller's word on what SUV needs.
+    """
+    from tatcli.volumes.bids_pet import derived_fields
+
+    fields = derived_fields(source, pet=pet)
+    if fields is None:
+        return None
+    place = output.with_name(output.name[: -len(extension_of(output) or "")] + ".json")
+    return PetSidecar(place, fields | {"Description": "restored by tat", "Sources": [source.name]})
