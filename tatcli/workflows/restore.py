@@ -152,7 +152,7 @@ def restore(
     clock = Clock()
     asked = None if config.task == "auto" else find_task(config.task)
     output, kind = _checked_output(config)
-    sidecar = _checked_sidecar(config, output, kind)
+    sidecar = _checked_sidecar(config, output)
     job = Job(
         task=lambda scan: asked or task_of(scan.provenance.modality, config.input.name),
         limit=default_limit() if config.max_memory is None else config.max_memory,
@@ -282,13 +282,10 @@ def _checked_output(config: RestoreConfig) -> tuple[Path, str]:
     return output, kind
 
 
-def _checked_sidecar(config: RestoreConfig, output: Path, kind: str) -> PetSidecar | None:
+def _checked_sidecar(config: RestoreConfig, output: Path) -> PetSidecar | None:
     """What goes beside a PET in NIfTI, once nothing speaks against it."""
-    from tatcli.volumes.formats import format_of
     from tatcli.workflows.restoring.pet_sidecar import pet_sidecar
 
-    if kind != "nifti" or format_of(config.input) != "nifti":
-        return None
     sidecar = pet_sidecar(config.input, output, pet=config.pet)
     if sidecar is not None:
         sidecar.check(source=config.input, overwrite=config.overwrite)

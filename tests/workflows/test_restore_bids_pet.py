@@ -21,6 +21,7 @@ from tatcli.workflows.batch.run import run_batch
 from tatcli.workflows.batch.sidecar import Sidecar, request_of, sidecar_of
 from tatcli.workflows.batch.vetting import vet
 from tatcli.workflows.restore import RestoreConfig, restore
+from tatcli.workflows.simulate import SimulateConfig, simulate_scan
 
 FDG = {
     "Units": "Bq/mL",
@@ -161,6 +162,16 @@ def test_what_is_missing_is_refused_before_the_network_and_supplied_by_the_calle
     np.testing.assert_array_equal(read_volume(output).array, read_volume(source, pet=pet).array)
     with pytest.raises(TaskMismatchError, match="expected CT for ct-denoise, got PT"):
         restore(RestoreConfig(input=source, pet=pet, task="ct"), restorer=restorer(Identity()))
+
+
+def test_a_simulated_scan_can_be_restored(restorer, dataset, tmp_path):
+    source, low = dataset / "sub-01/pet/sub-01_pet.nii", tmp_path / "low.nii"
+    simulate_scan(SimulateConfig(input=source, output=low, strength=12.0))
+    assert json.loads(low.with_suffix(".json").read_text(encoding="utf-8"))["Description"] == "simulated by tat"
+    # the activity in all is kept: in SUV, and so in Bq/ml
+    assert float(read_volume(low).array.mean()) == pytest.approx(float(read_volume(source).array.mean()), rel=0.15)
+    restore(RestoreConfig(input=low, output=tmp_path / "again.nii"), restorer=restorer(Identity()))
+    assert (tmp_path / "again.nii").read_bytes() == low.read_bytes()
 
 
 @pytest.fixture

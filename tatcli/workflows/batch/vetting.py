@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from tatcli.errors import OutputError, VolumeReadError
 from tatcli.tasks import Task, find_task, task_for_modality
-from tatcli.volumes.formats import format_of
 from tatcli.volumes.slices import through_plane_axis
 from tatcli.volumes.writing import check_output
 from tatcli.workflows.batch.naming import series_output
@@ -112,8 +111,6 @@ def _check_place(work: Work, sidecar: Sidecar | None) -> None:
 
 def _check_beside(work: Work) -> None:
     """What goes beside a PET in NIfTI must not replace another's file either."""
-    if _kind(work) != "nifti" or format_of(work.config.input) != "nifti":
-        return
     beside = pet_sidecar(work.config.input, work.output, pet=work.config.pet)
     if beside is not None and beside.path.parent.is_dir():
         beside.check(source=work.config.input, overwrite=work.config.overwrite)
@@ -184,6 +181,7 @@ def parts_of(work: Work) -> tuple[Work, ...]:
     """The series of a DICOM folder, archive or medium that holds several; none where it holds one, or no DICOM."""
     from tatcli.volumes.dicom_archives import is_collection
     from tatcli.volumes.dicom_series import read_folder
+    from tatcli.volumes.formats import format_of
 
     path = work.config.input
     if work.config.series is not None or not path.exists() or format_of(path) is not None or not is_collection(path):

@@ -1,4 +1,4 @@
-"""The sidecar of a restored PET image: NIfTI in the input's units says nothing without one."""
+"""The sidecar of a PET image that was made of another: NIfTI in the input's units says nothing without one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tatcli.volumes.formats import extension_of
+from tatcli.volumes.formats import extension_of, format_of
 from tatcli.volumes.replacing import checked_output, replaced
 
 if TYPE_CHECKING:
@@ -46,18 +46,23 @@ class PetSidecar:
             temporary.write_text(json.dumps(self.fields, indent=2) + "\n", encoding="utf-8")
 
 
-def pet_sidecar(source: Path, output: Path, *, pet: PetTags | None = None) -> PetSidecar | None:
-    """What belongs beside a restored image; None where the input isn't PET in NIfTI with a sidecar.
+def pet_sidecar(
+    source: Path, output: Path, *, pet: PetTags | None = None, description: str = "restored by tat"
+) -> PetSidecar | None:
+    """What belongs beside an image; None where it isn't NIfTI, or not made of PET in NIfTI with a sidecar.
 
     Args:
-        source: the input, NIfTI.
-        output: the restored image, NIfTI.
+        source: the input.
+        output: what is made of it.
         pet: the caller's word on what SUV needs.
+        description: what was done.
     """
+    if format_of(source) != "nifti" or format_of(output) != "nifti":
+        return None
     from tatcli.volumes.bids_pet import derived_fields
 
     fields = derived_fields(source, pet=pet)
     if fields is None:
         return None
     place = output.with_name(output.name[: -len(extension_of(output) or "")] + ".json")
-    return PetSidecar(place, fields | {"Description": "restored by tat", "Sources": [source.name]})
+    return PetSidecar(place, fields | {"Description": description, "Sources": [source.name]})
