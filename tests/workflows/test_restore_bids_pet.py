@@ -173,7 +173,8 @@ def test_a_simulated_scan_can_be_restored(restorer, dataset, tmp_path):
     simulate_scan(SimulateConfig(input=plain, output=tmp_path / "low_suv.nii", task="pet-synthesis", strength=12.0))
     expected = read_volume(tmp_path / "low_suv.nii").array
     assert float(np.abs(expected - read_volume(source).array).max()) > 0.5
-    np.testing.assert_allclose(read_volume(low).array, expected, atol=0.51 * 0.75 * 4e-4)
+    stored = np.minimum(expected, 32767 * 0.75 * 4e-4)  # what int16 can hold with the file's own slope
+    np.testing.assert_allclose(read_volume(low).array, stored, atol=0.51 * 0.75 * 4e-4)
     restore(RestoreConfig(input=low, output=tmp_path / "again.nii"), restorer=restorer(Identity()))
     assert (tmp_path / "again.nii").read_bytes() == low.read_bytes()
 
