@@ -18,13 +18,13 @@ from tatcli.workflows.evidence import EvidenceConfig, check_evidence
 from tatcli.workflows.output_names import asked_format, default_output
 from tatcli.workflows.restoring.clock import Clock
 from tatcli.workflows.restoring.outcome import Job, MemoryRecord, Outcome
+from tatcli.workflows.restoring.pet_sidecar import pet_sidecar
 
 if TYPE_CHECKING:
     from tatcli.inference.restorer import Restorer
     from tatcli.reporting.run_report import FileRecord, ScanRecord
     from tatcli.reporting.statistics import ChangeStatistics, IntensityStatistics
     from tatcli.volumes.pet_tags import PetTags
-    from tatcli.workflows.restoring.pet_sidecar import PetSidecar
 
 __all__ = ["RestoreConfig", "RestoreReport", "default_output", "restore", "task_of"]
 
@@ -152,7 +152,9 @@ def restore(
     clock = Clock()
     asked = None if config.task == "auto" else find_task(config.task)
     output, kind = _checked_output(config)
-    sidecar = _checked_sidecar(config, output)
+    sidecar = pet_sidecar(config.input, output, pet=config.pet)
+    if sidecar is not None:
+        sidecar.check(source=config.input, overwrite=config.overwrite, report=config.report)
     job = Job(
         task=lambda scan: asked or task_of(scan.provenance.modality, config.input.name),
         limit=default_limit() if config.max_memory is None else config.max_memory,
@@ -280,21 +282,6 @@ def _checked_output(config: RestoreConfig) -> tuple[Path, str]:
     others = (output,) if report is None else (output, report)
     check_evidence(config.evidence, source=config.input, others=others, overwrite=config.overwrite)
     return output, kind
-
-
-def _checked_sidecar(config: RestoreConfig, output: Path) -> PetSidecar | None:
-    """What goes beside a PET in NIfTI, once nothing speaks against it."""
-    from tatcli.workflows.restoring.pet_sidecar import pet_sidecar
-
-    sidecar = pet_sidecar(config.input, output, pet=config.pet)
-    if sidecar is not None:
-        sidecar.check(source=config.input, overwrite=config.overwrite)
-        if config.report is not None and config.report.resolve() == sidecar.path.resolve():
-            msg = (
-                f"{config.report}: expected a report apart from the output's sidecar, got the same name; choose another"
-            )
-            raise OutputError(msg)
-    return sidecar
 
 
 def _load(config: RestoreConfig) -> Restorer:

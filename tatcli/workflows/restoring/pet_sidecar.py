@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tatcli.errors import OutputError
 from tatcli.volumes.formats import extension_of, format_of
 from tatcli.volumes.replacing import checked_output, replaced
 
@@ -28,12 +29,20 @@ class PetSidecar:
     path: Path
     fields: dict[str, Any]
 
-    def check(self, *, source: Path, overwrite: bool) -> None:
+    def check(self, *, source: Path, overwrite: bool, report: Path | None = None) -> None:
         """Refuse a file that can't be written, before the work.
 
+        Args:
+            source: the input.
+            overwrite: whether an existing file may be replaced.
+            report: another file that the run writes.
+
         Raises:
-            OutputError: it exists, or can't be written to.
+            OutputError: it exists, is the report, or can't be written to.
         """
+        if report is not None and report.resolve() == self.path.resolve():
+            msg = f"{report}: expected a report apart from the output's sidecar, got the same name; choose another"
+            raise OutputError(msg)
         checked_output(self.path, source=source, overwrite=overwrite)
 
     def write(self) -> None:
