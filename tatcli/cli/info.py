@@ -64,7 +64,7 @@ def _facts(found: ScanInfo) -> list[tuple[str, str]]:
     frames = f" x {found.frames} frames {found.frame_dimension}".rstrip() if (found.frames or 1) > 1 else ""
     slices, rows, columns = found.shape
     facts += [
-        ("units", found.units),
+        ("units", f"{found.units}, from {found.units_from}" if found.units_from else found.units),
         ("size", f"{columns} columns x {rows} rows x {slices} slices{frames}"),
         ("spacing", " x ".join(f"{step:.4g}" for step in reversed(found.spacing)) + " mm (column, row, slice)"),
         (

@@ -124,8 +124,8 @@ PetOption = Annotated[
     str | None,
     typer.Option(
         metavar="KEY=VALUE,...",
-        help="What a PET's DICOM header lacks for SUV: weight (kg), dose (MBq), half-life (s), injected and scanned "
-        "([DATET]HH:MM:SS), decay (START|ADMIN).",
+        help="What a PET's DICOM header or BIDS sidecar lacks for SUV: weight (kg), dose (MBq), half-life (s), "
+        "injected and scanned ([DATET]HH:MM:SS), decay (START|ADMIN).",
     ),
 ]
 UnitsOption = Annotated[

@@ -166,9 +166,15 @@ def check_values(summary: ValueSummary, task: Task, name: str) -> None:
     if problem:
         msg = (
             f"{name}: expected {task.units} for {task.name}, got values from {summary.lower:g} to {summary.upper:g}, "
-            f"{problem}; convert it, or vouch for it with --units {task.units}"
+            f"{problem}; {_advice(task, name)}, or vouch for it with --units {task.units}"
         )
         raise UnitsError(msg)
+
+
+def _advice(task: Task, name: str) -> str:
+    if task.units is Units.SUVBW and name.endswith((".nii", ".nii.gz")):
+        return "convert it, put its BIDS sidecar beside it (NAME_pet.nii.gz, NAME_pet.json)"
+    return "convert it"
 
 
 def _hu_problem(summary: ValueSummary) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tatcli.errors import VolumeReadError
 from tatcli.intensity import Units
+from tatcli.volumes.bids_pet import pet_scale
 from tatcli.volumes.encoding import (
     Encoding,
     cross_format_type,
@@ -24,6 +25,7 @@ from tatcli.volumes.encoding import (
     type_by_origin,
 )
 from tatcli.volumes.nifti_header import NiftiHeader, new_header, read_header
+from tatcli.volumes.pet_tags import PetTags
 from tatcli.volumes.planes import FilePlanes
 from tatcli.volumes.volume import Provenance, ScanHeader, Volume
 
@@ -35,17 +37,24 @@ _DEFLATE_LIMIT: Final = 1032
 """No gzip stream expands by more than this factor, so a header that promises more is damaged."""
 
 
-def read_nifti(path: Path, *, units: Units | None = None) -> Volume:
+def read_nifti(path: Path, *, units: Units | None = None, pet: PetTags | None = None) -> Volume:
     """Read a single-file NIfTI-1 or NIfTI-2 image, compressed or not.
 
+    Args:
+        path: of the file.
+        units: the caller's word on the units.
+        pet: the caller's word on what SUV needs of a PET with a BIDS sidecar.
+
     Returns:
-        The volume in physical values (scl_slope and scl_inter applied), units as given or unknown.
+        The volume in physical values (scl_slope and scl_inter applied), units as given or unknown; PET with a BIDS
+        sidecar in SUVbw.
 
     Raises:
         VolumeReadError: not NIfTI, truncated, damaged, or a voxel type that tat doesn't restore.
         GeometryError: an unusable grid.
+        UnitsError, UsageError: a PET's sidecar doesn't lead to SUVbw, see :func:`~tatcli.volumes.bids_pet.pet_scale`.
     """
-    planes = nifti_planes(path, units=units)
+    planes = nifti_planes(path, units=units, pet=pet)
     header, stored = planes.header, planes.held().stored.reshape(planes.header.shape)
     origin = header.provenance
     identity = origin.slope == 1.0 and origin.intercept == 0.0
@@ -54,12 +63,13 @@ def read_nifti(path: Path, *, units: Units | None = None) -> Volume:
     return Volume(array, header.geometry, header.units, provenance)
 
 
-def nifti_planes(path: Path, *, units: Units | None = None) -> FilePlanes:
-    """A single-file NIfTI image plane by plane; its header is read now.
+def nifti_planes(path: Path, *, units: Units | None = None, pet: PetTags | None = None) -> FilePlanes:
+    """A single-file NIfTI image plane by plane; its header is read now. Arguments as for :func:`read_nifti`.
 
     Raises:
         VolumeReadError: not NIfTI, truncated, or a voxel type that tat doesn't restore.
         GeometryError: an unusable grid.
+        UnitsError, UsageError: as :func:`read_nifti`.
     """
     with _opened(path) as stream:
         header = read_header(stream, path)
@@ -68,16 +78,22 @@ def nifti_planes(path: Path, *, units: Units | None = None) -> FilePlanes:
         size = header.bytes_of_voxels
         msg = f"{path.name}: expected {size} bytes of voxels, got fewer; the file is truncated, get it again"
         raise VolumeReadError(msg)
+    scale = pet_scale(path, header.frames, units=units, pet=pet)
+    if scale is not None:
+        header = header.scaled(scale.factor)
     provenance = Provenance(
         path=path,
         format="nifti",
+        modality=None if scale is None else "PT",
         header=header,
         dtype=header.dtype.newbyteorder("="),
         slope=header.slope,
         intercept=header.intercept,
-        warnings=header.warnings,
+        steps=() if scale is None else (f"{scale.units} from {scale.source}",),
+        warnings=header.warnings if scale is None else (*header.warnings, *scale.warnings),
     )
-    scan = ScanHeader(header.geometry, header.frames, units or Units.UNKNOWN, provenance)
+    found = scale.units if scale is not None else units or Units.UNKNOWN
+    scan = ScanHeader(header.geometry, header.frames, found, provenance)
     return FilePlanes(scan, header.dtype, lambda: _opened_at(path, len(header.preamble)))
 
 

@@ -8,7 +8,7 @@ The header's own bytes travel along, so that an unchanged grid is written back e
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, Final
@@ -39,7 +39,8 @@ class NiftiHeader:
         preamble: every byte before the voxels: header, extension flag, extensions, padding.
         fields: the header's fields, through nibabel.
         dtype: the voxels' type with the file's byte order.
-        slope, intercept: scl_slope and scl_inter as they act (1 and 0 where the header asks for no scaling).
+        slope, intercept: scl_slope and scl_inter as they act (1 and 0 where the header asks for no scaling), times the
+            factor that makes SUV of a PET's values.
         geometry: the grid of one frame.
         frames: length of the fourth axis.
         warnings: what was odd.
@@ -58,6 +59,10 @@ class NiftiHeader:
     def bytes_of_voxels(self) -> int:
         """Size of the voxel block."""
         return math.prod(self.geometry.shape) * self.frames * self.dtype.itemsize
+
+    def scaled(self, factor: float) -> NiftiHeader:
+        """The same header for values in other units: what is written to it again is in the file's own."""
+        return replace(self, slope=self.slope * factor, intercept=self.intercept * factor)
 
     def regridded(self, geometry: Geometry) -> NiftiHeader:
         """The same header for another grid of the same scan: both transforms follow, their codes stay."""

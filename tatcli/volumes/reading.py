@@ -27,13 +27,14 @@ def read_volume(
 ) -> Volume:
     """Read a scan: NIfTI, NRRD, MetaImage, DICOM (folder, zip archive, DICOMDIR, file), or .npy, .bin (training data).
 
-    DICOM says what its units are; NIfTI, NRRD, MetaImage, .npy and .bin don't, so theirs are unknown unless given here.
+    DICOM says what its units are; NIfTI, NRRD, MetaImage, .npy and .bin don't, so theirs are unknown unless given here,
+    but for PET in NIfTI with a BIDS sidecar (``..._pet.nii.gz``, ``..._pet.json``).
 
     Args:
         path: a file, or a folder with DICOM files in it or below.
         series: which series of a DICOM folder: its UID, number or description, followed by :PART where it has several.
         units: the caller's word on the units.
-        pet: the caller's word on what SUV needs of a PET's DICOM header.
+        pet: the caller's word on what SUV needs of a PET's DICOM header or BIDS sidecar.
         uneven: take DICOM slices at uneven distances (missing ones, variable spacing). Such a volume's grid has their
             mean distance, and it can be written to DICOM only, where each slice keeps its own position.
 
@@ -48,13 +49,11 @@ def read_volume(
     """
     source = Path(path)
     kind = kind_of(source, series=series)
-    if pet is not None and kind != "dicom":
-        msg = f"{source.name}: expected a DICOM PET together with --pet, got another format; leave it out"
-        raise UsageError(msg)
+    _check_pet(source, kind, pet)
     if kind == "nifti":
         from tatcli.volumes.nifti import read_nifti
 
-        return read_nifti(source, units=units)
+        return read_nifti(source, units=units, pet=pet)
     if kind in ("nrrd", "metaimage"):
         from tatcli.volumes.itk_planes import read_itk
 
@@ -72,32 +71,48 @@ def read_volume(
     return read_dicom(source, series=series, units=units, pet=pet, uneven=uneven)
 
 
-def open_planes(path: str | os.PathLike[str], *, series: str | None = None, units: Units | None = None) -> FilePlanes:
+def open_planes(
+    path: str | os.PathLike[str],
+    *,
+    series: str | None = None,
+    units: Units | None = None,
+    pet: PetTags | None = None,
+) -> FilePlanes:
     """Open a scan whose planes can be read one after the other; its header is read now.
 
     Args:
         path: a file.
         series: see :func:`read_volume`.
         units: the caller's word on the units.
+        pet: the caller's word on what SUV needs.
 
     Raises:
         Unstreamable: it can only be read as a whole.
         VolumeReadError: the input is missing, damaged, or not an image that tat restores.
         GeometryError: its grid is unusable.
-        UsageError: ``series`` was given for something that has none.
+        UnitsError: its values can't be brought to the units asked for.
+        UsageError: ``series`` or ``pet`` was given for something that has none.
     """
     source = Path(path)
     kind = kind_of(source, series=series)
     if kind == "nifti":
         from tatcli.volumes.nifti import nifti_planes
 
-        return nifti_planes(source, units=units)
+        return nifti_planes(source, units=units, pet=pet)
     if kind in ("nrrd", "metaimage"):
         from tatcli.volumes.itk_planes import itk_planes
+
+        _check_pet(source, kind, pet)
 
         return itk_planes(source, kind=kind, units=units)
     msg = "DICOM is read as a whole" if kind == "dicom" else "a bare array is read as a whole"
     raise Unstreamable(msg)
+
+
+def _check_pet(source: Path, kind: str, pet: PetTags | None) -> None:
+    if pet is not None and kind not in ("dicom", "nifti"):
+        msg = f"{source.name}: expected PET in DICOM, or in NIfTI with a BIDS sidecar, together with --pet, got another"
+        raise UsageError(msg + " format; leave it out")
 
 
 def kind_of(source: Path, *, series: str | None = None) -> str:

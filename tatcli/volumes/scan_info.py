@@ -47,6 +47,7 @@ class ScanInfo:
         format: ``nifti``, ``nrrd``, ``metaimage``, ``dicom`` or ``npy``.
         modality: DICOM modality, None where the format has none.
         units: of the values as tat reads them.
+        units_from: how PET's are known, '' elsewhere.
         shape: (slices, rows, columns); None, as all that follows, for a folder with several series and none chosen.
         frames: time points or echoes.
         frame_dimension: what tells the frames apart, '' where there is one or it isn't known.
@@ -67,6 +68,7 @@ class ScanInfo:
     format: str
     modality: str | None = None
     units: str = Units.UNKNOWN.value
+    units_from: str = ""
     shape: tuple[int, int, int] | None = None
     frames: int | None = None
     frame_dimension: str = ""
@@ -110,7 +112,7 @@ def describe(
     if kind == "dicom":
         info = _describe_dicom(source, series, units, pet)
     elif kind == "nifti":
-        info = _describe_nifti(source, units)
+        info = _describe_nifti(source, units, pet)
     elif kind in ("nrrd", "metaimage"):
         info = _describe_itk(source, kind, units)
     else:
@@ -154,18 +156,24 @@ def _with_grid(info: ScanInfo, geometry: Geometry, frames: int) -> ScanInfo:
     )
 
 
-def _describe_nifti(path: Path, units: Units | None) -> ScanInfo:
+def _describe_nifti(path: Path, units: Units | None, pet: PetTags | None) -> ScanInfo:
+    from tatcli.volumes.bids_pet import pet_scale
     from tatcli.volumes.nifti import read_nifti_header
 
     header = read_nifti_header(path)
+    scale = pet_scale(path, header.frames, units=units, pet=pet)
+    if scale is not None:
+        header = header.scaled(scale.factor)
     info = ScanInfo(
         path=str(path),
         format="nifti",
-        units=(units or Units.UNKNOWN).value,
+        modality=None if scale is None else "PT",
+        units=(units or Units.UNKNOWN if scale is None else scale.units).value,
+        units_from="" if scale is None else scale.source,
         dtype=header.dtype.name,
         slope=header.slope,
         intercept=header.intercept,
-        warnings=header.warnings,
+        warnings=header.warnings if scale is None else (*header.warnings, *scale.warnings),
     )
     return _with_grid(info, header.geometry, header.frames)
 
@@ -223,6 +231,11 @@ def _describe_dicom(path: Path, wanted: str | None, units: Units | None, pet: Pe
     return replace(info, series=tuple(listed), warnings=(*folder.warnings, *info.warnings))
 
 
+def _pet_units(scan: DicomScan) -> str:
+    pet = scan.stack.frames[0][0].pet
+    return "" if pet is None else f"{pet.units} x {scan.factor:.6g} by the DICOM header"
+
+
 def _dicom_info(scan: DicomScan) -> ScanInfo:
     from tatcli.volumes.dicom import stored_type
 
@@ -234,6 +247,7 @@ def _dicom_info(scan: DicomScan) -> ScanInfo:
         format="dicom",
         modality=scan.series.modality or None,
         units=scan.units.value,
+        units_from=_pet_units(scan),
         frame_dimension=scan.stack.dimension,
         dtype=stored_type(images[0]).name,
         slope=slope,

@@ -18,6 +18,7 @@ from tatcli.workflows.evidence import EvidenceConfig, check_evidence
 from tatcli.workflows.output_names import asked_format, default_output
 from tatcli.workflows.restoring.clock import Clock
 from tatcli.workflows.restoring.outcome import Job, MemoryRecord, Outcome
+from tatcli.workflows.restoring.pet_sidecar import pet_sidecar
 
 if TYPE_CHECKING:
     from tatcli.inference.restorer import Restorer
@@ -46,7 +47,7 @@ class RestoreConfig:
         max_memory: bytes that the process should stay below; None: most of what is free.
         series: which series of a DICOM folder.
         units: the caller's word on the units of the values; they are then not checked.
-        pet: the caller's word on what SUV needs of a PET's DICOM header.
+        pet: the caller's word on what SUV needs of a PET's DICOM header or BIDS sidecar.
         overwrite: whether existing output and report may be replaced.
         report: where to write the run report (JSON).
         evidence: maps, preview and data consistency.
@@ -151,6 +152,9 @@ def restore(
     clock = Clock()
     asked = None if config.task == "auto" else find_task(config.task)
     output, kind = _checked_output(config)
+    sidecar = pet_sidecar(config.input, output, pet=config.pet)
+    if sidecar is not None:
+        sidecar.check(source=config.input, overwrite=config.overwrite, report=config.report)
     job = Job(
         task=lambda scan: asked or task_of(scan.provenance.modality, config.input.name),
         limit=default_limit() if config.max_memory is None else config.max_memory,
@@ -161,6 +165,8 @@ def restore(
     options = config.options
     options = replace(options, check_values=options.check_values and config.units is None)
     done = _restored(config, (output, kind), job, options=options, clock=clock)
+    if sidecar is not None:
+        sidecar.write()
     with clock.stage("report"):
         from tatcli.inference.runtime import peak_memory
 
@@ -214,7 +220,7 @@ def _restored(
         elif not takes_planes(kind):
             reason = f"{extension_of(output) or kind.upper()} is written as a whole"
         else:
-            planes = open_planes(config.input, series=config.series, units=config.units)
+            planes = open_planes(config.input, series=config.series, units=config.units, pet=config.pet)
             return restore_planes(planes, output, job, options=options, overwrite=config.overwrite, clock=clock)
     except Unstreamable as why:
         reason = str(why)

@@ -30,7 +30,7 @@ class SimulateConfig:
         kernel: CT reconstruction kernel, or ``auto``.
         series: which series of a DICOM folder.
         units: the caller's word on the units of the values; they are then not checked.
-        pet: the caller's word on what SUV needs of a PET's DICOM header.
+        pet: the caller's word on what SUV needs of a PET's DICOM header or BIDS sidecar.
         overwrite: whether an existing output may be replaced.
     """
 
@@ -71,10 +71,14 @@ def simulate_scan(config: SimulateConfig) -> SimulateReport:
     from tatcli.volumes.reading import kind_of, read_volume
     from tatcli.volumes.writing import check_output, write_volume
     from tatcli.workflows.restore import task_of
+    from tatcli.workflows.restoring.pet_sidecar import pet_sidecar
 
     asked = None if config.task == "auto" else find_task(config.task)
     kind_of(config.input, series=config.series)
     check_output(config.output, source=config.input, overwrite=config.overwrite)
+    sidecar = pet_sidecar(config.input, config.output, pet=config.pet, description="simulated by tat")
+    if sidecar is not None:
+        sidecar.check(source=config.input, overwrite=config.overwrite)
     volume = read_volume(config.input, series=config.series, units=config.units, pet=config.pet)
     task = asked or task_of(volume.provenance.modality, config.input.name)
     check_scan(volume, task, trust_values=config.units is not None)
@@ -90,5 +94,7 @@ def simulate_scan(config: SimulateConfig) -> SimulateReport:
         kernel=config.kernel,
     )
     write_volume(degraded, config.output, overwrite=config.overwrite, dicom=DicomOptions(suffix=" simulated"))
+    if sidecar is not None:
+        sidecar.write()
     origin = degraded.provenance
     return SimulateReport(config.output, task.name, origin.steps[-1], origin.warnings)

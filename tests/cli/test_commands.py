@@ -162,6 +162,29 @@ def test_what_a_pet_header_lacks_is_supplied(tat, dicom, tmp_path):
     assert json.loads(told.stdout)["units"] == "SUVbw"
 
 
+def test_what_a_pet_sidecar_says_and_lacks(tat, refused, nifti, tmp_path):
+    uptake = np.random.default_rng(0).gamma(2.0, 1500.0, (40, 32, 3)).astype(np.float32)
+    path = nifti(uptake, "sub-01_pet.nii.gz")
+    assert "put its BIDS sidecar beside it" in refused(
+        "restore", path, "--task", "pet", code=3, match="look like Bq/ml"
+    )
+    sidecar = {
+        "Units": "Bq/mL", "TracerRadionuclide": "C11", "InjectedRadioactivity": 350, "InjectionStart": 0,
+        "InjectedRadioactivityUnits": "MBq", "ImageDecayCorrected": True, "ImageDecayCorrectionTime": 1223.4,
+    }  # fmt: skip
+    (tmp_path / "sub-01_pet.json").write_text(json.dumps(sidecar), encoding="utf-8")
+    refused("restore", path, "--task", "pet", code=3, match="supply it with --pet weight=KG")
+    refused("info", path, code=3, match="supply it with --pet weight=KG")
+    told = tat("info", path, "--pet", "weight=70")
+    assert "SUVbw, from Bq/mL x 0.0004 by sub-01_pet.json" in " ".join(told.stdout.split())
+    assert "warning: sub-01_pet.nii.gz: AttenuationCorrection is absent" in told.stderr
+    result = tat("restore", path, "--pet", "weight=70", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    restored = nib.load(tmp_path / "sub-01_pet_restored.nii.gz").get_fdata()
+    assert np.median(restored) == pytest.approx(np.median(uptake), rel=0.5)
+    assert json.loads((tmp_path / "sub-01_pet_restored.json").read_text(encoding="utf-8"))["PatientWeight"] == 70
+
+
 def test_nan_is_warned_about(tat, nifti, ct_array):
     array = ct_array.astype(np.float32)
     array[3, 4, 1] = np.nan

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import tatcli
-from tatcli.errors import OutputError, UsageError
+from tatcli.errors import OutputError, UsageError, VolumeReadError
 from tatcli.tasks import find_task
+from tatcli.volumes.bids_pet import weight_field
+from tatcli.volumes.bids_sidecar import image_metadata, metadata_files, read_metadata, suffix_of
 from tatcli.volumes.formats import extension_of
 from tatcli.volumes.replacing import replaced
 from tatcli.workflows.batch.discovery import Found, Rules
@@ -67,7 +70,7 @@ def bids_images(dataset: Path, task: str, rules: Rules) -> Iterator[BidsImage]:
         own, suffixes = _TASKS.get(path.parent.name, ("", ()))
         if extension_of(path) not in (".nii", ".nii.gz") or len(place.parts) not in (3, 4) or wanted not in (None, own):
             continue
-        if _suffix(path) in suffixes and rules.take(place):
+        if suffix_of(path) in suffixes and rules.take(place):
             count += 1
             yield BidsImage(Found(path, place, "nifti"), own, _note(dataset, path, place))
     if not count:
@@ -115,32 +118,16 @@ def write_description(dataset: Path, derivatives: Path) -> None:
                 temporary.write_text(text, encoding="utf-8")
 
 
-def _suffix(path: Path) -> str:
-    return path.name.partition(".")[0].rpartition("_")[2]
-
-
-def _entities(name: str) -> set[str]:
-    return {part for part in name.partition(".")[0].split("_") if "-" in part}
-
-
 def _note(dataset: Path, image: Path, place: PurePosixPath) -> dict[str, Any]:
     """The image's metadata by the inheritance principle, and where the derivative comes from."""
     found: dict[str, Any] = {}
-    folders = [dataset.joinpath(*place.parts[:depth]) for depth in range(len(place.parts))]
-    for folder in folders:
-        files = [file for file in folder.glob(f"*{_suffix(image)}.json") if _suffix(file) == _suffix(image)]
-        for file in sorted(files, key=lambda file: len(_entities(file.name))):
-            if _entities(file.name) <= _entities(image.name):
-                found |= _read(file)
+    for file in metadata_files(image, dataset):
+        with suppress(VolumeReadError):
+            found |= read_metadata(file)
+    if image.parent.name == "pet":
+        with suppress(VolumeReadError):
+            found |= weight_field(image_metadata(image))
     found |= {"Description": "restored by tat", "Sources": [f"bids:{_LINK}:{place}"]}
     if image.parent.name == "anat":
         found.setdefault("SkullStripped", False)
     return found
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        fields = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return fields if isinstance(fields, dict) else {}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tatcli.errors import UsageError, VolumeReadError
 from tatcli.tasks import find_task
+from tatcli.volumes.bids_pet import SUV_UNITS
 from tatcli.volumes.formats import format_of
 from tatcli.workflows.batch.bids import bids_images, derived_name, is_dataset, write_description
 from tatcli.workflows.batch.discovery import Found, Rules, find_scans, read_list
@@ -157,7 +158,10 @@ def _of_dataset(
         named = replace(found, place=found.place.with_name(derived_name(found.place.name)))
         own = replace(scan, task=image.task)
         work = _work(found, own, output_of(named, own, config.pattern), config)
-        yield replace(work, note=image.note, area=area_of(work.output, derivatives))
+        note = image.note
+        if image.task == "pet-synthesis" and format_of(work.output) != "nifti":
+            note = note | {"Units": SUV_UNITS}  # another format has no header that leads back to the input's units
+        yield replace(work, note=note, area=area_of(work.output, derivatives))
 
 
 def _of_manifest(table: Path, scan: RestoreConfig, config: BatchConfig) -> Iterator[Work]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import tatcli
+from tatcli.volumes.bids_pet import derived_fields
 from tatcli.volumes.replacing import replaced
 
 if TYPE_CHECKING:
@@ -133,6 +134,8 @@ def request_of(work: Work, weights: str) -> dict[str, Any]:
         "dicom": asdict(config.dicom) if config.format == "dicom" else None,
         "note": None if work.note is None else dict(work.note),
     }
+    if work.note is None and (fields := derived_fields(config.input, pet=config.pet)) is not None:
+        request["metadata"] = fields  # PET in NIfTI: what its values are
     as_read_back: dict[str, Any] = json.loads(json.dumps(request))
     return as_read_back
 

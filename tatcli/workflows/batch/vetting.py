@@ -18,6 +18,7 @@ from tatcli.workflows.batch.naming import series_output
 from tatcli.workflows.batch.sidecar import Contents, Sidecar, contents_of, request_of, sidecar_of, stamp_of
 from tatcli.workflows.batch.work import Work
 from tatcli.workflows.restore import task_of
+from tatcli.workflows.restoring.pet_sidecar import pet_sidecar
 
 if TYPE_CHECKING:
     from tatcli.volumes.dicom_series import DicomFolder, DicomSeries
@@ -69,6 +70,8 @@ def vet(work: Work, weights: str, *, limit: int | None = None) -> Vetted:
         msg = f"{work.config.input}: expected an image file or a DICOM folder, got {error.strerror or error}"
         raise VolumeReadError(msg) from error
     header = _read(work, limit)
+    if sidecar is None and work.note is None:
+        _check_beside(work)
     source = replace(_contents(work.config.input, header), stamp=stamp)
     if sidecar is not None and not work.force and sidecar.input.sha256 == source.sha256:
         renewed = replace(sidecar, input=source)
@@ -106,6 +109,13 @@ def _check_place(work: Work, sidecar: Sidecar | None) -> None:
         check_output(place.parent / output.name, source=source, overwrite=True, kind=_kind(work))
 
 
+def _check_beside(work: Work) -> None:
+    """What goes beside a PET in NIfTI must not replace another's file either."""
+    beside = pet_sidecar(work.config.input, work.output, pet=work.config.pet)
+    if beside is not None and beside.path.parent.is_dir():
+        beside.check(source=work.config.input, overwrite=work.config.overwrite)
+
+
 def _kind(work: Work) -> str | None:
     from tatcli.workflows.output_names import asked_format
 
@@ -126,7 +136,7 @@ def _read(work: Work, limit: int | None) -> ScanHeader:
     ignore = config.options.ignore_modality
     choose = _task_chooser(work)
     try:
-        planes = open_planes(config.input, series=config.series, units=config.units)
+        planes = open_planes(config.input, series=config.series, units=config.units, pet=config.pet)
         task = choose(planes.header)
         check_header(planes.header, task, ignore_modality=ignore)
         found = survey(planes, task.intensity)

@@ -42,7 +42,7 @@ class WholeFile:
         path: file or folder.
         series: which series of the folder.
         units: the caller's word on the units.
-        pet: the caller's word on what SUV needs of a PET's DICOM header.
+        pet: the caller's word on what SUV needs of a PET's DICOM header or BIDS sidecar.
         output: where to, checked.
         kind: its format.
         dicom: how DICOM is written.
@@ -201,6 +201,6 @@ def _size_of(file: WholeFile) -> tuple[int, int]:
     if format_of(file.path) == "npy":
         array = np.load(file.path, mmap_mode="r", allow_pickle=False)
         return int(array.size), int(array.dtype.itemsize)
-    info = describe(file.path, series=file.series, units=file.units)
+    info = describe(file.path, series=file.series, units=file.units, pet=file.pet)
     voxels = math.prod(info.shape or ()) * (info.frames or 1)
     return voxels, np.dtype(info.dtype).itemsize if info.dtype else 4
