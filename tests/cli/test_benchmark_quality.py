@@ -71,7 +71,7 @@ def test_what_is_refused(refused, data, tmp_path) -> None:
 
 def test_the_task_representation(tat, refused, data, tmp_path, tiny_weights) -> None:
     weights = tiny_weights / "tat-small.safetensors"
-    words = ("benchmark", "representation", "--data", data, "--weights", weights, "--device", "cpu", "--max-slices", "2")
+    words = ("benchmark", "representation", "--data", data, "--weights", weights, "--max-slices", "2")
     done = tat(*words, "--json", tmp_path / "z.json", "-o", tmp_path / "z.png")
     assert done.exit_code == 0, done.output
     assert "of its variance lies between tasks" in done.stdout
