@@ -2,6 +2,7 @@
 # Restore many scans as a Slurm array: usage: sbatch --array=1-16 examples/slurm_array.sh INPUT OUTPUT TASK [options]
 # Every task of the array restores its part of the scans. When some failed or a task ran out of time, submit the same
 # line again: what is finished stays so. Exit code 6: scans failed, see OUTPUT/failures-I-of-N.csv; 130, 143: stopped.
+# Run on Slurm 22.05, tasks cancelled and requeued in between; not with GPUs.
 #SBATCH --job-name=tat
 #SBATCH --cpus-per-task=4
 #SBATCH --mem=8G
