@@ -2,7 +2,8 @@
 
 pip install 'tatcli[cluster]' dask-kubernetes; the operator has to run in the cluster (helm, see
 kubernetes.dask.org). IMAGE holds Python, tatcli[cluster] and the same versions of dask as here. CLAIM is a volume claim
-with the scans, mounted at the same path in every pod and where this script runs.
+with the scans, mounted at the same path in every pod and where this script runs. The cluster's description was checked
+with dask-kubernetes 2026.3; it was not run on a Kubernetes.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import uuid
 
 
 def main() -> int:
@@ -33,13 +35,17 @@ def main() -> int:
         limits["nvidia.com/gpu"] = "1"
         command += ["--resources", "GPU=1"]
     spec = make_cluster_spec(
-        name="tat",
+        name=f"tat-{uuid.uuid4().hex[:8]}",  # of two runs with one name, the second would get the first's cluster
         image=arguments.image,
         n_workers=arguments.workers,
         resources={"requests": limits, "limits": limits},
         env={"OMP_NUM_THREADS": str(arguments.cores)},
         worker_command=command,
     )
+    least = {"cpu": "1", "memory": "2Gi"}  # the scheduler computes nothing, and would hold a GPU
+    scheduler = spec["spec"]["scheduler"]["spec"]["containers"][0]
+    scheduler["args"] = ["dask", "scheduler", "--host", "0.0.0.0"]  # dask-scheduler, which is the default, is gone
+    scheduler["resources"] = {"requests": least, "limits": least}
     pod = spec["spec"]["worker"]["spec"]
     pod["volumes"] = [{"name": "scans", "persistentVolumeClaim": {"claimName": arguments.claim}}]
     pod["containers"][0]["volumeMounts"] = [{"name": "scans", "mountPath": arguments.mount}]

@@ -2,6 +2,7 @@
 
 pip install 'tatcli[cluster]' dask-jobqueue, in an environment that the nodes see. Jobs come and go between --least and
 --most; scans of a job that ends, or is preempted, go to another one. With --gpus, every job has one GPU.
+Run on Slurm 22.05 with dask-jobqueue 0.9 and dask 2026.8, jobs cancelled in between; not with GPUs.
 """
 
 from __future__ import annotations

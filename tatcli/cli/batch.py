@@ -191,13 +191,14 @@ class _NoBars:
 
 
 class _Bars(_NoBars):
-    """Two bars: all scans with their ETA, and the slices of the one that is computed."""
+    """Two bars: all scans with their ETA, and the slices of one that is computed, until it is through."""
 
     def __init__(self) -> None:
         from tqdm import tqdm
 
         self._all = tqdm(unit="scan", desc="scans", position=0, leave=False, dynamic_ncols=True)
         self._one = tqdm(unit="slice", position=1, leave=False, dynamic_ncols=True)
+        self._shown: str | None = None
         self._failed = 0
         self._skipped = 0
 
@@ -207,10 +208,13 @@ class _Bars(_NoBars):
 
     def show(self, event: Mapping[str, Any]) -> None:
         kind = event["event"]
+        if kind not in ("progress", "state") and event.get("scan") == self._shown:
+            self._shown = None  # it ended, or begins again
         if kind in ("start", "several"):
             self._all.total = event["scans"]
             self._all.refresh()
-        elif kind == "progress":
+        elif kind == "progress" and self._shown in (None, event["scan"]):
+            self._shown = event["scan"] if event["slice"] < event["of"] else None
             self._show_slices(event)
         elif kind == "finished":  # it took no time, so it says nothing of what the others will take
             self._skipped += 1

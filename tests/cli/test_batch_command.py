@@ -94,6 +94,21 @@ def test_bars_count_scans_and_slices(monkeypatch):
     assert "/3" in text
 
 
+def test_of_scans_computed_at_once_one_is_shown_until_it_is_through():
+    from tatcli.cli.batch import _Bars
+
+    with _Bars() as bars:
+        shown = []
+        for scan, done in (("a", 1), ("b", 1), ("a", 2), ("b", 2), ("b", 3), ("c", 1), ("b", 4)):
+            bars.show({"event": "progress", "scan": scan, "slice": done, "of": 2 if scan == "a" else 4})
+            shown.append((bars._one.desc, bars._one.n, bars._one.total))
+        bars.show({"event": "retry", "scan": "c"})
+        bars.show({"event": "progress", "scan": "d", "slice": 3, "of": 9})
+        shown.append((bars._one.desc, bars._one.n, bars._one.total))
+    a, b = ("a: ", 1, 2), ("b: ", 2, 4)
+    assert shown == [a, a, ("a: ", 2, 2), b, ("b: ", 3, 4), ("b: ", 3, 4), ("b: ", 4, 4), ("d: ", 3, 9)]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "match"),
     [

@@ -6,14 +6,17 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from tatcli.errors import UsageError
 from tatcli.workflows.batch.lane import Lane, LaneSettings
 from tatcli.workflows.batch.pool import Message
+from tatcli.workflows.batch.tidings import TOPIC, Tidings, teller
 from tatcli.workflows.batch.work import Failure, Outcome, Work
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ _ENOUGH: Final = 1_000_000
 _QUIET: Final = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "500ms"}
 """Dask samples its workers' stacks a hundred times a second; ours only wait, and the cores have better to do."""
 _LANES: Final[dict[LaneSettings, Lane]] = {}
+_USERS: Final[Counter[LaneSettings]] = Counter()
 _GUARD: Final = threading.Lock()
 
 
@@ -62,16 +66,26 @@ def check_dask() -> None:
 
 def restore_on_worker(work: Work, settings: LaneSettings) -> Outcome:
     """Runs on a worker: its lane, which it keeps for the next scan, restores the scan."""
-    with _GUARD:
-        lane = _LANES.get(settings)
-        if lane is None:
-            while _LANES:  # of an earlier batch
-                _LANES.popitem()[1].close()
-            lane = _LANES[settings] = Lane(settings)
     try:
-        return lane.run(work)
+        with _lane(settings) as lane:
+            return lane.run(work, teller())
     except Exception as error:  # noqa: BLE001 - a bug, or the disk: one scan's, not the batch's
         return Outcome(work=work, status="failed", failure=Failure.of(error, "plan"))
+
+
+@contextmanager
+def _lane(settings: LaneSettings) -> Iterator[Lane]:
+    """This worker's lane of these settings; those of other batches end when no scan of theirs is under way."""
+    with _GUARD:
+        for other in [one for one in _LANES if one != settings and not _USERS[one]]:
+            _LANES.pop(other).close()
+        lane = _LANES.setdefault(settings, Lane(settings))
+        _USERS[settings] += 1
+    try:
+        yield lane
+    finally:
+        with _GUARD:
+            _USERS[settings] -= 1
 
 
 class ClusterPool:
@@ -93,11 +107,11 @@ class ClusterPool:
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # of lost workers: they are our business
         self._address, self._settings, self._say = address, settings, say
         self.weights = weights
-        self._messages: queue.SimpleQueue[tuple[Work, Any]] = queue.SimpleQueue()
+        self._messages: queue.SimpleQueue[Future | Tidings] = queue.SimpleQueue()
         self._flying: dict[str, tuple[Work, Future]] = {}
         self._cluster: LocalCluster | None = None
         self._client: Client | None = None
-        self._count = 0
+        self._batch, self._count = uuid.uuid4().hex[:8], 0
 
     def __enter__(self) -> Self:
         workers = local_workers(self._address)
@@ -138,26 +152,29 @@ class ClusterPool:
         """Give it a scan."""
         assert self._client is not None  # noqa: S101  entered
         self._count += 1
-        key = f"restore-{self._count}-{work.place}"
+        key = f"restore-{self._batch}-{self._count}-{work.place}"  # batches that share a scheduler share its keys
         resources = {"GPU": 1 / self._settings.engine.slots} if self._settings.engine.device == "cuda" else None
         future = self._client.submit(restore_on_worker, work, self._settings, key=key, pure=False, resources=resources)
         self._flying[key] = (work, future)
-        future.add_done_callback(lambda done: self._messages.put((work, done)))
+        future.add_done_callback(self._messages.put)
 
     def next(self, timeout: float) -> Message | None:
         """What happened next."""
         try:
-            work, future = self._messages.get(timeout=timeout)
+            news = self._messages.get(timeout=timeout)
         except queue.Empty:
             if self._is_lost():
                 self._start_again()
             return None
-        if future.key not in self._flying or self._flying[future.key][1] is not future:
-            return None  # of a connection that was lost
+        if news.key not in self._flying:
+            return None  # of another batch, of a connection that was lost, or late
+        work, future = self._flying[news.key]
+        if isinstance(news, Tidings):
+            return Message(news.kind, work, news.content)
         if future.status in ("cancelled", "lost") or self._is_lost():
             self._start_again()
             return None
-        del self._flying[future.key]
+        del self._flying[news.key]
         return Message("outcome", work, self._outcome(work, future))
 
     def _outcome(self, work: Work, future: Future) -> Outcome:
@@ -171,6 +188,10 @@ class ClusterPool:
             reason = " ".join(f"{type(future.exception(timeout=5)).__name__}: {future.exception(timeout=5)}".split())
         failure = Failure(stage="restore", reason=f"on the cluster: {reason}"[:500], exit_code=1, passing=True)
         return Outcome(work=work, status="failed", failure=failure)
+
+    def _hear(self, event: tuple[float, Any]) -> None:
+        if (tidings := Tidings.of(event[1])) is not None:
+            self._messages.put(tidings)
 
     def _is_lost(self) -> bool:
         return self._client is not None and self._client.status not in ("running", "newly-created")
@@ -194,10 +215,13 @@ class ClusterPool:
         start = time.monotonic()
         while True:
             try:
-                return Client(self._cluster or self._address, timeout=5, set_as_default=False)
+                client = Client(self._cluster or self._address, timeout=5, set_as_default=False)
             except (OSError, TimeoutError) as error:
                 if time.monotonic() - start > patience:
                     msg = f"--cluster {self._address}: expected a dask scheduler, got no answer ({error}); what is"
                     msg += " finished stays so when you try again"
                     raise UsageError(msg) from error
                 time.sleep(1.0)
+            else:
+                client.subscribe_topic(TOPIC, self._hear)
+                return client
