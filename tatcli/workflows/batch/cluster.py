@@ -79,7 +79,9 @@ def _lane(settings: LaneSettings) -> Iterator[Lane]:
     with _GUARD:
         for other in [one for one in _LANES if one != settings and not _USERS[one]]:
             _LANES.pop(other).close()
-        lane = _LANES.setdefault(settings, Lane(settings))
+        if settings not in _LANES:
+            _LANES[settings] = Lane(settings)
+        lane = _LANES[settings]
         _USERS[settings] += 1
     try:
         yield lane
