@@ -13,7 +13,8 @@ from tatcli.errors import OutputError, UsageError
 from tatcli.model import load_weights
 from tatcli.tasks import TASKS
 from tatcli.volumes import read_volume
-from tatcli.workflows.benchmark.representation import Point, RepresentationConfig, represent, summarise_points
+from tatcli.workflows.benchmark.representation import RepresentationConfig, represent
+from tatcli.workflows.benchmark.representation_report import Point, summarise_points
 from tatcli.workflows.evaluation.degraded import scan_seed
 
 NAMES = {"name": "w", "sha256": "0" * 64}
