@@ -116,6 +116,20 @@ TaskOption = Annotated[
         help="What to do. auto: by the modality that the file names (DICOM does, NIfTI doesn't).",
     ),
 ]
+DatasetOption = Annotated[
+    Path, typer.Option(metavar="ROOT", show_default=False, help="A dataset, as of tat evaluate --data.")
+]
+DatasetTasksOption = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        "--tasks",
+        metavar="NAME,...",
+        show_default="all of the dataset",
+        autocompletion=completes(*TASKS),
+        help="Tasks.",
+    ),
+]
 SeriesOption = Annotated[
     str | None,
     typer.Option(metavar="UID|NUMBER[:PART]", help="Which series of a DICOM folder that holds several."),

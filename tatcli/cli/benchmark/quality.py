@@ -9,6 +9,8 @@ import typer
 
 from tatcli.cli import console
 from tatcli.cli.options import (
+    DatasetOption,
+    DatasetTasksOption,
     DeviceOption,
     OverwriteOption,
     PrecisionOption,
@@ -19,26 +21,13 @@ from tatcli.cli.options import (
 )
 from tatcli.cli.scores import EvaluationOutputs, end_with_failures, show_task
 from tatcli.errors import UsageError
-from tatcli.tasks import TASKS
 
 __all__ = ["quality"]
 
 
 def quality(
-    data: Annotated[
-        Path, typer.Option(metavar="ROOT", show_default=False, help="A dataset, as of tat evaluate --data.")
-    ],
-    tasks: Annotated[
-        str | None,
-        typer.Option(
-            "--task",
-            "--tasks",
-            metavar="NAME,...",
-            show_default="all of the dataset",
-            autocompletion=completes(*TASKS),
-            help="Tasks.",
-        ),
-    ] = None,
+    data: DatasetOption,
+    tasks: DatasetTasksOption = None,
     split: Annotated[str, typer.Option(metavar="NAME", help="Of the dataset, to score.")] = "val",
     tune_split: Annotated[
         str, typer.Option(metavar="NAME", help="Of the dataset, to tune the classical methods on.")

@@ -9,31 +9,26 @@ import typer
 
 from tatcli.cli import console
 from tatcli.cli.benchmark.measuring import JsonOption, measured
-from tatcli.cli.options import DeviceOption, OverwriteOption, QuietOption, ThreadsOption, completes, parse_list
-from tatcli.tasks import TASKS, find_task
+from tatcli.cli.options import (
+    DatasetOption,
+    DatasetTasksOption,
+    DeviceOption,
+    OverwriteOption,
+    QuietOption,
+    ThreadsOption,
+    parse_list,
+)
 
 __all__ = ["representation"]
 
 
 def representation(
-    data: Annotated[
-        Path, typer.Option(metavar="ROOT", show_default=False, help="A dataset, as of tat evaluate --data.")
-    ],
+    data: DatasetOption,
     picture: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", show_default=False, help="Draw Z's two principal components."),
     ] = None,
-    tasks: Annotated[
-        str,
-        typer.Option(
-            "--task",
-            "--tasks",
-            metavar="NAME,...",
-            show_default="all of the dataset",
-            autocompletion=completes(*TASKS),
-            help="Tasks.",
-        ),
-    ] = "",
+    tasks: DatasetTasksOption = None,
     split: Annotated[str, typer.Option(metavar="NAME", help="Of the dataset.")] = "val",
     weights: Annotated[
         str | None, typer.Option(metavar="NAME|PATH", show_default="tat-small", help="TAT's weights.")
@@ -56,7 +51,7 @@ def representation(
     config = RepresentationConfig(
         data=data,
         split=split,
-        tasks=tuple(find_task(name).name for name in parse_list("--tasks", tasks, str)),
+        tasks=parse_list("--tasks", tasks or "", str),
         weights=weights,
         max_slices=max_slices,
         seed=seed,

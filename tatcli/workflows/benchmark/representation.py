@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tatcli.errors import UsageError, WeightsError
+from tatcli.tasks import find_task
 from tatcli.workflows.benchmark.representation_report import (
     CLEAN,
     DEGRADED,
@@ -41,7 +42,7 @@ class RepresentationConfig:
     Attributes:
         data: a dataset.
         split: of it.
-        tasks: names; empty: all that the dataset has.
+        tasks: names or aliases; empty: all that the dataset has.
         weights: name or path; None: the released ones.
         max_slices: evenly spaced slices of each scan; 0: all.
         seed: of the simulated noise, at the tasks' default strengths.
@@ -62,6 +63,7 @@ class RepresentationConfig:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "tasks", tuple(dict.fromkeys(find_task(name).name for name in self.tasks)))
         if self.max_slices < 0:
             msg = f"--max-slices: expected 0 (all) or more, got {self.max_slices}"
             raise UsageError(msg)

@@ -130,7 +130,7 @@ def summarise_points(
         size=z.shape[1],
         between=float(1.0 - within / around) if around else 0.0,
         explained=(first, second),
-        rows=tuple(_row(task, points, tasks) for task in tasks),
+        rows=tuple(_row(task, degraded, z, clean=_clean(task, points)) for task in tasks),
         points=tuple(
             {"task": point.task, "scan": point.scan, "kind": point.kind, "place": [float(x), float(y)]}
             for point, (x, y) in zip(points, places, strict=True)
@@ -143,12 +143,14 @@ def _is(points: Sequence[Point], task: str) -> NDArray[np.bool_]:
     return np.array([point.task == task for point in points])
 
 
-def _row(task: str, points: Sequence[Point], tasks: Sequence[str]) -> TaskRow:
-    degraded = [point for point in points if point.kind == DEGRADED]
-    z = np.array([point.z for point in degraded])
+def _clean(task: str, points: Sequence[Point]) -> Vector:
+    return np.array([point.z for point in points if point.task == task and point.kind == CLEAN])
+
+
+def _row(task: str, degraded: Sequence[Point], z: Vector, *, clean: Vector) -> TaskRow:
+    tasks = list(dict.fromkeys(point.task for point in degraded))
     own = _is(degraded, task)
     members = np.flatnonzero(own).tolist()
-    clean = np.array([point.z for point in points if point.task == task and point.kind == CLEAN])
     mean = z[own].mean(axis=0)
     spread = float(np.sqrt(((z[own] - mean) ** 2).sum(axis=1).mean()))
     shift = float(np.linalg.norm(clean.mean(axis=0) - mean)) if len(clean) else float("nan")

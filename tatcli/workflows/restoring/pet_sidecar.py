@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tatcli.errors import OutputError
 from tatcli.volumes.formats import extension_of, format_of
-from tatcli.volumes.replacing import checked_output, replaced
+from tatcli.volumes.replacing import checked_output
 
 if TYPE_CHECKING:
     from tatcli.volumes.pet_tags import PetTags
@@ -51,8 +51,9 @@ class PetSidecar:
         Raises:
             OutputError: the system refuses to write.
         """
-        with replaced(self.path, extension=".json") as temporary:
-            temporary.write_text(json.dumps(self.fields, indent=2) + "\n", encoding="utf-8")
+        from tatcli.reporting.run_report import write_json
+
+        write_json(json.dumps(self.fields, indent=2) + "\n", self.path)
 
 
 def pet_sidecar(
