@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -144,12 +144,18 @@ def _cached(pair: ScanPair, task: Task, config: TrainConfig, cache: Path) -> lis
     digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
     folder = cache / f"{pair.name}-{digest}"
     if not folder.is_dir():
-        temporary = folder.with_name(f".{folder.name}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
         partner = None if pair.lq is None else read_volume(pair.lq)
-        prepare_scan(ReferenceScan(pair.name, read_volume(pair.reference), partner), task, config, temporary)
-        temporary.rename(folder)
+        prepared = ReferenceScan(pair.name, read_volume(pair.reference), partner)
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=cache) as staging:
+            made = Path(staging) / folder.name
+            made.mkdir()
+            prepare_scan(prepared, task, config, made)
+            try:
+                made.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # else a run that shares the cache was faster: what it made is the same
+                    raise
     facts = json.loads((folder / "facts.json").read_text())
     if facts["rejected"]:
         return str(facts["rejected"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from tatcli.errors import GeometryError, UsageError
 from tatcli.intensity import Window
 from tatcli.tasks import TASKS
+from tatcli.training import references
 from tatcli.training.config import TrainConfig
 from tatcli.training.distributed import World
 from tatcli.training.references import Reference, draw_strength, prepare_references
@@ -112,6 +114,24 @@ def test_prepared_once(make_config: Make) -> None:
     again = prepare_references(TASKS["ct-denoise"], "train", config)
     assert {path: path.stat().st_mtime_ns for path in config.cache.rglob("*")} == times
     assert [scan.name for scan in again] == ["ct0", "ct1"]
+
+
+def test_runs_may_share_a_cache(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two trainings that start together prepare the same scans; the slower one takes what the faster one made."""
+    config = make_config(tasks=("mri",))
+    prepare, under_way = references.prepare_scan, []
+
+    def overtaken(*args: Any) -> None:
+        if not under_way:
+            under_way.append(1)
+            prepare_references(TASKS["mri-sr"], "train", config)
+        prepare(*args)
+
+    monkeypatch.setattr(references, "prepare_scan", overtaken)
+    found = prepare_references(TASKS["mri-sr"], "train", config)
+    assert [scan.name for scan in found] == ["mri0", "mri1"]
+    assert config.cache is not None
+    assert sorted(path.name.rsplit("-", 1)[0] for path in (config.cache / "mri-sr").iterdir()) == ["mri0", "mri1"]
 
 
 def test_validation_takes_the_default_strength_only(make_config: Make) -> None:
