@@ -25,6 +25,7 @@ __all__ = ["train"]
 _DEFAULT: Final = TrainConfig(data=Path(), output=Path())
 _NETWORKS: Final = ("tat", "static-tat", "unet", "red-cnn", "routed")
 _LOSSES: Final = get_args(LossName)
+_OPTIMIZERS: Final = ("adamw", "muon")
 _PRECISIONS: Final = get_args(Precision)
 _OTHERS: Final = ("context", "config", "card", "quiet")
 """Parameters of the command that are no options of a run."""
@@ -93,11 +94,14 @@ def train(
     accumulate: Annotated[
         int, typer.Option(metavar="N", help="Passes of a process before an update.")
     ] = _DEFAULT.accumulate,
+    optimizer: Annotated[
+        str, _choice(*_OPTIMIZERS, help="AdamW, or Muon for the weights that are matrices.")
+    ] = _DEFAULT.optimizer,
     learning_rate: Annotated[
         float, typer.Option("--lr", metavar="X", help="Peak learning rate.")
     ] = _DEFAULT.learning_rate,
     warmup: Annotated[int, typer.Option(metavar="N", help="Steps until the peak.")] = _DEFAULT.warmup,
-    weight_decay: Annotated[float, typer.Option(metavar="X", help="AdamW's.")] = _DEFAULT.weight_decay,
+    weight_decay: Annotated[float, typer.Option(metavar="X", help="Per step and rate.")] = _DEFAULT.weight_decay,
     clip: Annotated[float, typer.Option(metavar="X", help="Largest gradient norm; 0: any.")] = _DEFAULT.clip,
     ema: Annotated[float, typer.Option(metavar="X", help="Decay of the averaged weights.")] = _DEFAULT.ema,
     loss: Annotated[

@@ -49,8 +49,9 @@ class TrainConfig:
         batch: samples of each task in a pass of one process, one for each phase.
         milestones: fractions of the steps where the next phase starts.
         accumulate: passes of each process before an update, which averages over all of them.
+        optimizer: ``adamw``, or ``muon`` for the weights that are matrices, see ``optimisers``.
         learning_rate: peak of the cosine schedule, reached after ``warmup`` steps.
-        weight_decay: AdamW's.
+        weight_decay: of either optimiser, for each step and rate.
         clip: largest gradient norm; 0: not clipped.
         ema: decay of the averaged weights, which are validated and released.
         loss: ``balanced`` (task-adaptive loss balancing), ``l1``, ``psnr`` or ``uncertainty``, see ``losses``.
@@ -94,6 +95,7 @@ class TrainConfig:
     batch: tuple[int, ...] = (4,)
     milestones: tuple[float, ...] = ()
     accumulate: int = 1
+    optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = 2e-4
     warmup: int = 0
     weight_decay: float = 0.01

@@ -34,6 +34,7 @@ RECIPES: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "patch": (128,),
             "batch": (4,),
             "milestones": (),
+            "optimizer": "adamw",
             "learning_rate": 2e-4,
             "warmup": 0,
             "weight_decay": 0.01,

@@ -27,7 +27,7 @@ _SECTIONS: Final = {
     "data": "what is trained on, and where it goes",
     "tasks": "tasks and network",
     "steps": "steps and batches",
-    "learning_rate": "optimiser and loss",
+    "optimizer": "optimiser and loss",
     "sampling": "samples",
     "precision": "how it is computed, logged and kept",
 }

@@ -19,11 +19,13 @@ from tatcli.training.config import TrainConfig
 from tatcli.training.distributed import World
 from tatcli.training.ema import Ema
 from tatcli.training.losses import Objective, make_loss
+from tatcli.training.optimisers import make_optimisers
 from tatcli.training.sampler import Batch
 
 __all__ = ["StepResult", "Stepper", "TrainingDiverged"]
 
-BETAS: Final = (0.9, 0.99)
+_OPTIMISERS: Final = ("optimiser", "muon")
+"""Their names in a checkpoint, in the order of ``make_optimisers``."""
 END_RATE: Final = 1e-7
 """Learning rate at the end of the cosine."""
 LEAST_INPUT_ERROR: Final = 0.01
@@ -67,9 +69,7 @@ class Stepper:
         self.network = network.train()
         self.loss = make_loss(config.loss, tasks=len(config.tasks)).to(self.device)
         self.parameters = [*network.parameters(), *self.loss.parameters()]
-        self.optimiser = torch.optim.AdamW(
-            self.parameters, lr=config.learning_rate, betas=BETAS, weight_decay=config.weight_decay
-        )
+        self.optimisers = make_optimisers(network, self.loss, config)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
         self.ema = Ema(network, config.ema)
         objective = Objective(network, self.loss, config.precision)
@@ -95,9 +95,10 @@ class Stepper:
             TrainingDiverged: a loss or gradient is not finite, or a sample's error exploded, in any process; nothing
                 was changed.
         """
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rate(step)
-        self.optimiser.zero_grad(set_to_none=True)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = self.rate(step)
+            optimiser.zero_grad(set_to_none=True)
         parts = batch.split(self.config.accumulate)
         passes = [self._pass(part, last=part is parts[-1]) for part in parts]
         losses, tasks, l1, sigma, inputs = (torch.cat(column) for column in zip(*passes, strict=True))
@@ -117,7 +118,7 @@ class Stepper:
             "network": self.network.state_dict(),
             "loss": self.loss.state_dict(),
             "ema": self.ema.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            **{name: found.state_dict() for name, found in zip(_OPTIMISERS, self.optimisers, strict=False)},
             "scaler": self.scaler.state_dict(),
         }
 
@@ -131,7 +132,8 @@ class Stepper:
         self.network.load_state_dict(state["network"])
         self.loss.load_state_dict(state["loss"])
         self.ema.network.load_state_dict(state["ema"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        for name, optimiser in zip(_OPTIMISERS, self.optimisers, strict=False):
+            optimiser.load_state_dict(state[name])
         self.scaler.load_state_dict(state["scaler"])
 
     def _pass(self, part: Batch, *, last: bool) -> tuple[Tensor, ...]:
@@ -166,14 +168,16 @@ class Stepper:
 
     def _descend(self, batch: Batch, l1: Tensor, step: int) -> None:
         """Clip, and move the weights."""
-        self.scaler.unscale_(self.optimiser)
+        for optimiser in self.optimisers:
+            self.scaler.unscale_(optimiser)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip or math.inf)
         # (fp16's scaler skips a step whose gradients overflowed, and scales less from then on)
         if not self.scaler.is_enabled() and not math.isfinite(float(norm)):
             worst = self.world.gathered([_named(batch, int(l1.argmax()))])
             msg = f"train: the gradients became {float(norm):g} at step {step}; the largest losses are in "
             raise TrainingDiverged(msg + f"{', '.join(worst)}; lower --lr or drop the scan")
-        self.scaler.step(self.optimiser)
+        for optimiser in self.optimisers:
+            self.scaler.step(optimiser)
         self.scaler.update()
 
 
