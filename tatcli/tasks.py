@@ -80,7 +80,7 @@ TASKS: Final[dict[str, Task]] = {
             evaluation_window=None,
             default_strength=4.0,
             strength_name="k-space factor",
-            training_strengths=(1.5, 4.0),
+            training_strengths=(1.0, 4.0),
             summary="low-resolution MRI to high-resolution MRI on the same matrix",
         ),
     )

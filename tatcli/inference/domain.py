@@ -116,10 +116,11 @@ def _resolution(found: dict[str, float], task: Task, card: WeightsCard, scale: i
         return ()
     factor = float(scale) if scale > 1 else found["kspace_factor"]
     low, high = card.tasks[task.name].strengths
-    if _within(factor, (low, high)):
+    full = factor == 1.0
+    if not full and _within(factor, (low, high)):
         return ()
     trained = f"{card.name} was trained on scans whose k-space was cut by a factor of {low:g} to {high:g}"
-    if factor == 1.0:
+    if full:  # whatever the weights know: there may be nothing to restore
         return (f"the scan's k-space is not empty outside, so its resolution may be full already; {trained}",)
     return (f"the scan's k-space is cut by a factor of {factor:.2g}; {trained}",)
 

@@ -420,13 +420,14 @@ def test_ablation_from_the_command_line(tat, refused, tmp_path):
         folder.mkdir(parents=True)
         np.save(folder / "scan.npy", np.random.default_rng(0).gamma(2.0, 100, (1, 40, 40)).astype(np.float32))
     words = ("--data", tmp_path / "data", "-o", tmp_path / "study", "--tasks", "mri", "--steps", "1", "--patch", "16")
-    words += ("--batch", "1", "--arms", "l1", "--seeds", "0", "--device", "cpu", "--threads", "2", "-q")
+    words += ("--batch", "1", "--arms", "l1", "--seeds", "0", "--device", "cpu", "--threads", "2", "-q", "--lr", "1e-4")
     done = tat("benchmark", "ablation", *words, "--json", tmp_path / "a.json")
     assert done.exit_code == 0, done.output
     assert "less l1 (dB)" in done.stdout
     told = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
     assert told["arms"] == {"l1": "adaptive kernels only: plain L1"}
     assert told["training"]["preset"] == "tat-tiny"
+    assert told["training"]["learning_rate"] == 1e-4
     assert f"{told['rows'][0]['psnr']:.2f}" in done.stdout
     refused("benchmark", "ablation", *words, "--arms", "none", code=2, match="--arms: unknown none")
 

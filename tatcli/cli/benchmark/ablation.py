@@ -55,6 +55,9 @@ def ablation(
     batch: Annotated[
         str | None, typer.Option(metavar="N,...", show_default="the recipe's", help="Samples of each task.")
     ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--lr", metavar="X", show_default="the recipe's", help="Peak learning rate.")
+    ] = None,
     subjects: Annotated[
         str | None,
         typer.Option(metavar="REGEX", show_default="every scan", help="What in a scan's name tells the subject."),
@@ -90,6 +93,7 @@ def ablation(
         "steps": steps,
         "patch": patch,
         "batch": batch,
+        "learning_rate": learning_rate,
         "subjects": subjects,
         "cache": cache,
         "threads": threads,
