@@ -10,6 +10,7 @@ import typer
 from tatcli.cli import console
 from tatcli.cli.options import (
     DeviceOption,
+    EnsembleOption,
     OverwriteOption,
     PrecisionOption,
     QuietOption,
@@ -89,6 +90,7 @@ def evaluate(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     threads: ThreadsOption = None,
+    ensemble: EnsembleOption = False,
     compare: Annotated[
         Path | None,
         typer.Option(metavar="PATH", show_default=False, help="Another method's scan or folder: scored, and tested."),
@@ -148,6 +150,7 @@ def evaluate(
         device=device,
         precision=precision,
         threads=threads,
+        ensemble=ensemble,
         compare=compare,
         mask=mask,
         subjects=subjects,

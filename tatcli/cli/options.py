@@ -20,6 +20,7 @@ __all__ = [
     "AxisOption",
     "CompileOption",
     "DeviceOption",
+    "EnsembleOption",
     "InputArgument",
     "MaxMemoryOption",
     "OverwriteOption",
@@ -157,6 +158,9 @@ AxisOption = Annotated[
         autocompletion=completes("auto", "axial", "coronal", "sagittal"),
         help="Which slices to take. auto: across the coarsest spacing, else axial.",
     ),
+]
+EnsembleOption = Annotated[
+    bool, typer.Option("--ensemble", help="Average eight views of every slice: 8 times the time, a little better.")
 ]
 DeviceOption = Annotated[
     str,

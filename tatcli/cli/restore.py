@@ -29,6 +29,7 @@ from tatcli.cli.options import (
     AxisOption,
     CompileOption,
     DeviceOption,
+    EnsembleOption,
     MaxMemoryOption,
     OverwriteOption,
     PetOption,
@@ -98,6 +99,7 @@ def restore(
         int | None,
         typer.Option(metavar="N", show_default="1 on a CPU, more on a GPU", help="Slices at a time."),
     ] = None,
+    ensemble: EnsembleOption = False,
     axis: AxisOption = "auto",
     scale: Annotated[
         int, typer.Option(metavar="N", help="mri-sr: first zero-fill k-space to N times the in-plane matrix.")
@@ -241,6 +243,7 @@ def restore(
             tile=tile,
             overlap=overlap,
             batch=batch,
+            ensemble=ensemble,
             axis=axis,
             scale=scale,
             ignore_modality=ignore_modality,

@@ -7,12 +7,18 @@ from typing import Final
 
 from tatcli.errors import UsageError
 
-__all__ = ["DEFAULT_TILE", "MODES", "PRECISIONS", "RestoreOptions"]
+__all__ = ["DEFAULT_TILE", "MODES", "PRECISIONS", "VIEWS", "RestoreOptions"]
 
 MODES: Final = ("slice", "patch")
 """``slice``: whole slices; ``patch``: overlapping tiles of them, blended."""
 PRECISIONS: Final = ("auto", "fp32", "bf16", "fp16")
 """What the network computes in."""
+
+VIEWS: Final = tuple((turns, flipped) for turns in range(4) for flipped in (False, True))
+"""(Quarter turns, mirrored before): the eight ways to show a slice, whose restorations an ensemble averages.
+
+Self-ensemble: R. Timofte et al., "Seven ways to improve example-based single image super resolution", CVPR 2016.
+"""
 
 DEFAULT_TILE: Final = 256
 SMALLEST_TILE: Final = 32
@@ -28,6 +34,7 @@ class RestoreOptions:
         tile: side of the tiles in patch mode, pixels; None: 256.
         overlap: of neighbouring tiles, pixels; None: a quarter of the tile.
         batch: slices (or tiles of the same place) per pass; None: 1 on a CPU, as many as fill a GPU.
+        ensemble: restore every slice in eight views and average, see ``VIEWS``.
         axis: ``auto``, ``axial``, ``coronal`` or ``sagittal``: the plane that is restored.
         scale: mri-sr only: zero-fill k-space to this many times the in-plane matrix first.
         check_values: refuse values that can't be in the task's units.
@@ -38,6 +45,7 @@ class RestoreOptions:
     tile: int | None = None
     overlap: int | None = None
     batch: int | None = None
+    ensemble: bool = False
     axis: str = "auto"
     scale: int = 1
     check_values: bool = True

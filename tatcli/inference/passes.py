@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tatcli.errors import DeviceError, WeightsError
 from tatcli.inference.cuda_graphs import GraphedNetwork
-from tatcli.inference.options import RestoreOptions
+from tatcli.inference.options import VIEWS, RestoreOptions
 from tatcli.inference.runtime import Runtime, is_out_of_memory
 from tatcli.inference.tiling import blended
 from tatcli.inference.transfers import Started, Transfers
@@ -38,11 +38,13 @@ class Pass:
         batch: slices, or tiles at the same place of so many slices.
         tile: side of the tiles; None: whole slices.
         overlap: of neighbouring tiles, pixels.
+        ensemble: all of it is shown in eight views, one after the other, whose restorations are averaged.
     """
 
     batch: int
     tile: int | None = None
     overlap: int = 0
+    ensemble: bool = False
 
     def smaller(self, rows: int, columns: int) -> Pass | None:
         """The next attempt after memory ran out: half the batch, then tiles of half the side; None: there is none."""
@@ -50,7 +52,7 @@ class Pass:
             return replace(self, batch=self.batch // 2)
         side = min(max(rows, columns), self.tile or max(rows, columns))
         tile = min(_LARGEST_TILE, side // 2 // 8 * 8)
-        return Pass(1, tile, tile // 4) if tile >= _SMALLEST_TILE else None
+        return replace(self, batch=1, tile=tile, overlap=tile // 4) if tile >= _SMALLEST_TILE else None
 
 
 def first_pass(options: RestoreOptions, rows: int, columns: int, *, device: torch.device) -> Pass:
@@ -61,7 +63,7 @@ def first_pass(options: RestoreOptions, rows: int, columns: int, *, device: torc
     tile = options.tile_side if options.mode == "patch" else None
     pixels = min(rows, tile or rows) * min(columns, tile or columns)
     batch = options.batch or (1 if device.type == "cpu" else max(1, _GPU_PIXELS // pixels))
-    return Pass(batch, tile, options.tile_overlap if tile else 0)
+    return Pass(batch, tile, options.tile_overlap if tile else 0, options.ensemble)
 
 
 class Passes:
@@ -152,6 +154,16 @@ class Passes:
         return blended(self._correct, x, tile=settings.tile, overlap=settings.overlap)
 
     def _correct(self, x: Slices) -> Slices:
+        if not self.settings.ensemble:
+            return self._answer(x)
+        total = torch.zeros_like(x)
+        for turns, flipped in VIEWS:
+            shown = torch.rot90(x.flip(3) if flipped else x, turns, (2, 3)).contiguous()
+            answer = torch.rot90(self._answer(shown), -turns, (2, 3))
+            total += answer.flip(3) if flipped else answer
+        return total / len(VIEWS)
+
+    def _answer(self, x: Slices) -> Slices:
         with self.runtime.computing():
             restored: Tensor = self.network(x)
         return restored.float() - x

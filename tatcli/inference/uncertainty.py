@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tatcli.inference.coarse_grid import refined
-from tatcli.inference.options import RestoreOptions
+from tatcli.inference.options import VIEWS, RestoreOptions
 from tatcli.volumes.geometry import Geometry
 from tatcli.volumes.slices import is_isotropic, slices_along, through_plane_axis
 from tatcli.volumes.volume import Provenance, Volume
@@ -28,12 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = ["is_isotropic", "restoration_spread", "view_count"]
 
-_FLIPS: Final = tuple((turns, flipped) for flipped in (False, True) for turns in range(4))
-
 
 def view_count(volume: Volume) -> int:
     """How many restorations :func:`restoration_spread` takes: 8, and 2 more for isotropic volumes."""
-    return len(_FLIPS) + (2 if is_isotropic(volume.geometry) else 0)
+    return len(VIEWS) + (2 if is_isotropic(volume.geometry) else 0)
 
 
 def restoration_spread(
@@ -64,7 +62,7 @@ def restoration_spread(
     options = options or RestoreOptions()
     axis = through_plane_axis(volume.geometry, options.axis)
     volume = refined(volume, task, scale=options.scale, axis=axis)
-    options = replace(options, scale=1, axis="auto", check_values=False, ignore_modality=True)
+    options = replace(options, scale=1, ensemble=False, axis="auto", check_values=False, ignore_modality=True)
     total = view_count(volume)
     mean = np.zeros(volume.array.shape, dtype=np.float32)
     square = np.zeros(volume.array.shape, dtype=np.float32)
@@ -95,7 +93,7 @@ def _answers(
         seen = Volume(np.ascontiguousarray(stack), grid, volume.units, Provenance(dtype=volume.provenance.dtype))
         return restorer(seen, task, options=options).array
 
-    views = [_View(axis, turns, flipped) for turns, flipped in _FLIPS]
+    views = [_View(axis, turns, flipped) for turns, flipped in VIEWS]
     if is_isotropic(volume.geometry):
         views += [_View(other) for other in sorted({0, 1, 2} - {axis})]
     for view in views:

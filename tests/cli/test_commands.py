@@ -92,8 +92,8 @@ def test_the_report_tells_what_was_done(tat, ct, tiny_weights):
     assert told["task"] == "ct-denoise"
     assert (told["device"], told["precision"], told["threads"]) == ("cpu", "fp32", 1)
     assert told["options"] == {
-        "mode": "patch", "tile": 32, "overlap": 4, "batch": None, "axis": "auto", "scale": 1, "check_values": True,
-        "ignore_modality": False,
+        "mode": "patch", "tile": 32, "overlap": 4, "batch": None, "ensemble": False, "axis": "auto", "scale": 1,
+        "check_values": True, "ignore_modality": False,
     }  # fmt: skip
     assert told["scan"]["shape"] == [3, 32, 40]
     assert told["scan"]["dtype"] == "int16"

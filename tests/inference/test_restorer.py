@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,6 +68,13 @@ class Hungry(Halfway):
         return super().forward(x)
 
 
+class Leaning(nn.Module):
+    """Moves everything one column to the right, round the edge."""
+
+    def forward(self, x):
+        return torch.roll(x, 1, dims=3)
+
+
 def bits(array):
     return np.ascontiguousarray(array).view(np.uint32)
 
@@ -81,8 +89,6 @@ def halfway(array, lower=-1024.0, upper=3072.0):
 @pytest.mark.parametrize("options", MODES.values(), ids=MODES)
 @pytest.mark.parametrize("axis", ["axial", "coronal", "sagittal"])
 def test_an_identity_network_gives_back_every_bit(restorer_of, volume_of, ct, options, axis):
-    from dataclasses import replace
-
     volume = volume_of(ct)
     restored = restorer_of(Identity())(volume, "ct", options=replace(options, axis=axis))
     np.testing.assert_array_equal(bits(restored.array), bits(volume.array))
@@ -115,6 +121,33 @@ def test_an_executor_calls_the_network_whoever_restores(restorer_of, volume_of, 
         for one in restored:
             np.testing.assert_array_equal(bits(one.result().array), bits(plain))
     assert threads == {"network_0"}
+
+
+def test_an_ensemble_is_the_mean_over_flips_and_turns(restorer_of, volume_of):
+    """What a network does to one side it then does to all four, by a quarter."""
+    array = np.random.default_rng(0).uniform(-500, 500, (2, 24, 32)).astype(np.float32)
+    restored = restorer_of(Leaning())(volume_of(array), "ct", options=RestoreOptions(ensemble=True, batch=2)).array
+    moved = [np.roll(array, step, axis) for axis in (1, 2) for step in (1, -1)]
+    np.testing.assert_allclose(restored, np.mean(moved, axis=0), atol=2e-3)
+
+
+@pytest.mark.parametrize("options", MODES.values(), ids=MODES)
+def test_an_ensemble_has_no_preferred_side(restorer_of, volume_of, options):
+    """A mirrored and turned scan comes back as the restored scan, mirrored and turned."""
+    torch.manual_seed(0)
+    restorer = restorer_of(nn.Conv2d(1, 1, 3, padding=1))
+    options = replace(options, ensemble=True)
+    array = np.random.default_rng(0).uniform(-500, 500, (2, 48, 48)).astype(np.float32)
+    turned = np.ascontiguousarray(np.rot90(array[:, :, ::-1], axes=(1, 2)))
+    found, other = (restorer(volume_of(one), "ct", options=options).array for one in (array, turned))
+    np.testing.assert_allclose(other, np.rot90(found[:, :, ::-1], axes=(1, 2)), atol=5e-3)
+    alone = restorer(volume_of(array), "ct", options=replace(options, ensemble=False)).array
+    assert np.abs(alone - found).max() > 1
+
+
+def test_an_ensemble_stays_one_when_memory_runs_out():
+    assert Pass(2, ensemble=True).smaller(512, 512) == Pass(1, ensemble=True)
+    assert Pass(1, ensemble=True).smaller(512, 512) == Pass(1, 256, 64, ensemble=True)
 
 
 def test_values_outside_the_range_survive(restorer_of, volume_of, ct):

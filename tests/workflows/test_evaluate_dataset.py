@@ -11,6 +11,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from tatcli.baselines import BASELINES
@@ -155,6 +156,24 @@ def test_a_restorer_works_in_the_range_it_is_given() -> None:
     assert network.rule(MRI) == MRI.intensity
     with pytest.raises(WeightsError, match="trained for mri-sr, not for ct-denoise"):
         network.rule(TASKS["ct-denoise"])
+
+
+def test_an_ensemble_is_evaluated_as_one() -> None:
+    """A network that moves the image to one side moves it to all four by a quarter; the report says so."""
+
+    class Leaning(nn.Module):
+        def forward(self, x):
+            return torch.roll(x, 1, dims=3)
+
+    card = card_for_tasks("leaning", PRESETS["tat-small"], ("mri-sr",))
+    restorer = Restorer.from_network(Leaning(), card, device="cpu")
+    volume = nifti_volume(head(0, slices=2))
+    moved = [np.roll(volume.array, step, axis) for axis in (1, 2) for step in (1, -1)]
+    network = network_of(restorer, ensemble=True)
+    out = network.restore(volume, MRI, Window(0.0, float(volume.array.max())))
+    np.testing.assert_allclose(out.array, np.mean(moved, axis=0), atol=1e-3 * volume.array.max())
+    assert network.identity["ensemble"] == "8 views"
+    assert "ensemble" not in network_of(restorer).identity
 
 
 def nifti_volume(array: np.ndarray):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from tatcli.errors import DeviceError, VolumeReadError
-from tatcli.inference.options import RestoreOptions
+from tatcli.inference.options import VIEWS, RestoreOptions
 from tatcli.volumes.geometry import Geometry
 from tatcli.volumes.scan_info import describe
 from tatcli.volumes.slices import through_plane_axis
@@ -138,12 +138,13 @@ def measure(request: Measure, restorer: Restorer, *, limit: int | None) -> list[
     per_pixel = (time.perf_counter() - start) / (_TIMED * slices.size)
     costs = []
     for grid in request.grids:
+        seconds = per_pixel * grid.pixels * (len(VIEWS) if grid.options.ensemble else 1)
         scan = Workload(shape=grid.shape, axis=grid.axis, itemsize=grid.itemsize)
         choices = [replace(scan, held=True), scan]
         try:
             plan, _ = fitted(choices, restorer, grid.options, base=loaded_memory(held=0), limit=limit, name="the scan")
         except DeviceError:
-            costs.append(Cost(per_pixel * grid.pixels, None))
+            costs.append(Cost(seconds, None))
             continue
-        costs.append(Cost(per_pixel * grid.pixels, plan.predicted))
+        costs.append(Cost(seconds, plan.predicted))
     return costs

@@ -22,7 +22,7 @@ _DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
 _COLUMNS: Final = ("path", "task", "output", "series", "units", "pet", "options")
 _NUMBERS: Final = ("tile", "overlap", "batch", "scale")
 _WORDS: Final = ("mode", "axis")
-_FLAGS: Final = ("ignore_modality",)
+_FLAGS: Final = ("ensemble", "ignore_modality")
 
 
 @dataclass(frozen=True)

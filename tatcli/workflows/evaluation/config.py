@@ -33,6 +33,7 @@ class EvaluateConfig:
         max_slices: evenly spaced slices taken of each scan; None: all.
         tune_slices: slices that the baselines are tuned on.
         device, precision, threads: of the machine, see :class:`~tatcli.inference.restorer.Restorer`.
+        ensemble: restore as ``tat restore --ensemble``; not the comparison networks.
         compare: another method's restored scan or folder, scored beside ``restored`` and tested against it.
         mask: a mask, or a folder with one for each scan; only its voxels count.
         subjects: regular expression for a scan's name; its first group (or all of its match) names the subject.
@@ -59,6 +60,7 @@ class EvaluateConfig:
     device: str = "auto"
     precision: str = "auto"
     threads: int | None = None
+    ensemble: bool = False
     compare: Path | None = None
     mask: Path | None = None
     subjects: str | None = None

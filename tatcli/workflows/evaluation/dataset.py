@@ -64,7 +64,7 @@ def evaluate_dataset(
     root, tasks = config.data, tasks_of(config.data, config.tasks, config.split)
     machine = {"device": config.device, "precision": config.precision, "threads": config.threads}
     if network is None and config.weights != NO_WEIGHTS:
-        network = load_network(config.weights, **machine)  # type: ignore[arg-type]
+        network = load_network(config.weights, ensemble=config.ensemble, **machine)  # type: ignore[arg-type]
     networks = [network] if network else []
     networks += [load_comparison(name, path, **machine) for name, path in config.networks]  # type: ignore[arg-type]
     names = [found.name for found in networks]

@@ -37,9 +37,14 @@ class EvaluatedNetwork:
 
 
 def load_network(
-    weights: str | None, *, device: str = "auto", precision: str = "auto", threads: int | None = None
+    weights: str | None,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    ensemble: bool = False,
 ) -> EvaluatedNetwork:
-    """The released or given weights, as ``tat restore`` would use them.
+    """The released or given weights, as ``tat restore`` (with ``--ensemble``) would use them.
 
     Raises:
         WeightsError: the weights are missing, damaged or unsafe.
@@ -48,7 +53,8 @@ def load_network(
     from tatcli.inference.restorer import Restorer
     from tatcli.model.weights import DEFAULT_WEIGHTS
 
-    return network_of(Restorer(weights or DEFAULT_WEIGHTS, device=device, precision=precision, threads=threads))
+    restorer = Restorer(weights or DEFAULT_WEIGHTS, device=device, precision=precision, threads=threads)
+    return network_of(restorer, ensemble=ensemble)
 
 
 def load_comparison(
@@ -72,14 +78,15 @@ def load_comparison(
     return network_of(Restorer.from_network(network, card, device=device, precision=precision, threads=threads))
 
 
-def network_of(restorer: Restorer) -> EvaluatedNetwork:
+def network_of(restorer: Restorer, *, ensemble: bool = False) -> EvaluatedNetwork:
     """A loaded restorer as something to evaluate."""
 
     def restore(volume: Volume, task: Task, window: Window) -> Volume:
         from tatcli.inference.options import RestoreOptions
 
         # a part of a scan may hold values that would look odd as a whole one; the scan itself was checked
-        return _with_range(restorer, task, window)(volume, task, options=RestoreOptions(check_values=False))
+        options = RestoreOptions(check_values=False, ensemble=ensemble)
+        return _with_range(restorer, task, window)(volume, task, options=options)
 
     card = restorer.card
     identity = {
@@ -87,6 +94,7 @@ def network_of(restorer: Restorer) -> EvaluatedNetwork:
         "sha256": card.sha256,
         "device": restorer.runtime.device_name,
         "precision": restorer.runtime.precision,
+        **({"ensemble": "8 views"} if ensemble else {}),
     }
     return EvaluatedNetwork(card.name, restore, card.intensity_rule, identity)
 

@@ -21,7 +21,7 @@ def test_a_manifest_says_what_differs(batch, tmp_path):
         "Path,task,output,units,pet,options\n"
         "a/x.nii.gz,,,,,\n"
         "a/y.nii.gz,mri,fine/y.nrrd,,,scale=2; axis=coronal\n"
-        "/data/z.mha,pet,,suvbw,,ignore-modality\n"
+        "/data/z.mha,pet,,suvbw,,ensemble; ignore-modality\n"
     )
     first, second, third = plan(batch(table(tmp_path, text)), read_stdin=str).works
     out = tmp_path / "out"
@@ -32,6 +32,8 @@ def test_a_manifest_says_what_differs(batch, tmp_path):
     assert (second.config.options.scale, second.config.options.axis, second.config.format) == (2, "coronal", "nrrd")
     assert (third.config.task, third.config.units, third.output) == ("pet-synthesis", "SUVbw", out / "z.mha")
     assert third.config.options.ignore_modality
+    assert third.config.options.ensemble
+    assert not second.config.options.ensemble
     assert not first.config.options.ignore_modality
 
 
