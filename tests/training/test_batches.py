@@ -116,9 +116,9 @@ def test_prepared_once(make_config: Make) -> None:
     assert [scan.name for scan in again] == ["ct0", "ct1"]
 
 
-def test_runs_may_share_a_cache(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_may_share_a_cache(make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two trainings that start together prepare the same scans; the slower one takes what the faster one made."""
-    config = make_config(tasks=("mri",))
+    config = make_config(tasks=("mri",), cache=tmp_path / "cache")
     prepare, under_way = references.prepare_scan, []
 
     def overtaken(*args: Any) -> None:
@@ -130,8 +130,7 @@ def test_runs_may_share_a_cache(make_config: Make, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(references, "prepare_scan", overtaken)
     found = prepare_references(TASKS["mri-sr"], "train", config)
     assert [scan.name for scan in found] == ["mri0", "mri1"]
-    assert config.cache is not None
-    assert sorted(path.name.rsplit("-", 1)[0] for path in (config.cache / "mri-sr").iterdir()) == ["mri0", "mri1"]
+    assert sorted(path.name.rsplit("-", 1)[0] for path in (tmp_path / "cache" / "mri-sr").iterdir()) == ["mri0", "mri1"]
 
 
 def test_validation_takes_the_default_strength_only(make_config: Make) -> None:
