@@ -91,7 +91,7 @@ def main() -> None:
                 batch=(1,),
                 task_multiples=(1, 1, 2),
                 tasks=("ct", "pet", "mri"),
-                default_share=0.6,
+                default_share=(0.6,),
                 loss="psnr",
                 precision=chosen.precision,
                 validation_slices=2,

@@ -117,6 +117,9 @@ def train(
     sampling: Annotated[
         str, _choice("subjects", "voxels", help="What is equally likely to be drawn.")
     ] = _DEFAULT.sampling,
+    crops: Annotated[
+        str, _choice("foreground", "error", help="Crops lie anywhere on the patient, or where the LQ's error is.")
+    ] = _DEFAULT.crops,
     subjects: Annotated[
         str | None,
         typer.Option(
@@ -133,9 +136,9 @@ def train(
         bool, typer.Option(help="Random flips and quarter turns; other matrices and contrasts of MRI.")
     ] = _DEFAULT.augment,
     default_share: Annotated[
-        float,
-        typer.Option(metavar="X", help="Share of samples at the default strength; the others span the task's range."),
-    ] = _DEFAULT.default_share,
+        str,
+        typer.Option(metavar="X,...", help="Share of samples at the default strength, for all tasks or for each."),
+    ] = _listed(_DEFAULT.default_share),
     noise_fields: Annotated[
         int, typer.Option(metavar="N", help="Prepared noise realisations per slice.")
     ] = _DEFAULT.noise_fields,

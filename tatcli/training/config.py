@@ -58,11 +58,13 @@ class TrainConfig:
         task_weights: factors of each task's loss, in the order of ``tasks``; empty: all 1.
         task_multiples: each task has ``batch`` times this many samples in a pass; empty: all 1, equal shares.
         sampling: ``subjects``: every subject of a task is as likely as any other; ``voxels``: every voxel.
+        crops: ``foreground``: anywhere on the patient; ``error``: where the LQ's error is, see ``crops``.
         subjects: regular expression whose first group (or all of its match) names the subject in a scan's name.
         planes: ``acquired``: the slices as they were acquired; ``all``: isotropic volumes in all three directions.
         mri_range: MR scans' network range: ``robust``, each scan's own, or ``paper``, [0, 4095].
         augment: random flips and quarter turns; for MRI other matrices, contrasts and ranges too.
-        default_share: share of samples at the task's default strength; the others are log-uniform over its range.
+        default_share: share of samples at a task's default strength (one for all, or one for each task); the others are
+            log-uniform over its range.
         noise_fields: precomputed noise realisations for each reference slice (CT, PET).
         max_slices: evenly spaced slices taken from each scan; 0: all.
         precision: ``fp32``, ``bf16`` or ``fp16`` (autocast; fp16 with scaled gradients).
@@ -105,11 +107,12 @@ class TrainConfig:
     task_weights: tuple[float, ...] = ()
     task_multiples: tuple[int, ...] = ()
     sampling: Literal["subjects", "voxels"] = "subjects"
+    crops: Literal["foreground", "error"] = "foreground"
     subjects: str | None = None
     planes: Literal["acquired", "all"] = "acquired"
     mri_range: Literal["robust", "paper"] = "robust"
     augment: bool = True
-    default_share: float = 0.3
+    default_share: tuple[float, ...] = (0.3,)
     noise_fields: int = 4
     max_slices: int = 0
     precision: Precision = "fp32"
@@ -174,7 +177,8 @@ class TrainConfig:
             or (len(self.task_weights) == len(self.tasks) and min(self.task_weights) > 0),
             "--task-multiples (one for each task, at least 1)": not self.task_multiples
             or (len(self.task_multiples) == len(self.tasks) and min(self.task_multiples) >= 1),
-            "--default-share (0 to 1)": 0 <= self.default_share <= 1,
+            "--default-share (one, or one for each task, 0 to 1)": len(self.default_share) in (1, len(self.tasks))
+            and 0 <= min(self.default_share) <= max(self.default_share) <= 1,
             "--noise-fields": self.noise_fields >= 1,
             "--network-width, --max-slices, --samples and --seed (0 or more)": min(
                 self.network_width, self.max_slices, self.samples, self.seed
@@ -197,6 +201,10 @@ class TrainConfig:
     def multiple(self, task: str) -> int:
         """How many times a task's share of samples is drawn."""
         return self.task_multiples[self.tasks.index(task)] if self.task_multiples else 1
+
+    def share(self, task: str) -> float:
+        """How much of a task's samples has its default strength."""
+        return self.default_share[self.tasks.index(task) if len(self.default_share) > 1 else 0]
 
     def intensity(self, task: Task) -> IntensityRule:
         """The map of a task's scans onto the network's range."""

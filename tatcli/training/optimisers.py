@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Final, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from tatcli.training.config import TrainConfig
+from tatcli.training.distributed import World
 
 __all__ = ["Muon", "is_matrix", "make_optimisers", "orthogonalised"]
 
@@ -24,13 +25,16 @@ QUINTIC: Final = (3.4445, -4.7750, 2.0315)
 ITERATIONS: Final = 5
 
 
-def make_optimisers(network: nn.Module, loss: nn.Module, config: TrainConfig) -> tuple[torch.optim.Optimizer, ...]:
+def make_optimisers(
+    network: nn.Module, loss: nn.Module, config: TrainConfig, *, world: World | None = None
+) -> tuple[torch.optim.Optimizer, ...]:
     """AdamW, and after it Muon if the config asks for it, which then has the network's matrices.
 
     Args:
         network: that is trained.
         loss: whose parameters, if it has any, are trained with it, always by AdamW.
         config: of the run.
+        world: the processes that train it.
     """
     chosen = [weight for weight in network.parameters() if config.optimizer == "muon" and is_matrix(weight)]
     taken = {id(weight) for weight in chosen}
@@ -38,7 +42,7 @@ def make_optimisers(network: nn.Module, loss: nn.Module, config: TrainConfig) ->
     adamw = torch.optim.AdamW(others, lr=config.learning_rate, betas=BETAS, weight_decay=config.weight_decay)
     if not chosen:
         return (adamw,)
-    return adamw, Muon(chosen, lr=config.learning_rate, weight_decay=config.weight_decay)
+    return adamw, Muon(chosen, lr=config.learning_rate, weight_decay=config.weight_decay, world=world)
 
 
 def is_matrix(weight: Tensor) -> bool:
@@ -64,11 +68,19 @@ class Muon(torch.optim.Optimizer):
         lr: learning rate.
         momentum: share of the past that is kept.
         weight_decay: per step and rate, as AdamW's.
+        world: the processes that have the same weights and gradients, and share the iterations between them.
     """
 
     def __init__(
-        self, weights: Iterable[Tensor], *, lr: float, momentum: float = 0.95, weight_decay: float = 0.01
+        self,
+        weights: Iterable[Tensor],
+        *,
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.01,
+        world: World | None = None,
     ) -> None:
+        self.world = world or World()
         super().__init__(weights, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -82,19 +94,42 @@ class Muon(torch.optim.Optimizer):
             msg = "Muon.step: expected no closure, got one; compute the gradients before"
             raise ValueError(msg)
         for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    self._move(weight, weight.grad, group)
+            moving = [weight for weight in group["params"] if weight.grad is not None]
+            for weight, update in zip(moving, self._updates(moving, group["momentum"]), strict=True):
+                scale = ADAMW_RMS * max(len(weight), weight[0].numel()) ** 0.5
+                weight.mul_(1 - group["lr"] * group["weight_decay"])
+                weight.add_(update, alpha=-group["lr"] * scale)
 
-    def _move(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        state = self.state[weight]
-        if not state:
-            state["momentum"] = torch.zeros_like(weight)
-        past = state["momentum"].mul_(group["momentum"]).add_(gradient)
-        direction = gradient.add(past, alpha=group["momentum"]).reshape(len(weight), -1)
-        scale = ADAMW_RMS * max(direction.shape) ** 0.5
-        weight.mul_(1 - group["lr"] * group["weight_decay"])
-        weight.add_(orthogonalised(direction).reshape(weight.shape), alpha=-group["lr"] * scale)
+    def _updates(self, weights: list[Tensor], momentum: float) -> list[Tensor]:
+        """The orthogonalised momentum of each weight; every process computes its part of them, all get all."""
+        owners = _owners([(len(weight), weight[0].numel()) for weight in weights], self.world.size)
+        updates = []
+        for weight, owner in zip(weights, owners, strict=True):
+            state = self.state[weight]
+            if not state:
+                state["momentum"] = torch.zeros_like(weight)
+            gradient = cast("Tensor", weight.grad)
+            past = state["momentum"].mul_(momentum).add_(gradient)
+            if owner == self.world.rank:
+                direction = gradient.add(past, alpha=momentum).reshape(len(weight), -1)
+                updates.append(orthogonalised(direction).reshape(weight.shape))
+            else:
+                updates.append(weight.new_zeros(weight.shape))
+        if self.world.size == 1:
+            return updates
+        shared = self.world.total(torch.cat([update.flatten() for update in updates]))
+        parts = torch.split(shared, [update.numel() for update in updates])
+        return [part.view(update.shape) for part, update in zip(parts, updates, strict=True)]
+
+
+def _owners(shapes: list[tuple[int, int]], processes: int) -> list[int]:
+    """Which process orthogonalises each matrix of (rows, columns): the costliest first, whoever has the least to do."""
+    costs = [min(shape) ** 2 * (2 * max(shape) + min(shape)) for shape in shapes]
+    load, owners = [0] * processes, [0] * len(shapes)
+    for index in sorted(range(len(shapes)), key=lambda index: -costs[index]):
+        owners[index] = load.index(min(load))
+        load[owners[index]] += costs[index]
+    return owners
 
 
 def orthogonalised(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:

@@ -101,7 +101,7 @@ def pet_fields(
             low_count_slices(
                 stack[index],
                 spacing_mm=pixel,
-                drf=[draw_strength(task, rng, default_share=config.default_share)],
+                drf=[draw_strength(task, rng, default_share=config.share(task.name))],
                 counts=counts,
                 seed=seed,
                 reconstruction=reconstruction,

@@ -116,7 +116,7 @@ def prepared_references(root: Path, task: Task, split: str, config: TrainConfig)
         msg = f"{root}: expected references for {task.name} in the split {split}, found none; see its MANIFEST.tsv"
         raise UsageError(msg)
     flat = {kind: _mapped(root, task.name, split, kind) for kind in TYPES}
-    share = config.default_share if split == "train" else 1.0
+    share = config.share(task.name) if split == "train" else 1.0
     references = []
     for entry in chosen:
         parts = {kind: _part(flat[kind], entry, kind, root) for kind in entry.shapes}

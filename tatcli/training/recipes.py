@@ -42,7 +42,7 @@ RECIPES: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "ema": 0.999,
             "loss": "balanced",
             "augment": False,
-            "default_share": 1.0,
+            "default_share": (1.0,),
             "mri_range": "paper",
             "precision": "fp32",
         },

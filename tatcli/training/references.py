@@ -107,7 +107,7 @@ def prepare_references(
         return prepared_references(config.data, task, split, config)
     cache = config.cache or config.output / "cache"
     if split != "train":
-        config = replace(config, default_share=1.0, planes="acquired")
+        config = replace(config, default_share=(1.0,), planes="acquired")
     references = []
     for pair in find_scans(config.data, task, split):
         on_scan(pair.name, "")
@@ -133,7 +133,7 @@ def _cached(pair: ScanPair, task: Task, config: TrainConfig, cache: Path) -> lis
             config.noise_fields,
             config.max_slices,
             config.seed,
-            config.default_share if task.modality == "PT" else None,
+            config.share(task.name) if task.modality == "PT" else None,
         ],
     }
     # (named only where they are not the defaults, so that references from before these options are found again)
@@ -167,7 +167,7 @@ def _cached(pair: ScanPair, task: Task, config: TrainConfig, cache: Path) -> lis
         hq=np.load(folder / "hq.npy", mmap_mode="r"),
         fields=np.load(fields, mmap_mode="r") if fields.exists() else None,
         noise=facts["noise"],
-        default_share=config.default_share,
+        default_share=config.share(task.name),
     )
     return [reference.sliced(axis) for axis in range(3)] if facts.get("all_planes") else [reference]
 

@@ -17,20 +17,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tatcli.intensity import Window
 from tatcli.training.config import TrainConfig
+from tatcli.training.crops import by_error, by_foreground
 from tatcli.training.distributed import World
-from tatcli.training.references import Crop, Reference
+from tatcli.training.references import Reference
 from tatcli.training.subjects import shares, subject_of
 from tatcli.training.variety import varied
 
 __all__ = ["Batch", "Sampler"]
 
-FOREGROUND: Final = 0.015
-"""A pixel above this part of the network range shows the patient: -963 HU, SUV 0.3, 1.5 % of an MR scan's range."""
-LEAST_FOREGROUND: Final = 0.2
-TRIES: Final = 6
-"""Crops with less foreground are drawn again, this often at most: air teaches little."""
 AHEAD: Final = 3
 """Batches that each thread prepares while the network computes."""
 
@@ -114,13 +109,7 @@ class Sampler:
         # MR intensities are arbitrary: the network must not lean on the exact upper bound of the range.
         jitter = scan.task.modality == "MR" and self.config.augment
         scale = np.float32(np.exp(rng.uniform(-0.25, 0.25))) if jitter else np.float32(1)
-        if scan.fields is None and self.config.augment:  # MRI, degraded on the fly
-            hq = varied(scan.hq[rng.integers(len(scan.hq))], window.upper, patch, rng)
-            _, place = _place(hq[None], window, patch, rng)
-            pair = (scan.degraded(hq, rng)[place], hq[place])
-        else:
-            index, place = _place(scan.hq, window, patch, rng)
-            pair = (scan.low_quality(index, rng, place), scan.hq[index][place])
+        pair = self._pair(scan, patch, rng)
         crops = [window.normalise(window.clip(values.astype(np.float32))) * scale for values in pair]
         crops.append(np.ones_like(crops[0]))
         padding = [(0, patch - length) for length in crops[0].shape]
@@ -131,15 +120,17 @@ class Sampler:
         lq, hq, mask = (np.ascontiguousarray(crop, dtype=np.float32) for crop in padded)
         return lq, hq, mask
 
-
-def _place(hq: NDArray[np.float32], window: Window, patch: int, rng: np.random.Generator) -> tuple[int, Crop]:
-    """A random slice and crop that shows enough of the patient."""
-    count, height, width = hq.shape
-    threshold = window.lower + FOREGROUND * window.width
-    for _ in range(TRIES):
-        index = int(rng.integers(count))
-        top, left = (int(rng.integers(max(length - patch, 0) + 1)) for length in (height, width))
-        place = (slice(top, top + patch), slice(left, left + patch))
-        if (hq[index][place] > threshold).mean() >= LEAST_FOREGROUND:
-            break
-    return index, place
+    def _pair(self, scan: Reference, patch: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], ...]:
+        """(LQ, HQ) crops in physical units."""
+        other = scan.fields is None and self.config.augment  # MRI, degraded on the fly
+        if self.config.crops == "foreground" and not other:
+            index, place = by_foreground(scan.hq, scan.window, patch, rng)
+            return scan.low_quality(index, rng, place), scan.hq[index][place]
+        index = int(rng.integers(len(scan.hq)))
+        hq = varied(scan.hq[index], scan.window.upper, patch, rng) if other else scan.hq[index]
+        if self.config.crops == "foreground":
+            _, place = by_foreground(hq[None], scan.window, patch, rng)
+            return scan.degraded(hq, rng)[place], hq[place]
+        lq = scan.degraded(hq, rng) if other else scan.low_quality(index, rng)
+        place = by_error(lq, hq, scan.window, patch, rng)
+        return lq[place], hq[place]

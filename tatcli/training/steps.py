@@ -69,7 +69,7 @@ class Stepper:
         self.network = network.train()
         self.loss = make_loss(config.loss, tasks=len(config.tasks)).to(self.device)
         self.parameters = [*network.parameters(), *self.loss.parameters()]
-        self.optimisers = make_optimisers(network, self.loss, config)
+        self.optimisers = make_optimisers(network, self.loss, config, world=world)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
         self.ema = Ema(network, config.ema)
         objective = Objective(network, self.loss, config.precision)

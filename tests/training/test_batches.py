@@ -76,7 +76,7 @@ def test_turned_alike(make_config: Make) -> None:
 
 
 def test_ct_noise_follows_the_dose(make_config: Make) -> None:
-    config = make_config(tasks=("ct",), default_share=1.0)
+    config = make_config(tasks=("ct",), default_share=(1.0,))
     reference = all_references(config)["ct-denoise"][0]
     assert reference.noise is not None
     added = np.stack([reference.low_quality(1, np.random.default_rng(i)) - reference.hq[1] for i in range(8)])

@@ -25,7 +25,10 @@ from tatcli.training.pairs import find_scans
         ({"tasks": ("xray",)}, "unknown task"),
         ({"task_weights": (1.0,)}, "--task-weights"),
         ({"task_multiples": (1, 0, 1)}, "--task-multiples"),
-        ({"default_share": 1.5}, "--default-share"),
+        ({"default_share": (1.5,)}, "--default-share"),
+        ({"default_share": (0.5, 0.5)}, "--default-share"),
+        ({"default_share": ()}, "--default-share"),
+        ({"crops": "centre"}, "--crops 'centre': expected one of foreground, error"),
         ({"accumulate": 0}, "--accumulate"),
         ({"log_every": 0}, "--log-every"),
         ({"clip": -1.0}, "--clip"),
@@ -43,6 +46,13 @@ def test_bad_options(make_config: Callable[..., TrainConfig], options: dict[str,
 def test_phases(make_config: Callable[..., TrainConfig]) -> None:
     config = make_config(steps=10, patch=(32, 64, 128), batch=(4, 2, 1), milestones=(0.5, 0.8))
     assert [config.phase(step) for step in (0, 4, 5, 7, 8, 9)] == [(32, 4)] * 2 + [(64, 2)] * 2 + [(128, 1)] * 2
+
+
+def test_a_share_of_all_tasks_or_of_each(make_config: Callable[..., TrainConfig]) -> None:
+    tasks = ("ct", "pet", "mri")
+    one, each = make_config(tasks=tasks), make_config("b", tasks=tasks, default_share=(0.6, 0.5, 0.8))
+    assert [one.share(task) for task in one.tasks] == [0.3] * 3
+    assert [each.share(task) for task in ("mri-sr", "ct-denoise", "pet-synthesis")] == [0.8, 0.6, 0.5]
 
 
 def test_json_round_trip(make_config: Callable[..., TrainConfig]) -> None:

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from tatcli.model import load_weights
-from tatcli.model.config import TatConfig
+from tatcli.model.config import PRESETS, TatConfig
 from tatcli.model.tat import Tat
 from tatcli.training.checkpoints import CHECKPOINT
 from tatcli.training.config import TrainConfig
 from tatcli.training.losses import make_loss
-from tatcli.training.optimisers import Muon, is_matrix, make_optimisers, orthogonalised
+from tatcli.training.optimisers import Muon, _owners, is_matrix, make_optimisers, orthogonalised
 from tatcli.workflows.train import train
 
 Make = Callable[..., TrainConfig]
@@ -119,3 +119,14 @@ def test_a_run_with_muon_is_resumed_exactly(make_config: Make) -> None:
 def same(first: Path, second: Path) -> bool:
     states = [load_weights(path)[0].state_dict() for path in (first, second)]
     return all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_processes_share_the_iterations_evenly() -> None:
+    """tat-small's matrices, by multiplications: two processes have half each."""
+    network = Tat(PRESETS["tat-small"])
+    shapes = [(len(weight), weight[0].numel()) for weight in network.parameters() if is_matrix(weight)]
+    work = [min(shape) ** 2 * (2 * max(shape) + min(shape)) for shape in shapes]
+    owners = _owners(shapes, 2)
+    first = sum(part for part, owner in zip(work, owners, strict=True) if owner == 0)
+    assert first / sum(work) == pytest.approx(0.5, abs=0.02)
+    assert _owners(shapes, 1) == [0] * len(shapes)

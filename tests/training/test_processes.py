@@ -59,11 +59,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_two_processes_with_half_the_batch_match_one(
-    make_config: Make, one_thread: None, monkeypatch: pytest.MonkeyPatch
+    make_config: Make, one_thread: None, monkeypatch: pytest.MonkeyPatch, optimizer: str
 ) -> None:
-    """The first process is this one."""
-    one, two = make_config("one", batch=(2,), steps=3, **QUICK), make_config("two", batch=(1,), steps=3, **QUICK)
+    """The first process is this one. Muon's iterations are shared between them."""
+    options = {**QUICK, "steps": 3, "optimizer": optimizer}
+    one, two = make_config("one", batch=(2,), **options), make_config("two", batch=(1,), **options)
     train(one)
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     other = start(two, RANK="1", LOCAL_RANK="1", **shared)

@@ -66,7 +66,7 @@ def test_resumed_run_equals_the_straight_one(make_config: Make) -> None:
 def test_it_learns(make_config: Make) -> None:
     """Sixty steps on low-resolution MRI bring the validation scan closer to its reference."""
     config = make_config(
-        tasks=("mri",), steps=60, batch=(4,), learning_rate=3e-3, ema=0.9, default_share=1.0, validate_every=60
+        tasks=("mri",), steps=60, batch=(4,), learning_rate=3e-3, ema=0.9, default_share=(1.0,), validate_every=60
     )
     score = train(config).validation["mri-sr"]
     assert score.slices == 1
@@ -145,6 +145,22 @@ def test_other_options_are_not_resumed(make_config: Make) -> None:
     train(make_config(steps=1))
     with pytest.raises(UsageError, match=r"learning_rate was 0\.0002, now 0\.001"):
         train(make_config(steps=1, learning_rate=1e-3))
+
+
+def test_checkpoints_from_before_each_task_had_its_share_go_on(make_config: Make) -> None:
+    config = make_config(tasks=("mri",), steps=1)
+    train(config)
+    state = torch.load(config.output / CHECKPOINT, weights_only=True)
+    before = json.loads(state["config"])
+    assert before["default_share"] == [0.3]
+    del before["crops"]
+    for share, said in ((0.3, None), (0.6, r"default_share was \[0\.6\], now \[0\.3\]")):
+        torch.save(state | {"config": json.dumps(before | {"default_share": share})}, config.output / CHECKPOINT)
+        if said is None:
+            assert load_checkpoint(config.output, config) is not None
+        else:
+            with pytest.raises(UsageError, match=said):
+                load_checkpoint(config.output, config)
 
 
 def test_damaged_checkpoint(make_config: Make) -> None:

@@ -37,7 +37,7 @@ def test_the_papers_recipe() -> None:
     found = resolve({**PLACES, "recipe": "paper"})
     assert (found.preset, found.steps, found.patch, found.batch) == ("tat-base", 400_000, (128,), (4,))
     assert (found.learning_rate, found.weight_decay, found.ema, found.clip) == (2e-4, 0.01, 0.999, 0.0)
-    assert (found.loss, found.precision, found.augment, found.default_share) == ("balanced", "fp32", False, 1.0)
+    assert (found.loss, found.precision, found.augment, found.default_share) == ("balanced", "fp32", False, (1.0,))
 
 
 def test_a_written_file_gives_the_same_run(make_config: Callable[..., TrainConfig], tmp_path: Path) -> None:

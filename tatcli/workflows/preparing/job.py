@@ -169,7 +169,7 @@ def _options(config: PrepareConfig, job: Job) -> TrainConfig:
         output=config.output,
         noise_fields=config.noise_fields,
         max_slices=config.max_slices,
-        default_share=config.default_share if job.split == "train" else 1.0,
+        default_share=(config.default_share if job.split == "train" else 1.0,),
         seed=config.seed,
     )
 
