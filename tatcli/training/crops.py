@@ -77,10 +77,8 @@ def error_sums(error: NDArray[np.floating[Any]], patch: int) -> NDArray[np.float
         error: (rows, columns); an axis shorter than ``patch`` is summed whole.
         patch: side of the crops.
     """
-    sums = np.square(error, dtype=np.float64)
-    for axis in (0, 1):
-        size = min(patch, error.shape[axis])
-        sums = np.moveaxis(sums, axis, 0)
-        until = np.concatenate([np.zeros_like(sums[:1]), np.cumsum(sums, axis=0)])
-        sums = np.moveaxis(until[size:] - until[: len(until) - size], 0, axis)
-    return np.asarray(np.maximum(sums, 0.0))
+    rows, columns = (min(patch, length) for length in error.shape)
+    until = np.zeros((error.shape[0] + 1, error.shape[1] + 1))  # the sum above and left of each corner
+    np.cumsum(np.square(error, dtype=np.float64).cumsum(axis=0), axis=1, out=until[1:, 1:])
+    strips = until[rows:] - until[:-rows]
+    return np.asarray(np.maximum(strips[:, columns:] - strips[:, :-columns], 0.0))

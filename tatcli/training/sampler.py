@@ -122,15 +122,15 @@ class Sampler:
 
     def _pair(self, scan: Reference, patch: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], ...]:
         """(LQ, HQ) crops in physical units."""
-        other = scan.fields is None and self.config.augment  # MRI, degraded on the fly
-        if self.config.crops == "foreground" and not other:
+        varies = scan.fields is None and self.config.augment  # MRI, degraded on the fly
+        if self.config.crops == "foreground" and not varies:  # no more than the crop is read
             index, place = by_foreground(scan.hq, scan.window, patch, rng)
             return scan.low_quality(index, rng, place), scan.hq[index][place]
         index = int(rng.integers(len(scan.hq)))
-        hq = varied(scan.hq[index], scan.window.upper, patch, rng) if other else scan.hq[index]
+        hq = varied(scan.hq[index], scan.window.upper, patch, rng) if varies else scan.hq[index]
         if self.config.crops == "foreground":
             _, place = by_foreground(hq[None], scan.window, patch, rng)
             return scan.degraded(hq, rng)[place], hq[place]
-        lq = scan.degraded(hq, rng) if other else scan.low_quality(index, rng)
+        lq = scan.degraded(hq, rng) if varies else scan.low_quality(index, rng)
         place = by_error(lq, hq, scan.window, patch, rng)
         return lq[place], hq[place]
