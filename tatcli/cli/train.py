@@ -133,7 +133,7 @@ def train(
         str, _choice("robust", "paper", help="MR scans' range: each scan's own, or [0, 4095].")
     ] = _DEFAULT.mri_range,
     augment: Annotated[
-        bool, typer.Option(help="Random flips and quarter turns; other matrices and contrasts of MRI.")
+        bool, typer.Option(help="Random flips and quarter turns; other shapes, matrices, contrasts of MRI.")
     ] = _DEFAULT.augment,
     default_share: Annotated[
         str,

@@ -62,7 +62,7 @@ class TrainConfig:
         subjects: regular expression whose first group (or all of its match) names the subject in a scan's name.
         planes: ``acquired``: the slices as they were acquired; ``all``: isotropic volumes in all three directions.
         mri_range: MR scans' network range: ``robust``, each scan's own, or ``paper``, [0, 4095].
-        augment: random flips and quarter turns; for MRI other matrices, contrasts and ranges too.
+        augment: random flips and quarter turns; for MRI other shapes, matrices, contrasts and ranges too.
         default_share: share of samples at a task's default strength (one for all, or one for each task); the others are
             log-uniform over its range.
         noise_fields: precomputed noise realisations for each reference slice (CT, PET).

@@ -1,7 +1,7 @@
-"""Variety for MRI references: other matrices and other contrasts of the same slice.
+"""Variety for MRI references: other shapes, other matrices and other contrasts of the same slice.
 
 MR scanners and sequences differ far more than a training set of a few dozen scans shows, and a network that learns
-those scans by heart restores them better than it restores others. Both variations come before the degradation, so
+those scans by heart restores them better than it restores others. All variations come before the degradation, so
 that the pair stays a true one.
 """
 
@@ -11,13 +11,20 @@ from typing import Final
 
 import numpy as np
 import scipy.fft
+import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
-__all__ = ["resampled", "varied", "with_contrast"]
+__all__ = ["bent", "resampled", "varied", "with_contrast"]
 
 ZOOMS: Final = (0.6, 1.3)
 """Range of matrix sizes over the scan's own; axes differ by up to ``ANISOTROPY``."""
 ANISOTROPY: Final = 0.1
+BENT: Final = 0.5
+"""Share of slices that are turned and bent: the others keep their sampling, and so their finest detail."""
+BEND: Final = 0.03
+"""Standard deviation of the displacements, in sides of the slice."""
+BEND_POINTS: Final = 5
 GAMMA: Final = 0.5
 """A power law's exponent is drawn from exp(+-GAMMA)."""
 SHARES: Final = (0.4, 0.3)
@@ -26,17 +33,19 @@ CONTROL_POINTS: Final = 5
 
 
 def varied(slice_: NDArray[np.float32], upper: float, least: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Another matrix and another contrast of an MR slice.
+    """Another shape, another matrix and another contrast of an MR slice.
 
     Args:
         slice_: (rows, columns), non-negative.
         upper: the network range's upper bound, in the slice's units.
         least: no axis gets shorter than this (or than it was).
-        rng: draws both.
+        rng: draws all three.
 
     Returns:
         (other rows, other columns), non-negative, in the same units.
     """
+    if rng.random() < BENT:
+        slice_ = bent(slice_, rng.uniform(-np.pi, np.pi), rng.normal(0, BEND, (2, BEND_POINTS, BEND_POINTS)))
     zoom = np.exp(rng.uniform(*np.log(ZOOMS)))
     shape = [
         max(round(length * zoom * rng.uniform(1 - ANISOTROPY, 1 + ANISOTROPY)), min(least, length))
@@ -44,6 +53,34 @@ def varied(slice_: NDArray[np.float32], upper: float, least: int, rng: np.random
     ]
     shape = [scipy.fft.next_fast_len(length) for length in shape]  # a prime length takes twice the time
     return with_contrast(resampled(slice_, (shape[0], shape[1])), upper, rng)
+
+
+def bent(slice_: NDArray[np.float32], angle: float, bends: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The slice turned about its centre and bent: as another patient, in another position, would have been.
+
+    Values come from cubic convolution; what lies outside the slice is mirrored in.
+
+    Args:
+        slice_: (rows, columns), non-negative.
+        angle: radians, from rows towards columns.
+        bends: (2, m, n) displacements along columns and rows, in sides of the slice, on an even grid from edge to edge;
+            cubic between.
+
+    Returns:
+        (rows, columns), non-negative.
+    """
+    rows, columns = slice_.shape
+    across = (torch.arange(columns) + 0.5) - columns / 2  # pixels from the centre
+    down = ((torch.arange(rows) + 0.5) - rows / 2)[:, None]
+    cosine, sine = float(np.cos(angle)), float(np.sin(angle))
+    grid = torch.stack([(cosine * across - sine * down) * (2 / columns), (sine * across + cosine * down) * (2 / rows)])
+    shifts = functional.interpolate(
+        torch.from_numpy(bends.astype(np.float32))[None], (rows, columns), mode="bicubic", align_corners=True
+    )
+    places = (grid + 2 * shifts[0]).permute(1, 2, 0)[None]
+    image = torch.from_numpy(np.ascontiguousarray(slice_, dtype=np.float32))[None, None]
+    moved = functional.grid_sample(image, places, mode="bicubic", padding_mode="reflection", align_corners=False)
+    return np.asarray(moved[0, 0].clamp_(min=0).numpy())
 
 
 def resampled(slice_: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:

@@ -1,11 +1,11 @@
-"""Other matrices and contrasts of MR slices: means, resolutions and ranges are what they should be."""
+"""Other shapes, matrices and contrasts of MR slices: means, resolutions and ranges are what they should be."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from tatcli.training.variety import _through_curve, resampled, varied, with_contrast
+from tatcli.training.variety import _through_curve, bent, resampled, varied, with_contrast
 
 
 def smooth_slice(rows: int, columns: int) -> np.ndarray:
@@ -57,3 +57,37 @@ def test_sizes_vary_but_hold_a_crop() -> None:
     assert max(rows for rows, _ in sizes) > 120
     assert min(columns for _, columns in sizes) >= 96
     assert varied(smooth_slice(40, 30), 800.0, 96, np.random.default_rng(0)).shape[0] >= 40
+
+
+STILL = np.zeros((2, 5, 5))
+
+
+def test_an_unbent_slice_stays() -> None:
+    slice_ = np.random.default_rng(0).uniform(0, 1000, (33, 40)).astype(np.float32)
+    np.testing.assert_allclose(bent(slice_, 0.0, STILL), slice_, atol=0.1)
+
+
+@pytest.mark.parametrize(("angle", "quarters"), [(np.pi / 2, 1), (np.pi, 2), (-np.pi / 2, 3)])
+def test_quarter_turns_only_move_pixels(angle: float, quarters: int) -> None:
+    slice_ = np.random.default_rng(0).uniform(0, 1000, (40, 40)).astype(np.float32)
+    np.testing.assert_allclose(bent(slice_, angle, STILL), np.rot90(slice_, quarters), atol=0.5)
+
+
+def test_bends_move_what_they_say() -> None:
+    """A tenth of the width, a quarter of the height: the field of view moves, its contents the other way."""
+    y, x = np.arange(60)[:, None], np.arange(80)
+    blob = (900 * np.exp(-((y - 30) ** 2 + (x - 40) ** 2) / 50)).astype(np.float32)
+    bends = np.stack([np.full((5, 5), 0.1), np.full((5, 5), 0.25)])
+    seen = bent(blob, 0.0, bends)
+    np.testing.assert_allclose(seen[:40, :70], blob[15:55, 8:78], atol=0.5)
+
+
+def test_only_some_slices_are_bent() -> None:
+    """A constant slice with a marked corner: a turn takes the mark away from where zooms leave it."""
+    slice_ = np.full((100, 100), 100, dtype=np.float32)
+    slice_[:30, :30] = 800.0
+    corners = []
+    for seed in range(80):
+        seen = varied(slice_, 800.0, 96, np.random.default_rng(seed))
+        corners.append(seen[8:20, 8:20].mean() > 2 * seen[-20:-8, -20:-8].mean())
+    assert 40 <= sum(corners) + 20 <= 80
