@@ -78,7 +78,7 @@ def bent(slice_: NDArray[np.float32], angle: float, bends: NDArray[np.float64]) 
         torch.from_numpy(bends.astype(np.float32))[None], (rows, columns), mode="bicubic", align_corners=True
     )
     places = (grid + 2 * shifts[0]).permute(1, 2, 0)[None]
-    image = torch.from_numpy(np.ascontiguousarray(slice_, dtype=np.float32))[None, None]
+    image = torch.from_numpy(np.array(slice_, dtype=np.float32))[None, None]  # a copy: memory maps can't be written to
     moved = functional.grid_sample(image, places, mode="bicubic", padding_mode="reflection", align_corners=False)
     return np.asarray(moved[0, 0].clamp_(min=0).numpy())
 

@@ -66,13 +66,15 @@ def test_padding_is_masked(make_config: Make) -> None:
 
 
 def test_turned_alike(make_config: Make) -> None:
-    """LQ and HQ of a crop are flipped and turned together: MRI's LQ is a smoothed HQ, so they correlate."""
+    """LQ and HQ of a crop are flipped and turned together: no other view matches as well."""
     config = make_config(tasks=("mri",), batch=(4,))
     sampler = Sampler(all_references(config), config)
     for step in range(4):
         batch = sampler.batch(step)
         for lq, hq in zip(batch.lq, batch.hq, strict=True):
-            assert np.corrcoef(lq.flatten(), hq.flatten())[0, 1] > 0.9
+            views = [torch.rot90(view[0], turns) for view in (hq, hq.flip(2)) for turns in range(4)]
+            as_it_is, *others = (float(np.corrcoef(lq.flatten(), view.flatten())[0, 1]) for view in views)
+            assert as_it_is > max(0.75, *others)
 
 
 def test_ct_noise_follows_the_dose(make_config: Make) -> None:
