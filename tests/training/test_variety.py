@@ -90,4 +90,4 @@ def test_only_some_slices_are_bent() -> None:
     for seed in range(80):
         seen = varied(slice_, 800.0, 96, np.random.default_rng(seed))
         corners.append(seen[8:20, 8:20].mean() > 2 * seen[-20:-8, -20:-8].mean())
-    assert 40 <= sum(corners) + 20 <= 80
+    assert 20 <= sum(corners) <= 60
