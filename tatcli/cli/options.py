@@ -156,7 +156,7 @@ AxisOption = Annotated[
     typer.Option(
         metavar="auto|axial|coronal|sagittal",
         autocompletion=completes("auto", "axial", "coronal", "sagittal"),
-        help="Which slices to take. auto: across the coarsest spacing, else axial.",
+        help="Which slices to take. auto: across the coarsest spacing, or a thin slab; else axial.",
     ),
 ]
 EnsembleOption = Annotated[

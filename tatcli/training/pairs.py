@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tatcli.errors import UsageError
 from tatcli.tasks import Task
+from tatcli.volumes.dicom_files import is_dicom
 
 __all__ = ["ScanPair", "find_pairs", "find_scans"]
 
@@ -99,6 +100,12 @@ def _scans_below(folder: Path) -> list[Path]:
     found = []
     for path in sorted(folder.rglob("*")):
         is_scan = path.is_file() and path.name.lower().endswith(EXTENSIONS)
-        if is_scan or (path.is_dir() and any(child.suffix.lower() == ".dcm" for child in path.iterdir())):
+        if is_scan or (path.is_dir() and _holds_dicom(path)):
             found.append(path)
     return found
+
+
+def _holds_dicom(folder: Path) -> bool:
+    """Whether a file in it is DICOM: by its content, as exports often name their files without an extension."""
+    files = (path for path in sorted(folder.iterdir()) if path.is_file())
+    return any(is_dicom(path) for path in files if not path.name.lower().endswith(EXTENSIONS))

@@ -17,6 +17,9 @@ PLANES: Final = ("auto", "axial", "coronal", "sagittal")
 
 _COARSER: Final = 1.2
 """An axis is the acquisition's slice axis for certain once its spacing exceeds the others' by this factor."""
+_SLAB: Final = 4
+"""Where spacings don't tell: a scan this many times shorter along one axis than along both others is a slab of few
+slices, and that is its slice axis."""
 
 
 def evenly_spaced(count: int, wanted: int) -> NDArray[np.intp]:
@@ -38,7 +41,9 @@ def through_plane_axis(geometry: Geometry, axis: str = "auto") -> int:
         geometry: grid of one frame.
         axis: ``axial``, ``coronal`` or ``sagittal`` for that anatomical plane (the closest one in oblique scans);
             ``auto`` for the axis whose spacing is clearly the coarsest (more than 1.2 times the others'), which is
-            how multi-slice scans are acquired, else axial. A single-slice image is taken along its one-voxel axis.
+            how multi-slice scans are acquired; else the axis along which the scan is a slab (less than a quarter of
+            its other axes' voxels), as a part of a 3-D acquisition is; else axial. A single-slice image is taken along
+            its one-voxel axis.
 
     Raises:
         UsageError: an unknown plane.
@@ -53,7 +58,9 @@ def through_plane_axis(geometry: Geometry, axis: str = "auto") -> int:
             return thin[0]
         coarsest, second = sorted(range(3), key=lambda index: -geometry.spacing[index])[:2]
         clear = geometry.spacing[coarsest] > _COARSER * geometry.spacing[second]
-        return coarsest if clear else axial
+        shortest, *longer = sorted(range(3), key=lambda index: geometry.shape[index])
+        slab = _SLAB * geometry.shape[shortest] < min(geometry.shape[index] for index in longer)
+        return coarsest if clear else shortest if slab else axial
     return {"sagittal": sagittal, "coronal": coronal, "axial": axial}[axis]
 
 

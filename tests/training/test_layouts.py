@@ -56,3 +56,14 @@ def test_single_slices(tmp_path: Path, extension: str) -> None:
     folder.mkdir(parents=True)
     (folder / f"slice{extension}").touch()
     assert [scan.name for scan in find_scans(tmp_path, MRI, "val")] == ["slice"]
+
+
+@pytest.mark.parametrize("name", ["1.dcm", "1.DCM", "i248.MRDC.64", "IM000001"])
+def test_folders_of_dicom_are_known_by_their_content(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "mri" / "train" / "series"
+    folder.mkdir(parents=True)
+    (folder / "README.txt").write_text("an export of a scanner's console, with a few words on it " * 4)
+    (folder.parent / "notes").mkdir()
+    (folder.parent / "notes" / "notes.txt").write_text("no scans here " * 20)
+    (folder / name).write_bytes(bytes(128) + b"DICM" + bytes(16))
+    assert [(scan.name, scan.reference) for scan in find_scans(tmp_path, MRI, "train")] == [("series", folder)]

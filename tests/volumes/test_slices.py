@@ -47,6 +47,19 @@ def test_a_single_slice_is_taken_whatever_its_thickness() -> None:
     assert through_plane_axis(geometry((0.1, 3.0, 1.0), (1, 64, 64))) == 0
 
 
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [
+        ((256, 24, 256), 1),  # a coronal slab of isotropic voxels
+        ((256, 256, 24), 2),
+        ((96, 24, 256), 0),  # a quarter of one of the others: any crop may be that
+        ((40, 30, 70), 0),
+    ],
+)
+def test_auto_takes_a_slab_across(shape: tuple[int, int, int], axis: int) -> None:
+    assert through_plane_axis(geometry((1.0, 1.0, 1.0), shape)) == axis
+
+
 def test_unknown_plane_lists_the_known_ones() -> None:
     with pytest.raises(UsageError, match="auto, axial, coronal, sagittal"):
         through_plane_axis(geometry((1, 1, 1)), "transverse")
