@@ -16,13 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from tatcli import TASKS, Restorer
-from tatcli.errors import UsageError
+from tatcli import Restorer
 from tatcli.inference.data_consistency import with_measured_lines
 from tatcli.inference.uncertainty import restoration_spread
+from tatcli.metrics import PROTOCOLS, score_volume
 from tatcli.metrics.body import body_mask
 from tatcli.tasks import Task
 from tatcli.training import find_scans
+from tatcli.volumes import Volume
+from tatcli.workflows.evaluation.dataset import tasks_of
 from tatcli.workflows.evaluation.degraded import DegradedScan, degrade
 
 
@@ -43,12 +45,18 @@ def consistency_gain(restorer: Restorer, scan: DegradedScan, task: Task, index: 
     lq = scan.part([index])
     truth = scan.slices([index])[1].reshape(lq.array.shape)
     restored = restorer(lq, task)
-    gains = []
-    for factor in (task.default_strength, None):
-        consistent, _ = with_measured_lines(restored, lq, task, axis=scan.axis, factor=factor)
-        before, after = (np.mean(np.square(volume.array - truth)) for volume in (restored, consistent))
-        gains.append(10 * np.log10(before / after))
-    return f"data consistency, slice {index}: {gains[0]:+.3f} dB with the factor given, {gains[1]:+.3f} estimated"
+
+    def psnr(volume: Volume) -> float:
+        arrays = (np.moveaxis(array, scan.axis, 0) for array in (volume.array, truth))
+        found = score_volume(*arrays, task=task, window=scan.window, protocol=PROTOCOLS["paper"]).mean
+        return float("nan") if found is None else found.psnr  # of a constant slice there is nothing to score
+
+    before = psnr(restored)
+    given, estimated = (
+        psnr(with_measured_lines(restored, lq, task, axis=scan.axis, factor=factor)[0]) - before
+        for factor in (task.default_strength, None)
+    )
+    return f"data consistency, slice {index}: {given:+.3f} dB with the factor given, {estimated:+.3f} estimated"
 
 
 def main() -> None:
@@ -58,13 +66,9 @@ def main() -> None:
     parser.add_argument("--weights", default="tat-small")
     arguments = parser.parse_args()
     restorer = Restorer(arguments.weights)
-    for task in TASKS.values():
-        try:
-            pairs = find_scans(arguments.root, task, "val")
-        except UsageError:  # the dataset has none of this task
-            continue
-        for pair in pairs:
-            rule = restorer.card.tasks[task.name].intensity
+    for task in tasks_of(arguments.root, (), "val"):
+        for pair in find_scans(arguments.root, task, "val"):
+            rule = restorer.card.intensity_rule(task)
             scan = degrade(pair, task, rule=rule, strength=task.default_strength, seed=0)
             if scan is None:  # constant
                 continue

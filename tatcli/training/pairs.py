@@ -6,12 +6,13 @@ is a file, volume or single slice, or a folder of DICOM files.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tatcli.errors import UsageError
 from tatcli.tasks import Task
-from tatcli.volumes.dicom_files import is_dicom
+from tatcli.volumes.dicom_files import holds_dicom
 
 __all__ = ["ScanPair", "find_pairs", "find_scans"]
 
@@ -100,12 +101,11 @@ def _scans_below(folder: Path) -> list[Path]:
     found = []
     for path in sorted(folder.rglob("*")):
         is_scan = path.is_file() and path.name.lower().endswith(EXTENSIONS)
-        if is_scan or (path.is_dir() and _holds_dicom(path)):
+        if is_scan or (path.is_dir() and holds_dicom(_of_unknown_kind(path))):
             found.append(path)
     return found
 
 
-def _holds_dicom(folder: Path) -> bool:
-    """Whether a file in it is DICOM: by its content, as exports often name their files without an extension."""
-    files = (path for path in sorted(folder.iterdir()) if path.is_file())
-    return any(is_dicom(path) for path in files if not path.name.lower().endswith(EXTENSIONS))
+def _of_unknown_kind(folder: Path) -> Iterator[Path]:
+    """What has none of the extensions: exports often name their DICOM files without one."""
+    return (path for path in folder.iterdir() if not path.name.lower().endswith(EXTENSIONS))

@@ -6,7 +6,7 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PARSING_FAILURES",
     "FolderScan",
+    "holds_dicom",
     "is_dicom",
     "is_media_directory",
     "read_dataset",
@@ -67,7 +68,7 @@ def scan_folder(folder: Path) -> FolderScan:
         for root, folders, names in os.walk(folder, onerror=_raise):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(names):
-                if name.startswith(".") or name.upper() == "DICOMDIR":
+                if _passed_over(name):
                     continue
                 path = Path(root, name)
                 if path.is_file() and is_dicom(path):
@@ -78,6 +79,11 @@ def scan_folder(folder: Path) -> FolderScan:
         msg = f"{folder}: expected a readable folder, got {error.strerror or error}; check its permissions"
         raise VolumeReadError(msg) from error
     return FolderScan(tuple(found), skipped)
+
+
+def holds_dicom(paths: Iterable[Path]) -> bool:
+    """Whether one of these is a DICOM file, by its content; hidden files and DICOMDIR don't count."""
+    return any(path.is_file() and is_dicom(path) for path in paths if not _passed_over(path.name))
 
 
 def is_dicom(path: Path) -> bool:
@@ -134,6 +140,10 @@ def is_media_directory(dataset: FileDataset) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on UIDs that break their rules
         return str(dataset.file_meta.get("MediaStorageSOPClassUID", "")) == _MEDIA_DIRECTORY
+
+
+def _passed_over(name: str) -> bool:
+    return name.startswith(".") or name.upper() == "DICOMDIR"
 
 
 def _begins_like_dicom(stream: IO[bytes]) -> bool:

@@ -57,10 +57,10 @@ def through_plane_axis(geometry: Geometry, axis: str = "auto") -> int:
         if len(thin) == 1:
             return thin[0]
         coarsest, second = sorted(range(3), key=lambda index: -geometry.spacing[index])[:2]
-        clear = geometry.spacing[coarsest] > _COARSER * geometry.spacing[second]
-        shortest, *longer = sorted(range(3), key=lambda index: geometry.shape[index])
-        slab = _SLAB * geometry.shape[shortest] < min(geometry.shape[index] for index in longer)
-        return coarsest if clear else shortest if slab else axial
+        if geometry.spacing[coarsest] > _COARSER * geometry.spacing[second]:
+            return coarsest
+        shortest, middle = sorted(range(3), key=lambda index: geometry.shape[index])[:2]
+        return shortest if _SLAB * geometry.shape[shortest] < geometry.shape[middle] else axial
     return {"sagittal": sagittal, "coronal": coronal, "axial": axial}[axis]
 
 

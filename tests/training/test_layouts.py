@@ -63,6 +63,9 @@ def test_folders_of_dicom_are_known_by_their_content(tmp_path: Path, name: str) 
     folder = tmp_path / "mri" / "train" / "series"
     folder.mkdir(parents=True)
     (folder / "README.txt").write_text("an export of a scanner's console, with a few words on it " * 4)
+    (folder.parent / "medium").mkdir()  # what points to the folders below is no scan, nor is what a Mac leaves behind
+    for pointer in ("DICOMDIR", "._1"):
+        (folder.parent / "medium" / pointer).write_bytes(bytes(128) + b"DICM" + bytes(16))
     (folder.parent / "notes").mkdir()
     (folder.parent / "notes" / "notes.txt").write_text("no scans here " * 20)
     (folder / name).write_bytes(bytes(128) + b"DICM" + bytes(16))

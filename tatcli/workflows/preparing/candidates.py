@@ -11,7 +11,7 @@ from typing import Final
 from tatcli.errors import UsageError
 from tatcli.tasks import TASKS, Task
 from tatcli.training.pairs import EXTENSIONS, stem
-from tatcli.volumes.dicom_files import is_dicom
+from tatcli.volumes.dicom_files import holds_dicom
 
 __all__ = ["SPLITS", "Candidate", "find_candidates"]
 
@@ -72,7 +72,7 @@ def find_candidates(root: Path) -> list[Candidate]:
         images = [folder / name for name in names if name.lower().endswith(EXTENSIONS)]
         others = [folder / name for name in names if not name.lower().endswith(EXTENSIONS)]
         found += [_candidate(path, root, dicom=False, told=told) for path in images]
-        if any(path.name.upper() != "DICOMDIR" and is_dicom(path) for path in others):
+        if holds_dicom(others):
             found.append(_candidate(folder, root, dicom=True, told=told))
             folders.clear()
         folders[:] = sorted(name for name in folders if not name.startswith("."))
