@@ -81,6 +81,13 @@ def train(
     grow: Annotated[
         bool, typer.Option("--grow", help="Deepen it to the preset's blocks; the new ones begin as identities.")
     ] = _DEFAULT.grow,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|PATH", show_default="none", help="Weights whose restorations are mixed into the targets."
+        ),
+    ] = _DEFAULT.teacher,
+    teacher_share: Annotated[float, typer.Option(metavar="X", help="Their share.")] = _DEFAULT.teacher_share,
     steps: Annotated[int, typer.Option(metavar="N", help="Optimiser updates.")] = _DEFAULT.steps,
     patch: Annotated[str, typer.Option(metavar="N,...", help="Side of the crops, one per phase.")] = _listed(
         _DEFAULT.patch

@@ -44,6 +44,8 @@ class TrainConfig:
         network_width: channels of ``unet`` and ``red-cnn``; 0: their own default.
         init: weights (name or path) to start from instead of a random initialisation.
         grow: deepen them to the preset's numbers of blocks.
+        teacher: weights (name or path) whose restorations are mixed into the targets, see ``teacher``; None: no one's.
+        teacher_share: of them in the targets.
         steps: optimiser updates; the learning rate falls to its end over them.
         patch: sides of the random crops, one for each phase of the run.
         batch: samples of each task in a pass of one process, one for each phase.
@@ -92,6 +94,8 @@ class TrainConfig:
     network_width: int = 0
     init: str | None = None
     grow: bool = False
+    teacher: str | None = None
+    teacher_share: float = 0.8
     steps: int = 400_000
     patch: tuple[int, ...] = (128,)
     batch: tuple[int, ...] = (4,)
@@ -179,6 +183,7 @@ class TrainConfig:
             or (len(self.task_multiples) == len(self.tasks) and min(self.task_multiples) >= 1),
             "--default-share (one, or one for each task, 0 to 1)": len(self.default_share) in (1, len(self.tasks))
             and 0 <= min(self.default_share) <= max(self.default_share) <= 1,
+            "--teacher-share (above 0, up to 1)": 0 < self.teacher_share <= 1,
             "--noise-fields": self.noise_fields >= 1,
             "--network-width, --max-slices, --samples and --seed (0 or more)": min(
                 self.network_width, self.max_slices, self.samples, self.seed

@@ -44,6 +44,7 @@ class Trainer:
         validation: validation scans of each task (may be empty).
         network: to train, initialised.
         world: the processes that train together; the first one validates and writes.
+        teacher: trained network whose restorations are mixed into the targets.
     """
 
     def __init__(
@@ -54,13 +55,14 @@ class Trainer:
         *,
         network: nn.Module,
         world: World | None = None,
+        teacher: nn.Module | None = None,
     ) -> None:
         self.config = config
         self.validation = validation
         self.world = world or World()
         self.sampler = Sampler(references, config, world=self.world)
         self.network = network.to(config.device)
-        self.stepper = Stepper(self.network, config, world=self.world)
+        self.stepper = Stepper(self.network, config, world=self.world, teacher=teacher)
         self.step = 0
         self.seconds = 0.0
         self._saved = time.monotonic()

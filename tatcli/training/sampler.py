@@ -34,7 +34,8 @@ AHEAD: Final = 3
 class Batch:
     """Crops in the network's range, shuffled over tasks: each (batch, 1, patch, patch).
 
-    ``mask`` is 0 in padding (scans smaller than the crop); ``tasks`` names each sample's task, ``scans`` its scan.
+    ``mask`` is 0 in padding (scans smaller than the crop); ``tasks`` names each sample's task, ``scans`` its scan;
+    ``views`` is the one of its eight flips and quarter turns that a teacher is shown.
     """
 
     lq: Tensor
@@ -42,12 +43,16 @@ class Batch:
     mask: Tensor
     tasks: tuple[str, ...]
     scans: tuple[str, ...]
+    views: tuple[int, ...]
 
     def split(self, parts: int) -> list[Batch]:
         """As many batches of equal size."""
         size = len(self.tasks) // parts
         cuts = [slice(start, start + size) for start in range(0, parts * size, size)]
-        return [Batch(self.lq[cut], self.hq[cut], self.mask[cut], self.tasks[cut], self.scans[cut]) for cut in cuts]
+        return [
+            Batch(self.lq[cut], self.hq[cut], self.mask[cut], self.tasks[cut], self.scans[cut], self.views[cut])
+            for cut in cuts
+        ]
 
 
 class Sampler:
@@ -85,10 +90,10 @@ class Sampler:
             task = drawn[number]
             scans = self.references[task]
             scan = scans[rng.choice(len(scans), p=self.shares[task])]
-            samples.append((*self._sample(scan, patch, rng), task, scan.name))
-        lq, hq, mask, tasks, names = zip(*samples, strict=True)
+            samples.append((*self._sample(scan, patch, rng), task, scan.name, int(rng.integers(8))))
+        lq, hq, mask, tasks, names, views = zip(*samples, strict=True)
         stacked = [torch.from_numpy(np.stack(part)[:, None]) for part in (lq, hq, mask)]
-        return Batch(stacked[0], stacked[1], stacked[2], tasks, names)
+        return Batch(stacked[0], stacked[1], stacked[2], tasks, names, views)
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """The batches of steps start..stop-1, prepared ahead in threads."""

@@ -21,6 +21,7 @@ from tatcli.training.ema import Ema
 from tatcli.training.losses import Objective, make_loss
 from tatcli.training.optimisers import make_optimisers
 from tatcli.training.sampler import Batch
+from tatcli.training.teacher import Teacher
 
 __all__ = ["StepResult", "Stepper", "TrainingDiverged"]
 
@@ -61,9 +62,12 @@ class Stepper:
         network: on the config's device.
         config: of the run.
         world: the processes that train together; their group is joined already.
+        teacher: trained network whose restorations are mixed into the targets.
     """
 
-    def __init__(self, network: nn.Module, config: TrainConfig, *, world: World) -> None:
+    def __init__(
+        self, network: nn.Module, config: TrainConfig, *, world: World, teacher: nn.Module | None = None
+    ) -> None:
         self.config, self.world = config, world
         self.device = torch.device(config.device)
         self.network = network.train()
@@ -72,6 +76,7 @@ class Stepper:
         self.optimisers = make_optimisers(network, self.loss, config, world=world)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
         self.ema = Ema(network, config.ema)
+        self.teacher = teacher and Teacher(teacher.to(self.device), config.teacher_share, config.precision)
         objective = Objective(network, self.loss, config.precision)
         self.objective: nn.Module = objective if world.size == 1 else DistributedDataParallel(objective)
 
@@ -142,6 +147,8 @@ class Stepper:
         lq, hq, mask = (tensor.to(self.device, non_blocking=True) for tensor in (part.lq, part.hq, part.mask))
         weights = torch.tensor([config.weight(task) for task in part.tasks], device=self.device)
         tasks = torch.tensor([config.tasks.index(task) for task in part.tasks], device=self.device)
+        if self.teacher:
+            hq = self.teacher.targets(lq, hq, part.views)
         with self._sharing(last=last):
             found = self.objective((lq, hq, mask), weights, tasks)
             torch.autograd.backward(self.scaler.scale(found.loss / config.accumulate))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from tatcli.errors import OutputError, UsageError
+from tatcli.model.weights import load_weights
 from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
 from tatcli.training.distributed import World, this_world
@@ -85,6 +86,7 @@ def train(
     if config.tensorboard:
         board_writer()  # says at once where it is missing
     network = make_network(config)
+    teacher = load_weights(config.teacher)[0] if config.teacher else None
     try:
         config.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -102,6 +104,7 @@ def train(
             {task: scans for task, scans in validation.items() if scans},
             network=network.module,
             world=world,
+            teacher=teacher,
         )
         if world.first:
             with replaced(config.output / SETTINGS_FILE, extension=".toml") as temporary:

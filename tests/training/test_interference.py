@@ -32,7 +32,7 @@ class TwoTasks:
     def batch(self, step: int) -> Batch:
         hq = torch.cat([torch.full((1, 1, 4, 4), 0.2), torch.full((1, 1, 4, 4), 0.8)])
         error = torch.tensor([0.1, -0.1]).view(2, 1, 1, 1)
-        return Batch(hq + error, hq, torch.ones_like(hq), ("a", "b"), ("x", "y"))
+        return Batch(hq + error, hq, torch.ones_like(hq), ("a", "b"), ("x", "y"), (0, 0))
 
 
 def test_opposite_wishes_interfere_in_what_is_shared_only() -> None:

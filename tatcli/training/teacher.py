@@ -1,0 +1,61 @@
+"""A teacher's restorations as part of the targets: what many networks, or many views, know together, in one network.
+
+A reference holds noise and detail that nobody could tell from its degraded version: most of a trained network's
+gradient comes from there and averages to nothing. A teacher's restoration holds none of it. It is asked for one random
+view (flip and quarter turns) of each sample, whose mean over many steps is the restoration of ``--ensemble``, which is
+better than that of any one view; a network that learns it needs one pass for what takes the ensemble eight.
+Source: Hinton, Vinyals & Dean 2015 (arXiv:1503.02531), section 2, targets that are mixed with the true ones; here of a
+regression, so that there is no temperature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tatcli.training.losses import autocast
+
+__all__ = ["Teacher"]
+
+Crops = Float[Tensor, "batch 1 side side"]
+
+
+class Teacher:
+    """Mixes a network's restorations into the targets.
+
+    Args:
+        network: trained, on the device of the batches; it is put into eval mode and not changed.
+        share: of its restoration in the target; the reference has the rest.
+        precision: that it computes in.
+    """
+
+    def __init__(self, network: nn.Module, share: float, precision: str) -> None:
+        self.network = network.eval().requires_grad_(requires_grad=False)
+        self.share, self.precision = share, precision
+
+    def targets(self, lq: Crops, hq: Crops, views: Sequence[int]) -> Crops:
+        """The mix of restorations and references, share * restored + (1 - share) * hq, in float32.
+
+        Args:
+            lq: degraded crops, in the network's range.
+            hq: their references.
+            views: of each, 0 to 7: quarter turns, from 4 on of the mirrored crop; the restoration is turned back.
+        """
+        with torch.no_grad(), autocast(lq.device, self.precision):
+            restored = self.network(torch.stack([turned(crop, view) for crop, view in zip(lq, views, strict=True)]))
+        back = torch.stack([turned_back(crop, view) for crop, view in zip(restored.float(), views, strict=True)])
+        return torch.lerp(hq, back, self.share)
+
+
+def turned(crop: Tensor, view: int) -> Tensor:
+    """The view of a (1, side, side) crop: mirrored from 4 on, then turned by quarters."""
+    return torch.rot90(crop.flip(-1) if view >= 4 else crop, view % 4, (-2, -1))
+
+
+def turned_back(crop: Tensor, view: int) -> Tensor:
+    """The inverse of :func:`turned`."""
+    straight = torch.rot90(crop, -(view % 4), (-2, -1))
+    return straight.flip(-1) if view >= 4 else straight

@@ -1,0 +1,124 @@
+"""A teacher's part of the targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tatcli.errors import UsageError, WeightsError
+from tatcli.model.config import TatConfig
+from tatcli.model.tat import Tat
+from tatcli.model.weights import load_weights
+from tatcli.tasks import TASKS
+from tatcli.training.config import TrainConfig
+from tatcli.training.distributed import World
+from tatcli.training.references import prepare_references
+from tatcli.training.sampler import Sampler
+from tatcli.training.steps import Stepper
+from tatcli.training.teacher import Teacher, turned, turned_back
+from tatcli.workflows.train import train
+from tatcli.workflows.training.network import make_network
+
+Make = Callable[..., TrainConfig]
+
+
+class Ramp(nn.Module):
+    """Adds 0 to 1 from the first column to the last: its restorations tell which view it was shown."""
+
+    def forward(self, lq: Tensor) -> Tensor:
+        return lq + torch.linspace(0, 1, lq.shape[-1])
+
+
+def test_views_are_all_eight_and_turned_back() -> None:
+    crop = torch.arange(16.0).reshape(1, 4, 4)
+    views = [turned(crop, view) for view in range(8)]
+    assert len({tuple(view.flatten().tolist()) for view in views}) == 8
+    assert all(torch.equal(turned_back(seen, view), crop) for view, seen in enumerate(views))
+
+
+def test_target_is_the_mix_of_reference_and_restoration_of_the_view() -> None:
+    lq, hq = torch.rand(8, 1, 5, 5), torch.rand(8, 1, 5, 5)
+    ramp = torch.linspace(0, 1, 5).expand(5, 5)
+    # the ramp as it lies in the crop itself, where the network saw it rising along its view's columns
+    ramps = torch.stack([ramp, ramp.T.flip(0), ramp.flip(1), ramp.T])
+    mirrored = ramps.flip(-1)
+    targets = Teacher(Ramp(), 0.25, "fp32").targets(lq, hq, range(8))
+    restored = lq[:, 0] + torch.cat([turned_by_hand(ramps), turned_by_hand(mirrored)])
+    assert torch.allclose(targets[:, 0], 0.25 * restored + 0.75 * hq[:, 0], atol=1e-6)
+
+
+def turned_by_hand(ramps: Tensor) -> Tensor:
+    """Shown a quarter turn counter-clockwise, the columns of the view are the rows of the crop, first one first."""
+    return torch.stack([ramps[0], ramps[3], ramps[2], ramps[1]])
+
+
+def test_teacher_is_neither_changed_nor_trained(make_config: Make) -> None:
+    config = make_config(tasks=("mri",), teacher_share=1.0, loss="l1")
+    references = {"mri-sr": prepare_references(TASKS["mri-sr"], "train", config)}
+    teacher = make_network(replace(config, seed=1)).module
+    before = {key: value.clone() for key, value in teacher.state_dict().items()}
+    stepper = Stepper(make_network(config).module, config, world=World(), teacher=teacher)
+    batch = Sampler(references, config).batch(0)
+    # both networks are identities at the start, so that nothing is left to learn from such a teacher
+    assert stepper.update(batch, 0).loss == pytest.approx(0, abs=1e-6)
+    assert all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+
+
+def test_views_differ_and_are_those_of_the_step(make_config: Make) -> None:
+    config = make_config(batch=(4,))
+    references = {task: prepare_references(TASKS[task], "train", config) for task in config.tasks}
+    views = [Sampler(references, config).batch(step).views for step in range(5)]
+    assert set(sum(views, ())) == set(range(8))
+    assert Sampler(references, config).batch(3).views == views[3]
+    halves = Sampler(references, config).batch(3).split(2)
+    assert halves[0].views + halves[1].views == views[3]
+
+
+class Darker(nn.Module):
+    def forward(self, lq: Tensor) -> Tensor:
+        return 0.7 * lq
+
+
+@pytest.mark.parametrize(("share", "expected"), [(1.0, 0.7), (0.5, 0.85)])
+def test_a_student_follows_its_teacher_by_its_share(make_config: Make, share: float, expected: float) -> None:
+    """With its whole share the student darkens as the teacher does, with half of it half as much."""
+    config = make_config(tasks=("mri",), steps=40, patch=(24,), learning_rate=8e-3, teacher_share=share)
+    student = make_network(config).module
+    references = {"mri-sr": prepare_references(TASKS["mri-sr"], "train", config)}
+    stepper = Stepper(student, config, world=World(), teacher=Darker())
+    sampler = Sampler(references, config)
+    for step in range(config.steps):
+        stepper.update(sampler.batch(step), step)
+    lq = sampler.batch(99).lq
+    with torch.no_grad():
+        restored = student.eval()(lq)
+    assert float((restored * lq).sum() / lq.square().sum()) == pytest.approx(expected, abs=0.06)
+
+
+def test_by_the_command(make_config: Make) -> None:
+    first = train(make_config("first"))
+    taught = train(make_config("taught", init=str(first.weights), teacher=str(first.weights)))
+    plain = train(make_config("plain", init=str(first.weights)))
+    states = [load_weights(str(done.weights))[0].state_dict() for done in (taught, plain)]
+    assert any(not torch.equal(value, states[1][key]) for key, value in states[0].items())
+
+
+def test_bad_teachers(make_config: Make, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--teacher-share"):
+        make_config(teacher_share=0.0)
+    with pytest.raises(WeightsError, match="nobody"):
+        train(make_config(teacher=str(tmp_path / "nobody.safetensors")))
+
+
+def test_a_tat_of_another_size_can_teach() -> None:
+    tiny = TatConfig(
+        width=8, encoder_blocks=(1, 1, 1), latent_blocks=1, decoder_blocks=(1, 1, 1), refinement_blocks=1, tren_width=4
+    )
+    lq = torch.rand(2, 1, 32, 32)
+    assert Teacher(Tat(tiny), 0.5, "fp32").targets(lq, lq, (0, 5)).shape == lq.shape
