@@ -17,6 +17,7 @@ from tatcli.model.weights import load_weights
 from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
 from tatcli.training.distributed import World
+from tatcli.training.loop import Progress
 from tatcli.training.references import prepare_references
 from tatcli.training.sampler import Sampler
 from tatcli.training.steps import Stepper
@@ -101,12 +102,26 @@ def test_a_student_follows_its_teacher_by_its_share(make_config: Make, share: fl
     assert float((restored * lq).sum() / lq.square().sum()) == pytest.approx(expected, abs=0.06)
 
 
-def test_by_the_command(make_config: Make) -> None:
-    first = train(make_config("first"))
-    taught = train(make_config("taught", init=str(first.weights), teacher=str(first.weights)))
-    plain = train(make_config("plain", init=str(first.weights)))
-    states = [load_weights(str(done.weights))[0].state_dict() for done in (taught, plain)]
-    assert any(not torch.equal(value, states[1][key]) for key, value in states[0].items())
+def test_a_taught_run_differs_and_goes_on_exactly(make_config: Make) -> None:
+    first = str(train(make_config("first")).weights)
+
+    def run(name: str, *, stop: int = 0, **options: object) -> dict[str, Tensor]:
+        def on_step(progress: Progress) -> None:
+            if progress.step == stop:
+                raise KeyboardInterrupt
+
+        return load_weights(str(train(make_config(name, init=first, **options), on_step=on_step).weights))[
+            0
+        ].state_dict()
+
+    plain, taught = run("plain"), run("taught", teacher=first)
+    with pytest.raises(KeyboardInterrupt):
+        run("cut", teacher=first, stop=3)
+    resumed = run("cut", teacher=first)
+    assert all(torch.equal(value, taught[key]) for key, value in resumed.items())
+    assert any(not torch.equal(value, taught[key]) for key, value in plain.items())
+    with pytest.raises(UsageError, match=r"teacher was .*, now None"):
+        run("cut")
 
 
 def test_bad_teachers(make_config: Make, tmp_path: Path) -> None:
