@@ -3,7 +3,7 @@
 A reference holds noise and detail that nobody could tell from its degraded version: most of a trained network's
 gradient comes from there and averages to nothing. A teacher's restoration holds none of it. It is asked for one random
 view (flip and quarter turns) of each sample, whose mean over many steps is the restoration of ``--ensemble``, which is
-better than that of any one view; a network that learns it needs one pass for what takes the ensemble eight.
+better than that of any one view; a network that learns it comes near to it in one pass, where the ensemble takes eight.
 Source: Hinton, Vinyals & Dean 2015 (arXiv:1503.02531), section 2, targets that are mixed with the true ones; here of a
 regression, so that there is no temperature.
 """
