@@ -19,6 +19,7 @@ from tatcli.inference.options import VIEWS, RestoreOptions
 from tatcli.inference.runtime import Runtime, is_out_of_memory
 from tatcli.inference.tiling import blended
 from tatcli.inference.transfers import Started, Transfers
+from tatcli.model.views import turned, turned_back
 
 __all__ = ["Pass", "Passes", "first_pass"]
 
@@ -157,10 +158,8 @@ class Passes:
         if not self.settings.ensemble:
             return self._answer(x)
         total = torch.zeros_like(x)
-        for turns, flipped in VIEWS:
-            shown = torch.rot90(x.flip(3) if flipped else x, turns, (2, 3)).contiguous()
-            answer = torch.rot90(self._answer(shown), -turns, (2, 3))
-            total += answer.flip(3) if flipped else answer
+        for view in VIEWS:
+            total += turned_back(self._answer(turned(x, view).contiguous()), view)
         return total / len(VIEWS)
 
     def _answer(self, x: Slices) -> Slices:

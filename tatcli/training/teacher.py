@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tatcli.model.views import turned, turned_back
 from tatcli.training.losses import autocast
 
 __all__ = ["Teacher"]
@@ -44,18 +45,8 @@ class Teacher:
             hq: their references.
             views: of each, 0 to 7: quarter turns, from 4 on of the mirrored crop; the restoration is turned back.
         """
+        ways = [(view % 4, view >= 4) for view in views]
         with torch.no_grad(), autocast(lq.device, self.precision):
-            restored = self.network(torch.stack([turned(crop, view) for crop, view in zip(lq, views, strict=True)]))
-        back = torch.stack([turned_back(crop, view) for crop, view in zip(restored.float(), views, strict=True)])
+            restored = self.network(torch.stack([turned(crop, way) for crop, way in zip(lq, ways, strict=True)]))
+        back = torch.stack([turned_back(crop, way) for crop, way in zip(restored.float(), ways, strict=True)])
         return torch.lerp(hq, back, self.share)
-
-
-def turned(crop: Tensor, view: int) -> Tensor:
-    """The view of a (1, side, side) crop: mirrored from 4 on, then turned by quarters."""
-    return torch.rot90(crop.flip(-1) if view >= 4 else crop, view % 4, (-2, -1))
-
-
-def turned_back(crop: Tensor, view: int) -> Tensor:
-    """The inverse of :func:`turned`."""
-    straight = torch.rot90(crop, -(view % 4), (-2, -1))
-    return straight.flip(-1) if view >= 4 else straight

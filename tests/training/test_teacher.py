@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from tatcli.errors import UsageError, WeightsError
+from tatcli.inference.options import VIEWS
 from tatcli.model.config import TatConfig
 from tatcli.model.tat import Tat
+from tatcli.model.views import turned, turned_back
 from tatcli.model.weights import load_weights
 from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
@@ -21,7 +23,7 @@ from tatcli.training.loop import Progress
 from tatcli.training.references import prepare_references
 from tatcli.training.sampler import Sampler
 from tatcli.training.steps import Stepper
-from tatcli.training.teacher import Teacher, turned, turned_back
+from tatcli.training.teacher import Teacher
 from tatcli.workflows.train import train
 from tatcli.workflows.training.network import make_network
 
@@ -37,9 +39,9 @@ class Ramp(nn.Module):
 
 def test_views_are_all_eight_and_turned_back() -> None:
     crop = torch.arange(16.0).reshape(1, 4, 4)
-    views = [turned(crop, view) for view in range(8)]
+    views = [turned(crop, way) for way in VIEWS]
     assert len({tuple(view.flatten().tolist()) for view in views}) == 8
-    assert all(torch.equal(turned_back(seen, view), crop) for view, seen in enumerate(views))
+    assert all(torch.equal(turned_back(seen, way), crop) for way, seen in zip(VIEWS, views, strict=True))
 
 
 def test_target_is_the_mix_of_reference_and_restoration_of_the_view() -> None:
@@ -104,9 +106,8 @@ def test_a_taught_run_differs_and_goes_on_exactly(make_config: Make) -> None:
             if progress.step == stop:
                 raise KeyboardInterrupt
 
-        return load_weights(str(train(make_config(name, init=first, **options), on_step=on_step).weights))[
-            0
-        ].state_dict()
+        done = train(make_config(name, init=first, **options), on_step=on_step)
+        return load_weights(str(done.weights))[0].state_dict()
 
     plain, taught = run("plain"), run("taught", teacher=first)
     with pytest.raises(KeyboardInterrupt):
@@ -130,4 +131,8 @@ def test_a_tat_of_another_size_can_teach() -> None:
         width=8, encoder_blocks=(1, 1, 1), latent_blocks=1, decoder_blocks=(1, 1, 1), refinement_blocks=1, tren_width=4
     )
     lq = torch.rand(2, 1, 32, 32)
-    assert Teacher(Tat(tiny), 0.5, "fp32").targets(lq, lq, (0, 5)).shape == lq.shape
+    teacher = Teacher(Tat(tiny), 0.5, "fp32")
+    targets = teacher.targets(lq, lq, (0, 5))
+    assert targets.shape == lq.shape
+    with torch.no_grad():
+        assert torch.allclose(targets[0], (lq[0] + teacher.network(lq)[0]) / 2, atol=1e-4)
