@@ -223,11 +223,11 @@ def test_a_run_that_is_killed_goes_on_where_it_was(scan, batch, tmp_path, listin
         f"sys.argv = ['tat', 'restore', {str(tmp_path / 'in')!r}, '-o', {str(tmp_path / 'out')!r}, '--task', 'ct',"
         " '--device', 'cpu']\nmain()"
     )
-    killed = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    killed = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("out/*.tat.json")) and time.monotonic() < deadline:
         time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
+    os.killpg(killed.pid, signal.SIGKILL)  # its worker too, which would finish the scan in hand
     killed.wait()
     left = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("out/*.nii.gz")}
     report, events = run(batch())
