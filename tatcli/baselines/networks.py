@@ -71,6 +71,12 @@ def _red_cnn(config: Mapping[str, Any]) -> nn.Module:
     return RedCnn(**config)
 
 
+def _edsr(config: Mapping[str, Any]) -> nn.Module:
+    from tatcli.baselines.edsr import Edsr
+
+    return Edsr(**config)
+
+
 def _static_tat(config: Mapping[str, Any]) -> nn.Module:
     from tatcli.baselines.static_tat import StaticTat
 
@@ -90,6 +96,7 @@ NETWORKS: Final[dict[str, ComparisonNetwork]] = {
         ComparisonNetwork("static-tat", "TAT with static kernels, a Restormer (Zamir et al., CVPR 2022)", _static_tat),
         ComparisonNetwork("unet", "residual U-Net (Ronneberger et al. 2015; Jin et al., IEEE TIP 2017)", _unet),
         ComparisonNetwork("red-cnn", "RED-CNN (Chen et al., IEEE TMI 2017)", _red_cnn),
+        ComparisonNetwork("edsr", "EDSR on the coarse grid, for MRI (Lim et al., CVPR Workshops 2017)", _edsr),
         ComparisonNetwork("routed", "static TAT with routing of AMIR's type (Yang et al., MICCAI 2024)", _routed),
     )
 }

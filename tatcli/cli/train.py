@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 _DEFAULT: Final = TrainConfig(data=Path(), output=Path())
-_NETWORKS: Final = ("tat", "static-tat", "unet", "red-cnn", "routed")
+_NETWORKS: Final = ("tat", "static-tat", "unet", "red-cnn", "edsr", "routed")
 _LOSSES: Final = get_args(LossName)
 _OPTIMIZERS: Final = ("adamw", "muon")
 _PRECISIONS: Final = get_args(Precision)
@@ -73,7 +73,7 @@ def train(
         ),
     ] = _DEFAULT.preset,
     network_width: Annotated[
-        int, typer.Option(metavar="N", show_default="32, 96", help="Channels of unet, red-cnn.")
+        int, typer.Option(metavar="N", show_default="32, 96, 64", help="Channels of unet, red-cnn, edsr.")
     ] = _DEFAULT.network_width,
     init: Annotated[
         str | None, typer.Option(metavar="NAME|PATH", show_default="random", help="Weights to start from.")
@@ -84,7 +84,7 @@ def train(
     teacher: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME|PATH", show_default="none", help="Weights whose restorations are mixed into the targets."
+            metavar="NAME|PATH,...", show_default="none", help="Weights whose restorations are mixed into the targets."
         ),
     ] = _DEFAULT.teacher,
     teacher_share: Annotated[float, typer.Option(metavar="X", help="Their share.")] = _DEFAULT.teacher_share,

@@ -41,10 +41,11 @@ class TrainConfig:
         tasks: names or aliases.
         network: ``tat``, or one of the comparison networks (``baselines.networks``).
         preset: network size, see ``model.config``; of ``tat`` and of the networks that share its backbone.
-        network_width: channels of ``unet`` and ``red-cnn``; 0: their own default.
+        network_width: channels of ``unet``, ``red-cnn`` and ``edsr``; 0: their own default.
         init: weights (name or path) to start from instead of a random initialisation.
         grow: deepen them to the preset's numbers of blocks.
-        teacher: weights (name or path) whose restorations are mixed into the targets, see ``teacher``; None: no one's.
+        teacher: weights (names or paths, also of comparison networks), comma-separated, whose restorations are mixed
+            into the targets of the tasks that they were trained for, see ``teacher``; None: no one's.
         teacher_share: of them in the targets.
         steps: optimiser updates; the learning rate falls to its end over them.
         patch: sides of the random crops, one for each phase of the run.

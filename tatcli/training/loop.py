@@ -21,6 +21,7 @@ from tatcli.training.references import Reference
 from tatcli.training.sampler import Sampler
 from tatcli.training.steps import Stepper, TrainingDiverged
 from tatcli.training.stopping import StopRequest
+from tatcli.training.teacher import TeachingNetwork
 from tatcli.training.validation import Sample, ValidationScore, validate
 
 __all__ = ["LOG", "Progress", "Trainer", "TrainingDiverged"]
@@ -44,7 +45,7 @@ class Trainer:
         validation: validation scans of each task (may be empty).
         network: to train, initialised.
         world: the processes that train together; the first one validates and writes.
-        teacher: trained network whose restorations are mixed into the targets.
+        teachers: trained networks whose restorations are mixed into the targets.
     """
 
     def __init__(
@@ -55,14 +56,14 @@ class Trainer:
         *,
         network: nn.Module,
         world: World | None = None,
-        teacher: nn.Module | None = None,
+        teachers: Sequence[TeachingNetwork] = (),
     ) -> None:
         self.config = config
         self.validation = validation
         self.world = world or World()
         self.sampler = Sampler(references, config, world=self.world)
         self.network = network.to(config.device)
-        self.stepper = Stepper(self.network, config, world=self.world, teacher=teacher)
+        self.stepper = Stepper(self.network, config, world=self.world, teachers=teachers)
         self.step = 0
         self.seconds = 0.0
         self._saved = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,7 +21,7 @@ from tatcli.training.ema import Ema
 from tatcli.training.losses import Objective, make_loss
 from tatcli.training.optimisers import make_optimisers
 from tatcli.training.sampler import Batch
-from tatcli.training.teacher import Teacher
+from tatcli.training.teacher import Teacher, TeachingNetwork
 
 __all__ = ["StepResult", "Stepper", "TrainingDiverged"]
 
@@ -62,11 +62,11 @@ class Stepper:
         network: on the config's device.
         config: of the run.
         world: the processes that train together; their group is joined already.
-        teacher: trained network whose restorations are mixed into the targets.
+        teachers: trained networks whose restorations are mixed into the targets.
     """
 
     def __init__(
-        self, network: nn.Module, config: TrainConfig, *, world: World, teacher: nn.Module | None = None
+        self, network: nn.Module, config: TrainConfig, *, world: World, teachers: Sequence[TeachingNetwork] = ()
     ) -> None:
         self.config, self.world = config, world
         self.device = torch.device(config.device)
@@ -76,7 +76,9 @@ class Stepper:
         self.optimisers = make_optimisers(network, self.loss, config, world=world)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
         self.ema = Ema(network, config.ema)
-        self.teacher = teacher and Teacher(teacher.to(self.device), config.teacher_share, config.precision)
+        for known in teachers:
+            known.module.to(self.device)
+        self.teacher = Teacher(teachers, config.teacher_share, config.precision) if teachers else None
         objective = Objective(network, self.loss, config.precision)
         self.objective: nn.Module = objective if world.size == 1 else DistributedDataParallel(objective)
 
@@ -148,7 +150,7 @@ class Stepper:
         weights = torch.tensor([config.weight(task) for task in part.tasks], device=self.device)
         tasks = torch.tensor([config.tasks.index(task) for task in part.tasks], device=self.device)
         if self.teacher:
-            hq = self.teacher.targets(lq, hq, part.views)
+            hq = self.teacher.targets(lq, hq, part.views, part.tasks)
         with self._sharing(last=last):
             found = self.objective((lq, hq, mask), weights, tasks)
             torch.autograd.backward(self.scaler.scale(found.loss / config.accumulate))

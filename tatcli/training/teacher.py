@@ -1,16 +1,18 @@
-"""A teacher's restorations as part of the targets: what many networks, or many views, know together, in one network.
+"""Teachers' restorations as part of the targets: what several networks, or many views, know together, in one network.
 
 A reference holds noise and detail that nobody could tell from its degraded version: most of a trained network's
 gradient comes from there and averages to nothing. A teacher's restoration holds none of it. It is asked for one random
 view (flip and quarter turns) of each sample, whose mean over many steps is the restoration of ``--ensemble``, which is
 better than that of any one view; a network that learns it comes near to it in one pass, where the ensemble takes eight.
-Source: Hinton, Vinyals & Dean 2015 (arXiv:1503.02531), section 2, targets that are mixed with the true ones; here of a
-regression, so that there is no temperature.
+Several teachers of a task are averaged: where they err differently, their mean is better than each of them.
+Source: Hinton, Vinyals & Dean 2015 (arXiv:1503.02531), section 2, targets that are mixed with the true ones, and
+section 3, the mean of an ensemble; here of a regression, so that there is no temperature.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -19,34 +21,54 @@ from torch import Tensor, nn
 from tatcli.model.views import turned, turned_back
 from tatcli.training.losses import autocast
 
-__all__ = ["Teacher"]
+__all__ = ["Teacher", "TeachingNetwork"]
 
 Crops = Float[Tensor, "batch 1 side side"]
 
 
+@dataclass(frozen=True, eq=False)
+class TeachingNetwork:
+    """A trained network, and the tasks that it teaches."""
+
+    module: nn.Module
+    tasks: Collection[str]
+
+
 class Teacher:
-    """Mixes a network's restorations into the targets.
+    """Mixes trained networks' restorations into the targets.
 
     Args:
-        network: trained, on the device of the batches; it is put into eval mode and not changed.
-        share: of its restoration in the target; the reference has the rest.
-        precision: that it computes in.
+        networks: on the device of the batches; they are put into eval mode and not changed.
+        share: of the mean of their restorations in the target; the reference has the rest.
+        precision: that they compute in.
     """
 
-    def __init__(self, network: nn.Module, share: float, precision: str) -> None:
-        self.network = network.eval().requires_grad_(requires_grad=False)
+    def __init__(self, networks: Sequence[TeachingNetwork], share: float, precision: str) -> None:
+        for network in networks:
+            network.module.eval().requires_grad_(requires_grad=False)
+        self.networks = networks
         self.share, self.precision = share, precision
 
-    def targets(self, lq: Crops, hq: Crops, views: Sequence[int]) -> Crops:
+    def targets(self, lq: Crops, hq: Crops, views: Sequence[int], tasks: Sequence[str]) -> Crops:
         """The mix of restorations and references, share * restored + (1 - share) * hq, in float32.
 
         Args:
             lq: degraded crops, in the network's range.
-            hq: their references.
+            hq: their references, which are the targets of tasks that no one teaches.
             views: of each, 0 to 7: quarter turns, from 4 on of the mirrored crop; the restoration is turned back.
+            tasks: of each.
         """
         ways = [(view % 4, view >= 4) for view in views]
-        with torch.no_grad(), autocast(lq.device, self.precision):
-            restored = self.network(torch.stack([turned(crop, way) for crop, way in zip(lq, ways, strict=True)]))
-        back = torch.stack([turned_back(crop, way) for crop, way in zip(restored.float(), ways, strict=True)])
-        return torch.lerp(hq, back, self.share)
+        shown = torch.stack([turned(crop, way) for crop, way in zip(lq, ways, strict=True)])
+        total, teachers = torch.zeros_like(hq), hq.new_zeros(len(hq), 1, 1, 1)
+        for network in self.networks:
+            taught = [number for number, task in enumerate(tasks) if task in network.tasks]
+            if not taught:
+                continue
+            with torch.no_grad(), autocast(lq.device, self.precision):
+                restored = network.module(shown[taught])
+            total[taught] += torch.stack(
+                [turned_back(crop, ways[number]) for number, crop in zip(taught, restored.float(), strict=True)]
+            )
+            teachers[taught] += 1
+        return torch.lerp(hq, total / teachers.clamp(min=1), self.share * (teachers > 0))

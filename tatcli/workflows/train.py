@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from tatcli.errors import OutputError, UsageError
-from tatcli.model.weights import load_weights
 from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
 from tatcli.training.distributed import World, this_world
@@ -22,6 +21,7 @@ from tatcli.training.validation import Sample, ValidationScore
 from tatcli.volumes.replacing import replaced
 from tatcli.workflows.training.network import make_network
 from tatcli.workflows.training.samples import save_sample
+from tatcli.workflows.training.teachers import load_teachers
 from tatcli.workflows.training.weights import parameter_count, read_card_fields, save_trained
 
 __all__ = ["TrainReport", "train"]
@@ -74,7 +74,8 @@ def train(
         What the run gave. The first process writes everything, and it alone validates.
 
     Raises:
-        UsageError: no scans, or the folder holds a run with other options.
+        UsageError: no scans, the folder holds a run with other options, or a teacher fits no task.
+        WeightsError: a teacher, or the weights to start from, are missing or damaged.
         OutputError: the run folder can't be written.
         TrainingDiverged: the loss became NaN or infinite, or exploded.
     """
@@ -86,7 +87,7 @@ def train(
     if config.tensorboard:
         board_writer()  # says at once where it is missing
     network = make_network(config)
-    teacher = load_weights(config.teacher)[0] if config.teacher else None
+    teachers = load_teachers(config)
     try:
         config.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -104,7 +105,7 @@ def train(
             {task: scans for task, scans in validation.items() if scans},
             network=network.module,
             world=world,
-            teacher=teacher,
+            teachers=teachers,
         )
         if world.first:
             with replaced(config.output / SETTINGS_FILE, extension=".toml") as temporary:

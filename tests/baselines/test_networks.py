@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from tatcli.baselines.edsr import Edsr
 from tatcli.baselines.networks import (
     NETWORKS,
     ComparisonCard,
@@ -29,7 +30,13 @@ TINY = TatConfig(
     width=8, encoder_blocks=(1, 1, 1), latent_blocks=1, decoder_blocks=(1, 1, 1), refinement_blocks=1, tren_width=4,
     train_patch=32,
 )  # fmt: skip
-CONFIGS = {"static-tat": TINY.to_dict(), "routed": TINY.to_dict(), "unet": {"width": 4}, "red-cnn": {"width": 4}}
+CONFIGS = {
+    "static-tat": TINY.to_dict(),
+    "routed": TINY.to_dict(),
+    "unet": {"width": 4},
+    "red-cnn": {"width": 4},
+    "edsr": {"width": 4, "blocks": 2},
+}
 
 
 def card_of(name, tasks) -> ComparisonCard:
@@ -38,6 +45,32 @@ def card_of(name, tasks) -> ComparisonCard:
 
 def count(module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_edsr_has_its_papers_size() -> None:
+    """16 blocks of 64 channels, one more convolution, and the layers between 64 channels and 16 pixels."""
+    body = (2 * 16 + 1) * (9 * 64 * 64 + 64)
+    assert count(Edsr()) == (9 * 16 * 64 + 64) + body + (9 * 64 * 16 + 16) == 1_237_136
+
+
+def test_edsr_moves_with_its_grid_and_leaves_sizes_alone() -> None:
+    """Its pixels are blocks of 4: a shift by four pixels shifts the result, away from the border."""
+    network = Edsr(width=8, blocks=2).eval()
+    x = torch.rand(1, 1, 61, 70)
+    with torch.no_grad():
+        restored, shifted = network(x), network(x[:, :, 4:, 8:])
+    assert restored.shape == x.shape
+    assert float((restored - x).abs().mean()) > 1e-3
+    torch.testing.assert_close(restored[:, :, 32:-32, 36:-32], shifted[:, :, 28:-32, 28:-32])
+
+
+def test_edsr_scales_what_its_blocks_add() -> None:
+    torch.manual_seed(0)
+    plain, scaled = Edsr(width=4, blocks=1), Edsr(width=4, blocks=1, scale=0.25)
+    scaled.load_state_dict(plain.state_dict())
+    y = torch.randn(1, 4, 6, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(scaled.blocks[0](y) - y, 0.25 * (plain.blocks[0](y) - y))
 
 
 def test_red_cnn_has_its_papers_size() -> None:

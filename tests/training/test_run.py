@@ -205,10 +205,10 @@ class Shift(nn.Module):
         return x + self.by
 
 
-@pytest.mark.parametrize("name", ["static-tat", "routed", "unet", "red-cnn"])
+@pytest.mark.parametrize("name", ["static-tat", "routed", "unet", "red-cnn", "edsr"])
 def test_comparison_networks_are_trained_alike(make_config: Make, name: str) -> None:
     """They start as the identity, learn, and leave weights that tat benchmark quality takes."""
-    width = 4 if name in ("unet", "red-cnn") else 0
+    width = 4 if name in ("unet", "red-cnn", "edsr") else 0
     config = make_config(network=name, network_width=width, tasks=("mri",), steps=2, learning_rate=1e-2)
     x = torch.rand(1, 1, 32, 32)
     with torch.no_grad():
@@ -227,7 +227,7 @@ def test_comparison_networks_are_trained_alike(make_config: Make, name: str) -> 
 
 
 def test_sizes_that_do_not_go_with_the_network(make_config: Make) -> None:
-    with pytest.raises(UsageError, match="--network-width: expected with --network unet or red-cnn"):
+    with pytest.raises(UsageError, match="--network-width: expected with --network unet, red-cnn or edsr"):
         train(make_config(network_width=8))
     with pytest.raises(UsageError, match="unknown network 'resnet': expected one of tat, static-tat"):
         train(make_config(network="resnet"))

@@ -40,7 +40,7 @@ def quality(
         typer.Option(
             metavar="NAME=WEIGHTS",
             show_default=False,
-            help="A trained comparison network: static-tat, unet, red-cnn, routed, or tat; may be repeated.",
+            help="A trained comparison network: static-tat, unet, red-cnn, edsr, routed, or tat; may be repeated.",
         ),
     ] = None,
     methods: Annotated[

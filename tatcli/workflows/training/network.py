@@ -85,7 +85,7 @@ def _tat(config: TrainConfig) -> Tat:
 
 
 def _sizes(config: TrainConfig, name: str) -> dict[str, Any]:
-    if name in ("unet", "red-cnn"):
+    if name in ("unet", "red-cnn", "edsr"):
         return {"width": config.network_width} if config.network_width else {}
     _without_width(config)
     return find_preset(config.preset).to_dict()
@@ -93,7 +93,8 @@ def _sizes(config: TrainConfig, name: str) -> dict[str, Any]:
 
 def _without_width(config: TrainConfig) -> None:
     if config.network_width:
-        msg = f"--network-width: expected with --network unet or red-cnn; the sizes of {config.network} are --preset's"
+        msg = "--network-width: expected with --network unet, red-cnn or edsr; the sizes of "
+        msg += f"{config.network} are --preset's"
         raise UsageError(msg)
 
 
