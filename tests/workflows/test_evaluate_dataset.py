@@ -15,18 +15,22 @@ import torch
 from torch import nn
 
 from tatcli.baselines import BASELINES
+from tatcli.baselines.networks import ComparisonCard, save_comparison_weights
+from tatcli.baselines.unet import UNet
 from tatcli.degradation import simulate
 from tatcli.errors import PartialFailure, UsageError, WeightsError
+from tatcli.inference.options import VIEWS
 from tatcli.inference.restorer import Restorer
 from tatcli.intensity import FixedRange, RobustRange, Units, Window
 from tatcli.metrics import PROTOCOLS, score_volume
 from tatcli.model.config import PRESETS
+from tatcli.model.views import turned, turned_back
 from tatcli.model.weights import card_for_tasks
 from tatcli.tasks import TASKS
 from tatcli.volumes.reading import read_volume
 from tatcli.workflows.evaluate import EvaluateConfig, evaluate
 from tatcli.workflows.evaluation.degraded import evenly_spaced, scan_seed
-from tatcli.workflows.evaluation.network import EvaluatedNetwork, network_of
+from tatcli.workflows.evaluation.network import EvaluatedNetwork, load_comparison, network_of
 
 MRI = TASKS["mri-sr"]
 SHAPE = (6, 40, 32)
@@ -174,6 +178,28 @@ def test_an_ensemble_is_evaluated_as_one() -> None:
     np.testing.assert_allclose(out.array, np.mean(moved, axis=0), atol=1e-3 * volume.array.max())
     assert network.identity["ensemble"] == "8 views"
     assert "ensemble" not in network_of(restorer).identity
+
+
+def test_a_comparison_network_is_restored_in_eight_views_too(tmp_path) -> None:
+    torch.manual_seed(0)
+    unet = UNet(4).eval()
+    window = Window(0.0, 1000.0)
+    card = ComparisonCard(
+        network="unet", config={"width": 4}, tasks=card_for_tasks("x", PRESETS["tat-small"], ("mri-sr",)).tasks
+    )
+    path = tmp_path / "unet.safetensors"
+    save_comparison_weights(unet, path, card=card)
+    volume = nifti_volume(head(0, slices=1))
+    x = torch.from_numpy(window.normalise(window.clip(volume.array)).astype(np.float32))[:, None]
+    with torch.no_grad():
+        views = [turned_back(unet(turned(x, way)), way) for way in VIEWS]
+    expected = window.denormalise(torch.stack(views).mean(0)[:, 0].numpy()) + volume.array - window.clip(volume.array)
+    several, one = (
+        load_comparison("unet", str(path), device="cpu", precision="fp32", ensemble=wanted).restore(volume, MRI, window)
+        for wanted in (True, False)
+    )
+    np.testing.assert_allclose(several.array, expected, atol=0.05)
+    assert np.abs(one.array - expected).max() > 1.0
 
 
 def nifti_volume(array: np.ndarray):

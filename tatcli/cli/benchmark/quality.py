@@ -12,6 +12,7 @@ from tatcli.cli.options import (
     DatasetOption,
     DatasetTasksOption,
     DeviceOption,
+    EnsembleOption,
     OverwriteOption,
     PrecisionOption,
     QuietOption,
@@ -67,6 +68,7 @@ def quality(
             metavar="REGEX", show_default="every scan", help="What in a scan's name tells the subject (first group)."
         ),
     ] = None,
+    ensemble: EnsembleOption = False,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     threads: ThreadsOption = None,
@@ -108,6 +110,7 @@ def quality(
         device=device,
         precision=precision,
         threads=threads,
+        ensemble=ensemble,
         subjects=subjects,
         pictures=html_slices if html is not None else 0,
         costs=True,

@@ -33,7 +33,7 @@ class EvaluateConfig:
         max_slices: evenly spaced slices taken of each scan; None: all.
         tune_slices: slices that the baselines are tuned on.
         device, precision, threads: of the machine, see :class:`~tatcli.inference.restorer.Restorer`.
-        ensemble: restore as ``tat restore --ensemble``; not the comparison networks.
+        ensemble: restore as ``tat restore --ensemble``, with the comparison networks too.
         compare: another method's restored scan or folder, scored beside ``restored`` and tested against it.
         mask: a mask, or a folder with one for each scan; only its voxels count.
         subjects: regular expression for a scan's name; its first group (or all of its match) names the subject.

@@ -62,11 +62,16 @@ def evaluate_dataset(
         msg = "evaluate: expected a dataset (--data)"
         raise UsageError(msg)
     root, tasks = config.data, tasks_of(config.data, config.tasks, config.split)
-    machine = {"device": config.device, "precision": config.precision, "threads": config.threads}
+    how = {
+        "device": config.device,
+        "precision": config.precision,
+        "threads": config.threads,
+        "ensemble": config.ensemble,
+    }
     if network is None and config.weights != NO_WEIGHTS:
-        network = load_network(config.weights, ensemble=config.ensemble, **machine)  # type: ignore[arg-type]
+        network = load_network(config.weights, **how)  # type: ignore[arg-type]
     networks = [network] if network else []
-    networks += [load_comparison(name, path, **machine) for name, path in config.networks]  # type: ignore[arg-type]
+    networks += [load_comparison(name, path, **how) for name, path in config.networks]  # type: ignore[arg-type]
     names = [found.name for found in networks]
     if len(set(names)) < len(names):
         msg = f"--networks: expected weights of different names, got {', '.join(names)}; rename a file and its card"

@@ -58,7 +58,13 @@ def load_network(
 
 
 def load_comparison(
-    name: str, weights: str, *, device: str = "auto", precision: str = "auto", threads: int | None = None
+    name: str,
+    weights: str,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    ensemble: bool = False,
 ) -> EvaluatedNetwork:
     """A trained comparison network, run exactly as TAT is; ``tat`` as name takes other weights of TAT itself.
 
@@ -68,14 +74,15 @@ def load_comparison(
         DeviceError: the device is unknown or absent.
     """
     if name == "tat":
-        return load_network(weights, device=device, precision=precision, threads=threads)
+        return load_network(weights, device=device, precision=precision, threads=threads, ensemble=ensemble)
     from pathlib import Path
 
     from tatcli.baselines.networks import load_comparison_weights
     from tatcli.inference.restorer import Restorer
 
     network, card = load_comparison_weights(name, Path(weights))
-    return network_of(Restorer.from_network(network, card, device=device, precision=precision, threads=threads))
+    restorer = Restorer.from_network(network, card, device=device, precision=precision, threads=threads)
+    return network_of(restorer, ensemble=ensemble)
 
 
 def network_of(restorer: Restorer, *, ensemble: bool = False) -> EvaluatedNetwork:
