@@ -1,7 +1,8 @@
 """The fused CPU kernels: compiled once for this machine by the C++ compiler it has, and loaded through ctypes.
 
 Where there is no compiler, or no OpenMP, the network runs on PyTorch's operations instead; :func:`native_library` is
-then None and :func:`why_not_native` says why. ``TAT_NATIVE=0`` switches the kernels off.
+then None and :func:`why_not_native` says why. ``TAT_NATIVE=0`` switches the kernels off, ``TAT_AMX=0`` the matrix unit
+that Intel's server processors have.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch
 __all__ = ["BlockArguments", "CellArguments", "cache_folder", "native_library", "why_not_native"]
 
 SWITCH: Final = "TAT_NATIVE"
+AMX_SWITCH: Final = "TAT_AMX"
 SOURCES: Final = Path(__file__).with_name("native")
 FLAGS: Final = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-fPIC", "-fopenmp", "-w")
 COMPILERS: Final = ("c++", "g++", "clang++")
@@ -76,6 +78,8 @@ def _library() -> tuple[ctypes.CDLL | None, str]:
         return None, f"can't be loaded: {error}"
     library.tat_has_bf16.restype = ctypes.c_long
     library.tat_vector_length.restype = ctypes.c_long
+    library.tat_use_amx.restype = ctypes.c_long
+    library.tat_use_amx(ctypes.c_long(os.environ.get(AMX_SWITCH, "1") != "0"))
     return library, ""
 
 

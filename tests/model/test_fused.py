@@ -154,6 +154,54 @@ def test_bf16_gradients_are_as_close_as_the_operations_are() -> None:
     assert 0 < errors[0] <= 1.1 * errors[1]
 
 
+@pytest.fixture
+def matrix_unit() -> Iterator[None]:
+    library = native_library.native_library()
+    assert library is not None
+    if not library.tat_use_amx(1):
+        pytest.skip("this processor has no AMX")
+    yield
+    library.tat_use_amx(1)
+
+
+def test_the_matrix_unit_gives_what_vectors_give(matrix_unit: None) -> None:
+    """The same bfloat16 words in another order of sums; maps of widths and sizes that are no multiples of its tiles."""
+    library = native_library.native_library()
+    assert library is not None
+    network = random_network(NARROW).train()
+    x = torch.rand(2, 1, 56, 40)
+    results = []
+    for wanted in (1, 0, 0):
+        assert library.tat_use_amx(wanted) == wanted
+        with torch.autocast("cpu", torch.bfloat16):
+            results.append(gradients(network, x))
+    (found, found_gradients), (expected, expected_gradients), (again, _) = results
+    assert torch.equal(expected, again)
+    assert not torch.equal(found, expected)
+    assert (found - expected).norm() <= 0.02 * (expected - x).norm()
+    one, other = (torch.cat([g.flatten() for g in some.values()]) for some in (found_gradients, expected_gradients))
+    assert (one - other).norm() <= 0.02 * other.norm()
+
+
+def test_the_matrix_unit_can_be_switched_off(matrix_unit: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAT_AMX", "0")
+    native_library._library.cache_clear()
+    network = random_network(NARROW).eval()
+    x = torch.rand(1, 1, 32, 32)
+
+    def restored() -> torch.Tensor:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            return network(x)
+
+    library = native_library.native_library()  # loaded again
+    assert library is not None
+    off = restored()
+    library.tat_use_amx(0)
+    assert torch.equal(restored(), off)
+    library.tat_use_amx(1)
+    assert not torch.equal(restored(), off)
+
+
 def test_changed_weights_are_seen() -> None:
     """Packed weights are kept between calls, and made again after every way of changing them."""
     network = random_network(NARROW).eval()

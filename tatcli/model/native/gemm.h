@@ -4,8 +4,8 @@
 // code. B's rows hold whole vectors: packed in panels of at most PANEL columns, or as they are with a row stride.
 #pragma once
 
+#include "amx.h"
 #include "profile.h"
-#include "simd.h"
 
 #if defined(__AVX__) && !defined(__AVX512F__)
 #define NV_LARGE 0  // 16 vector registers
@@ -91,26 +91,40 @@ struct Right {  // packed: panel after panel, each (k, its width); else rows of 
 
 constexpr long K_BLOCK = 256;  // words of k whose panel of B stays in the first cache
 
+// Rows [m0, m1) of a panel of `width` columns of C, over the words [k0, k1).
+template <bool BF>
+static void multiply_panel(long m0, long m1, long k0, long k1, long width, Left a, const float *b, long sb, float *c,
+                           long ldc, bool add) {
+  const int vectors = int(width / VL), step = rows_of_tile(vectors);
+  const TileProduct whole = tile_product_of<BF>(step, vectors);
+  for (long from = k0; from < k1; from += K_BLOCK) {
+    const long part = k1 - from < K_BLOCK ? k1 - from : K_BLOCK;
+    const bool onto = add || from > k0;
+    for (long m = m0; m < m1; m += step) {
+      const TileProduct product = m + step <= m1 ? whole : tile_product_of<BF>(int(m1 - m), vectors);
+      product(part, a.data + m * a.sm + from * a.sk, a.sm, a.sk, b + from * sb, sb, c + m * ldc, ldc, onto);
+    }
+  }
+}
+
 // C (m, n; row stride ldc) = A B, or += with `add`; n is a multiple of VL.
 template <bool BF>
 static void multiply(long m, long n, long k, Left a, Right b, float *c, long ldc, bool add) {
   const Timed timed(PRODUCT);
   for (long n0 = 0; n0 < n; n0 += PANEL) {
     const long width = n - n0 < PANEL ? n - n0 : PANEL;
-    const int vectors = int(width / VL), step = rows_of_tile(vectors);
     const float *panel = b.packed ? b.data + n0 * k : b.data + n0;
     const long stride = b.packed ? width : b.ld;
-    const TileProduct whole = tile_product_of<BF>(step, vectors);
-    for (long k0 = 0; k0 < k; k0 += K_BLOCK) {
-      const long part = k - k0 < K_BLOCK ? k - k0 : K_BLOCK;
-      const bool onto = add || k0 > 0;
-      long m0 = 0;
-      for (; m0 + step <= m; m0 += step)
-        whole(part, a.data + m0 * a.sm + k0 * a.sk, a.sm, a.sk, panel + k0 * stride, stride, c + m0 * ldc + n0, ldc, onto);
-      if (m0 < m)
-        tile_product_of<BF>(int(m - m0), vectors)(part, a.data + m0 * a.sm + k0 * a.sk, a.sm, a.sk, panel + k0 * stride,
-                                                  stride, c + m0 * ldc + n0, ldc, onto);
+    long rows = 0;
+#if TAT_AMX
+    const long words = k / AMX * AMX;
+    if (BF && words && m >= AMX && amx_allowed()) {
+      rows = m / AMX * AMX;
+      amx_panel(rows, width, words, a.data, a.sm, a.sk, panel, stride, c + n0, ldc, add);
+      if (words < k) multiply_panel<BF>(0, rows, words, k, width, a, panel, stride, c + n0, ldc, true);
     }
+#endif
+    if (rows < m) multiply_panel<BF>(rows, m, 0, k, width, a, panel, stride, c + n0, ldc, add);
   }
 }
 

@@ -17,6 +17,17 @@ extern "C" {
 long tat_vector_length() { return VL; }
 long tat_has_bf16() { return TAT_BF16; }
 
+// Whether bfloat16 products run on the matrix unit from now on: where it is wanted, and there is one.
+long tat_use_amx(long wanted) {
+#if TAT_AMX
+  amx_wanted = wanted != 0;
+  return amx_allowed();
+#else
+  (void)wanted;
+  return 0;
+#endif
+}
+
 void tat_profile(long on) {
   profiling = on != 0;
   for (double &seconds : section_seconds) seconds = 0;
