@@ -74,9 +74,19 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="where prepared references are kept")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--tasks", default="ct,pet,mri")
+    parser.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw")
+    parser.add_argument("--loss", choices=("psnr", "l1"), default="psnr")
+    parser.add_argument("--patch", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=1, help="samples of each task in a step; MRI has twice as many")
+    parser.add_argument("--only", default="", help="numbers of the candidates, 0 to 6, comma-separated; all by default")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
+    tasks = tuple(chosen.tasks.split(","))
+    wanted = [int(number) for number in chosen.only.split(",")] if chosen.only else range(len(CANDIDATES))
     for number, (name, config) in enumerate(CANDIDATES.items()):
+        if number not in wanted:
+            continue
         folder = chosen.output / str(number)
         result = folder / "result.json"
         if not result.exists():
@@ -85,14 +95,15 @@ def main() -> None:
                 data=chosen.data,
                 output=folder,
                 cache=chosen.cache or chosen.output / "cache",
-                patch=(64,),
+                patch=(chosen.patch,),
                 learning_rate=8e-4,
                 warmup=50,
-                batch=(1,),
-                task_multiples=(1, 1, 2),
-                tasks=("ct", "pet", "mri"),
+                batch=(chosen.batch,),
+                task_multiples=tuple(2 if task == "mri" else 1 for task in tasks),
+                tasks=tasks,
                 default_share=(0.6,),
-                loss="psnr",
+                loss=chosen.loss,
+                optimizer=chosen.optimizer,
                 precision=chosen.precision,
                 validation_slices=2,
                 threads=chosen.threads,
