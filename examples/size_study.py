@@ -38,6 +38,7 @@ CANDIDATES: dict[str, TatConfig] = {
     ),
     "no refinement": replace(SMALL, refinement_blocks=0),
     "TREN 4 times as wide": replace(SMALL, tren_width=64),
+    "twice as deep at 1/4": replace(SMALL, encoder_blocks=(1, 2, 8), decoder_blocks=(1, 2, 8)),
 }
 
 
@@ -79,7 +80,7 @@ def main() -> None:
     parser.add_argument("--loss", choices=("psnr", "l1"), default="psnr")
     parser.add_argument("--patch", type=int, default=64)
     parser.add_argument("--batch", type=int, default=1, help="samples of each task in a step; MRI has twice as many")
-    parser.add_argument("--only", default="", help="numbers of the candidates, 0 to 6, comma-separated; all by default")
+    parser.add_argument("--only", default="", help="numbers of the candidates, 0 to 7, comma-separated; all by default")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     tasks = tuple(chosen.tasks.split(","))
