@@ -22,6 +22,8 @@ from tatcli.training.growth import grown
 __all__ = ["TAT", "TrainedNetwork", "make_network"]
 
 TAT = "tat"
+_WITH_WIDTH = ("unet", "red-cnn", "edsr")
+"""Networks whose size is their width; that of the others is the preset's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +87,7 @@ def _tat(config: TrainConfig) -> Tat:
 
 
 def _sizes(config: TrainConfig, name: str) -> dict[str, Any]:
-    if name in ("unet", "red-cnn", "edsr"):
+    if name in _WITH_WIDTH:
         return {"width": config.network_width} if config.network_width else {}
     _without_width(config)
     return find_preset(config.preset).to_dict()
@@ -93,8 +95,8 @@ def _sizes(config: TrainConfig, name: str) -> dict[str, Any]:
 
 def _without_width(config: TrainConfig) -> None:
     if config.network_width:
-        msg = "--network-width: expected with --network unet, red-cnn or edsr; the sizes of "
-        msg += f"{config.network} are --preset's"
+        known = f"{', '.join(_WITH_WIDTH[:-1])} or {_WITH_WIDTH[-1]}"
+        msg = f"--network-width: expected with --network {known}; the sizes of {config.network} are --preset's"
         raise UsageError(msg)
 
 
