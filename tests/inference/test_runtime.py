@@ -9,9 +9,9 @@ from tatcli.errors import DeviceError, UsageError
 from tatcli.inference import runtime
 from tatcli.inference.runtime import (
     Runtime,
+    bf16_is_faster,
     choose_device,
     choose_precision,
-    has_native_bf16,
     is_out_of_memory,
     peak_memory,
     prepare_runtime,
@@ -64,7 +64,7 @@ def test_precision(machine):
     machine(cuda=1, bf16=True)
     assert choose_precision(CUDA) == "bf16"
     assert choose_precision(CUDA, "fp16") == "fp16"
-    assert choose_precision(CPU) == ("bf16" if has_native_bf16() else "fp32")
+    assert choose_precision(CPU) == ("bf16" if bf16_is_faster() else "fp32")
     assert choose_precision(CPU, "bf16") == "bf16"
     machine(cuda=1, bf16=False)
     assert choose_precision(CUDA) == "fp32"
@@ -75,31 +75,33 @@ def test_precision(machine):
 
 
 @pytest.mark.parametrize(
-    ("avx512_bf16", "amx", "native"), [(True, False, True), (False, True, True), (False, False, False)]
+    ("amx", "avx512_bf16", "vendor", "faster"),
+    [
+        (True, True, "GenuineIntel", True),
+        (False, True, "GenuineIntel", False),
+        (False, True, "AuthenticAMD", True),
+        (False, False, "AuthenticAMD", False),
+    ],
 )
-def test_native_bf16_is_avx512_bf16_or_amx(monkeypatch, avx512_bf16, amx, native):
+def test_bf16_is_faster_with_amx_and_with_amds_vectors(monkeypatch, tmp_path, amx, avx512_bf16, vendor, faster):
+    described = tmp_path / "cpuinfo"
+    described.write_text(f"processor\t: 0\nvendor_id\t: {vendor}\nflags\t\t: fpu\n")
+    monkeypatch.setattr(runtime, "_CPU_DESCRIPTION", described)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16, raising=False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
-    assert has_native_bf16() is native
+    assert bf16_is_faster() is faster
+    assert choose_precision(CPU) == ("bf16" if faster else "fp32")
+    assert choose_precision(CPU, "bf16") == "bf16"
+    described.unlink()
+    monkeypatch.setattr(runtime.platform, "processor", lambda: f"AMD64 Family 25 Model 97 Stepping 2, {vendor}")
+    assert bf16_is_faster() is faster
 
 
-def test_a_pytorch_that_can_not_tell_has_no_bf16(monkeypatch):
+def test_a_pytorch_that_can_not_tell_takes_fp32(monkeypatch):
     for feature in ("avx512_bf16", "amx_tile"):
         monkeypatch.delattr(torch.cpu, f"_is_{feature}_supported", raising=False)
-    assert has_native_bf16() is False
-
-
-def test_auto_takes_native_bf16_on_a_cpu_once_it_may(monkeypatch):
-    for may in (False, True):
-        for native in (False, True):
-            monkeypatch.setattr(runtime, "CPU_AUTO_IS_BF16", may)
-            monkeypatch.setattr(runtime, "has_native_bf16", lambda native=native: native)
-            assert choose_precision(CPU) == ("bf16" if may and native else "fp32")
-            assert choose_precision(CPU, "fp32") == "fp32"
-
-
-def test_bf16_on_a_cpu_is_on_since_its_error_was_measured():
-    assert runtime.CPU_AUTO_IS_BF16 is True
+    assert bf16_is_faster() is False
+    assert choose_precision(CPU) == "fp32"
 
 
 def test_the_precision_is_what_the_network_computes_in():
