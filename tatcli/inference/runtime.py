@@ -6,7 +6,6 @@ import platform
 import re
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import torch
@@ -14,6 +13,7 @@ import torch
 from tatcli.errors import DeviceError, UsageError
 from tatcli.inference.options import PRECISIONS
 from tatcli.inference.system_memory import peak_resident
+from tatcli.processor import processor_field
 
 __all__ = [
     "DTYPES",
@@ -27,8 +27,6 @@ __all__ = [
 ]
 
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-_CPU_DESCRIPTION: Final = Path("/proc/cpuinfo")
 
 _OUT_OF_MEMORY: Final = ("can't allocate memory", "not enough memory", "out of memory")
 """What PyTorch's CPU (Linux, Windows) and MPS allocators say in a plain RuntimeError."""
@@ -161,11 +159,7 @@ def _has(feature: str) -> bool:
 
 
 def _is_amd() -> bool:
-    try:
-        described = _CPU_DESCRIPTION.read_text()
-    except OSError:  # no Linux; Windows names the vendor here
-        described = platform.processor()
-    return "AuthenticAMD" in described
+    return "AuthenticAMD" in (processor_field("vendor_id") or platform.processor())  # Windows names it in the latter
 
 
 def is_out_of_memory(error: BaseException) -> bool:

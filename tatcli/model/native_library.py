@@ -20,6 +20,8 @@ from typing import Final
 
 import torch
 
+from tatcli.processor import processor_field
+
 __all__ = ["BlockArguments", "CellArguments", "cache_folder", "native_library", "why_not_native"]
 
 SWITCH: Final = "TAT_NATIVE"
@@ -129,13 +131,8 @@ def _fingerprint(compiler: str | None, openmp: Path | None) -> str:
     digest = hashlib.sha256()
     for source in sorted(SOURCES.glob("*.*")):
         digest.update(source.read_bytes())
-    cpu = Path("/proc/cpuinfo")
-    flags = (
-        [line for line in cpu.read_text().splitlines() if line.startswith(("flags", "Features"))]
-        if cpu.exists()
-        else []
-    )
-    digest.update(repr((FLAGS, compiler, openmp, platform.machine(), platform.processor(), flags[:1])).encode())
+    processor = (platform.machine(), platform.processor(), processor_field("flags", "Features"))
+    digest.update(repr((FLAGS, compiler, openmp, *processor)).encode())
     return digest.hexdigest()[:16]
 
 

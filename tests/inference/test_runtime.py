@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tatcli import processor
 from tatcli.errors import DeviceError, UsageError
 from tatcli.inference import runtime
 from tatcli.inference.runtime import (
@@ -86,12 +87,13 @@ def test_precision(machine):
 def test_bf16_is_faster_with_amx_and_with_amds_vectors(monkeypatch, tmp_path, amx, avx512_bf16, vendor, faster):
     described = tmp_path / "cpuinfo"
     described.write_text(f"processor\t: 0\nvendor_id\t: {vendor}\nflags\t\t: fpu\n")
-    monkeypatch.setattr(runtime, "_CPU_DESCRIPTION", described)
+    monkeypatch.setattr(processor, "_DESCRIPTION", described)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16, raising=False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
     assert bf16_is_faster() is faster
     assert choose_precision(CPU) == ("bf16" if faster else "fp32")
     assert choose_precision(CPU, "bf16") == "bf16"
+    assert choose_precision(CPU, "fp32") == "fp32"
     described.unlink()
     monkeypatch.setattr(runtime.platform, "processor", lambda: f"AMD64 Family 25 Model 97 Stepping 2, {vendor}")
     assert bf16_is_faster() is faster

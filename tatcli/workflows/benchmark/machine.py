@@ -6,13 +6,13 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 import torch
 from torch.nn import functional
 
 from tatcli.inference.runtime import DTYPES, Runtime
+from tatcli.processor import processor_field
 from tatcli.workflows.cores import usable_cores
 
 __all__ = ["Machine", "Peak", "best_peak", "measure_copy_rate", "measure_peak", "this_machine"]
@@ -66,7 +66,7 @@ class Peak:
 def this_machine(runtime: Runtime) -> Machine:
     """The facts."""
     return Machine(
-        processor=_processor_name(),
+        processor=processor_field("model name") or platform.processor() or platform.machine(),
         capability=torch.backends.cpu.get_cpu_capability(),
         cores=usable_cores(),
         threads=runtime.threads,
@@ -116,12 +116,3 @@ def _shortest(work: Callable[[], object], runtime: Runtime) -> float:
         runtime.synchronise()
         found.append(time.perf_counter() - start)
     return min(found)
-
-
-def _processor_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
