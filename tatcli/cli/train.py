@@ -45,6 +45,10 @@ def train(
         Path | None,
         typer.Option(metavar="ROOT", show_default=False, help="ROOT/<PET|CT|MRI>/<train|val>: scans, or LQ and HQ."),
     ] = None,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="ROOT", show_default=False, help="Train on the scans in here too; may be repeated."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(

@@ -17,8 +17,9 @@ LossName = Literal["balanced", "l1", "psnr", "uncertainty"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
 _PATHS: Final = ("data", "output", "cache")
+_PLACES: Final = (*_PATHS, "also")
 _FREE: Final = (
-    *_PATHS, "recipe", "accumulate", "workers", "threads", "device", "log_every", "validate_every", "checkpoint_every",
+    *_PLACES, "recipe", "accumulate", "workers", "threads", "device", "log_every", "validate_every", "checkpoint_every",
     "checkpoint_minutes", "validation_slices", "samples", "sample_values", "tensorboard", "explode",
 )  # fmt: skip
 """Options that don't change the outcome, and so may differ when a run is resumed (accumulation: with the processes)."""
@@ -37,6 +38,7 @@ class TrainConfig:
     Attributes:
         data: root of a dataset in one of the layouts of ``pairs.find_scans``.
         output: run folder: checkpoints, log, cache.
+        also: further datasets, or prepared sets, whose scans to train on are added, of the tasks that they have.
         recipe: where the options came from that nobody named, see ``recipes``.
         tasks: names or aliases.
         network: ``tat``, or one of the comparison networks (``baselines.networks``).
@@ -88,6 +90,7 @@ class TrainConfig:
 
     data: Path
     output: Path
+    also: tuple[Path, ...] = ()
     recipe: str = "default"
     tasks: tuple[str, ...] = tuple(TASKS)
     network: str = "tat"
@@ -218,16 +221,14 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
-        return {
-            key: list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
-            for key, value in asdict(self).items()
-        }
+        return {key: _plain(value) for key, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
         """The inverse of :meth:`to_dict`."""
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
-        return cls(**values | {key: Path(values[key]) for key in _PATHS if values.get(key)})
+        paths: dict[str, Any] = {key: Path(values[key]) for key in _PATHS if values.get(key)}
+        return cls(**values | paths | {"also": tuple(Path(path) for path in values.get("also", ()))})
 
     def fixed(self) -> dict[str, Any]:
         """The options that a resumed run may not change."""
@@ -237,3 +238,10 @@ class TrainConfig:
     def default(cls, option: str) -> Any:
         """An option's default; None where it has none."""
         return {field.name: field.default for field in fields(cls)}.get(option)
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    return str(value) if isinstance(value, Path) else value

@@ -14,7 +14,7 @@ from tatcli.errors import UsageError
 from tatcli.tasks import Task
 from tatcli.volumes.dicom_files import holds_dicom
 
-__all__ = ["ScanPair", "find_pairs", "find_scans"]
+__all__ = ["ScanPair", "find_pairs", "find_scans", "has_scans"]
 
 EXTENSIONS = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".npy", ".bin")
 
@@ -71,6 +71,15 @@ def find_pairs(root: Path, task: Task, split: str) -> tuple[list[ScanPair], list
     return scans, lonely
 
 
+def has_scans(root: Path, task: Task, split: str) -> bool:
+    """Whether a dataset has a folder for the task and split.
+
+    Raises:
+        UsageError: no dataset.
+    """
+    return _find_folder(root, task, split) is not None
+
+
 def stem(path: Path) -> str:
     """File name without extension; both parts of ``.nii.gz`` go."""
     name = path.name
@@ -85,15 +94,20 @@ def _place(path: Path, folder: Path) -> str:
 
 
 def _split_folder(root: Path, task: Task, split: str) -> Path:
+    folder = _find_folder(root, task, split)
+    if folder is None:
+        msg = f"{root}: expected a folder {task.folder}/{split} (or {task.name}/{split}) for {task.name}, found none"
+        raise UsageError(msg)
+    return folder
+
+
+def _find_folder(root: Path, task: Task, split: str) -> Path | None:
     if not root.is_dir():
         msg = f"{root}: expected a dataset folder, found none"
         raise UsageError(msg)
     names = {task.name, task.folder.lower(), *task.aliases}
-    for folder in sorted(root.iterdir()):
-        if folder.name.lower() in names and (folder / split).is_dir():
-            return folder / split
-    msg = f"{root}: expected a folder {task.folder}/{split} (or {task.name}/{split}) for {task.name}, found none"
-    raise UsageError(msg)
+    found = (folder / split for folder in sorted(root.iterdir()) if folder.name.lower() in names)
+    return next((folder for folder in found if folder.is_dir()), None)
 
 
 def _scans_below(folder: Path) -> list[Path]:

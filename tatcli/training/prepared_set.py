@@ -30,7 +30,7 @@ from tatcli.volumes.geometry import Geometry
 from tatcli.volumes.replacing import replaced, sync
 from tatcli.volumes.slices import is_isotropic
 
-__all__ = ["Entry", "SetWriter", "is_prepared", "prepared_entries", "prepared_references"]
+__all__ = ["Entry", "SetWriter", "has_entries", "is_prepared", "prepared_entries", "prepared_references"]
 
 _MOST_LOST: Final = 5.0
 """Seconds of work that a power cut may cost: waiting for the disk after each of many thousand slices takes longer."""
@@ -101,6 +101,15 @@ def prepared_entries(root: Path) -> list[Entry]:
     return sorted(_read_index(root), key=lambda entry: (entry.subject, entry.name, entry.key))
 
 
+def has_entries(root: Path, task: Task, split: str) -> bool:
+    """Whether a set has references of a task and split.
+
+    Raises:
+        UsageError: the set isn't whole, or of another version.
+    """
+    return bool(_entries(root, task, split))
+
+
 def prepared_references(root: Path, task: Task, split: str, config: TrainConfig) -> list[Reference]:
     """The references of a task and split, mapped into memory.
 
@@ -110,8 +119,7 @@ def prepared_references(root: Path, task: Task, split: str, config: TrainConfig)
         UsageError: none of this task and split, or the set isn't whole.
         VolumeReadError: its files are shorter than the index says.
     """
-    chosen = [entry for entry in prepared_entries(root) if (entry.task, entry.split) == (task.name, split)]
-    chosen = [entry for entry in chosen if entry.rejected is None]
+    chosen = _entries(root, task, split)
     if not chosen:
         msg = f"{root}: expected references for {task.name} in the split {split}, found none; see its MANIFEST.tsv"
         raise UsageError(msg)
@@ -134,6 +142,11 @@ def prepared_references(root: Path, task: Task, split: str, config: TrainConfig)
         every = config.planes == "all" and split == "train" and _is_whole_and_isotropic(entry)
         references += [reference.sliced(axis) for axis in range(3)] if every else [reference]
     return references
+
+
+def _entries(root: Path, task: Task, split: str) -> list[Entry]:
+    of_split = (entry for entry in prepared_entries(root) if (entry.task, entry.split) == (task.name, split))
+    return [entry for entry in of_split if entry.rejected is None]
 
 
 def _is_whole_and_isotropic(entry: Entry) -> bool:

@@ -22,14 +22,14 @@ from tatcli.degradation.low_resolution_mri import low_resolution
 from tatcli.degradation.reference_noise import estimate_noise, match_kernel
 from tatcli.errors import GeometryError, UsageError
 from tatcli.intensity import Window
-from tatcli.tasks import Task
+from tatcli.tasks import TASKS, Task
 from tatcli.training.config import TrainConfig
-from tatcli.training.pairs import ScanPair, find_scans
+from tatcli.training.pairs import ScanPair, find_scans, has_scans
 from tatcli.training.precomputed import ReferenceScan, ct_fields, draw_strength, pet_fields, seeds_for, stacked
 from tatcli.volumes import evenly_spaced, read_volume, slices_along, through_plane_axis
 from tatcli.volumes.slices import is_isotropic
 
-__all__ = ["Reference", "ReferenceScan", "draw_strength", "prepare_references", "prepare_scan"]
+__all__ = ["Reference", "ReferenceScan", "check_sources", "draw_strength", "prepare_references", "prepare_scan"]
 
 FORMAT: Final = 5
 """Raised whenever prepared files change, so that old ones are not reused."""
@@ -92,6 +92,9 @@ def prepare_references(
 ) -> list[Reference]:
     """All references of a task and split, from the cache where they were prepared before.
 
+    Those to train on are of ``config.data`` and of all of ``config.also`` that have the task; those to validate on are
+    of ``config.data`` alone.
+
     Args:
         task: what they are prepared for.
         split: ``train``, or one to validate on, whose scans are only degraded at the default strength.
@@ -103,27 +106,52 @@ def prepare_references(
     """
     from tatcli.training.prepared_set import is_prepared, prepared_references
 
-    if is_prepared(config.data):
-        return prepared_references(config.data, task, split, config)
-    cache = config.cache or config.output / "cache"
     if split != "train":
+        roots = [config.data]
         config = replace(config, default_share=(1.0,), planes="acquired")
+    else:
+        roots = [root for root in (config.data, *config.also) if _has(root, task, split)]
+        roots = roots or [config.data]  # (which says what is missing)
     references = []
-    for pair in find_scans(config.data, task, split):
-        on_scan(pair.name, "")
-        reference = _cached(pair, task, config, cache / task.name)
-        if isinstance(reference, str):
-            on_scan(pair.name, reference)
-        else:
-            references += reference
+    for root in roots:
+        if is_prepared(root):
+            references += prepared_references(root, task, split, config)
+            continue
+        for pair in find_scans(root, task, split):
+            on_scan(pair.name, "")
+            reference = _cached(pair, task, config)
+            if isinstance(reference, str):
+                on_scan(pair.name, reference)
+            else:
+                references += reference
     if not references:
-        msg = f"{config.data}: expected references for {task.name} with uniform tissue to measure noise in, found none"
+        places = ", ".join(str(root) for root in roots)
+        msg = f"{places}: expected references for {task.name} with uniform tissue to measure noise in, found none"
         raise UsageError(msg)
     return references
 
 
-def _cached(pair: ScanPair, task: Task, config: TrainConfig, cache: Path) -> list[Reference] | str:
+def check_sources(config: TrainConfig) -> None:
+    """That every further dataset is of use.
+
+    Raises:
+        UsageError: one that isn't there, or has scans of none of the tasks to train on.
+    """
+    for root in config.also:
+        if not any(_has(root, TASKS[task], "train") for task in config.tasks):
+            msg = f"--also {root}: expected scans of {', '.join(config.tasks)} to train on, found none"
+            raise UsageError(msg)
+
+
+def _has(root: Path, task: Task, split: str) -> bool:
+    from tatcli.training.prepared_set import has_entries, is_prepared
+
+    return has_entries(root, task, split) if is_prepared(root) else has_scans(root, task, split)
+
+
+def _cached(pair: ScanPair, task: Task, config: TrainConfig) -> list[Reference] | str:
     """The prepared reference, once for each plane that it is sliced in, or why the scan can't be one."""
+    cache = (config.cache or config.output / "cache") / task.name
     settings: dict[str, Any] = {
         "format": FORMAT,
         "files": [

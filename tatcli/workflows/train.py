@@ -15,7 +15,7 @@ from tatcli.training.config import TrainConfig
 from tatcli.training.distributed import World, this_world
 from tatcli.training.log import board_writer
 from tatcli.training.loop import Progress, Trainer
-from tatcli.training.references import Reference, prepare_references
+from tatcli.training.references import Reference, check_sources, prepare_references
 from tatcli.training.settings import SETTINGS_FILE, to_toml
 from tatcli.training.validation import Sample, ValidationScore
 from tatcli.volumes.replacing import replaced
@@ -84,6 +84,7 @@ def train(
     if config.threads:
         torch.set_num_threads(config.threads)
     extra = read_card_fields(card)
+    check_sources(config)
     if config.tensorboard:
         board_writer()  # says at once where it is missing
     network = make_network(config)

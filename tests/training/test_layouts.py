@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from tatcli.errors import UsageError
 from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
 from tatcli.training.pairs import find_pairs, find_scans
-from tatcli.training.references import prepare_references
+from tatcli.training.references import check_sources, prepare_references
 
 Make = Callable[..., TrainConfig]
 MRI = TASKS["mri-sr"]
@@ -70,3 +71,30 @@ def test_folders_of_dicom_are_known_by_their_content(tmp_path: Path, name: str) 
     (folder.parent / "notes" / "notes.txt").write_text("no scans here " * 20)
     (folder / name).write_bytes(bytes(128) + b"DICM" + bytes(16))
     assert [(scan.name, scan.reference) for scan in find_scans(tmp_path, MRI, "train")] == [("series", folder)]
+
+
+def test_scans_of_further_datasets_are_trained_on_too(make_config: Make, tmp_path: Path) -> None:
+    """One with MRI alone gives its MRI; validated is on the first dataset."""
+    values = published(tmp_path / "theirs")
+    alone, both = make_config(), make_config(also=(tmp_path / "theirs",))
+    ours = {split: prepare_references(MRI, split, alone) for split in ("train", "val")}
+    mri = prepare_references(MRI, "train", both)
+    assert [scan.name for scan in mri] == [scan.name for scan in ours["train"]] + ["000", "001"] * 2
+    np.testing.assert_array_equal(np.stack([scan.hq[0] for scan in mri[-4:]]), values.reshape(4, 64, 64))
+    assert [scan.name for scan in prepare_references(MRI, "val", both)] == [scan.name for scan in ours["val"]]
+    assert [scan.name for scan in prepare_references(TASKS["ct-denoise"], "train", both)] == ["ct0", "ct1"]
+
+
+def test_a_task_that_only_a_further_dataset_has(make_config: Make, dataset: Path, tmp_path: Path) -> None:
+    published(tmp_path / "theirs")
+    config = make_config(data=tmp_path / "theirs", also=(dataset,))
+    check_sources(config)
+    assert [scan.name for scan in prepare_references(TASKS["pet-synthesis"], "train", config)] == ["pet0", "pet1"]
+
+
+def test_further_datasets_must_be_of_use(make_config: Make, tmp_path: Path) -> None:
+    published(tmp_path / "theirs")
+    with pytest.raises(UsageError, match=r"--also .*theirs: expected scans of ct-denoise, pet-synthesis to train on"):
+        check_sources(make_config(also=(tmp_path / "theirs",), tasks=("ct", "pet")))
+    with pytest.raises(UsageError, match=r"nowhere: expected a dataset folder, found none"):
+        check_sources(make_config(also=(tmp_path / "nowhere",)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Callable
@@ -103,7 +104,11 @@ def test_log_holds_losses_and_sigma_of_every_task(make_config: Make) -> None:
 def test_weights_with_their_card(make_config: Make, tmp_path: Path) -> None:
     fields = tmp_path / "card.json"
     fields.write_text(json.dumps({"name": "mine", "limits": ["phantoms only"], "license": "CC0-1.0"}))
-    report = train(make_config(steps=1), card=fields, command="tat train ...")
+    theirs = tmp_path / "theirs" / "mri" / "train" / "theirs.npy"
+    theirs.parent.mkdir(parents=True)
+    np.save(theirs, np.random.default_rng(0).uniform(50, 900, (64, 64)).astype(np.float32))
+    config = make_config(steps=1, also=(tmp_path / "theirs",))
+    report = train(config, card=fields, command="tat train ...")
     network, card = load_weights(report.weights)
     averaged = torch.load(report.output / CHECKPOINT, weights_only=True)["ema"]
     for name, value in network.state_dict().items():
@@ -116,6 +121,7 @@ def test_weights_with_their_card(make_config: Make, tmp_path: Path) -> None:
     data = {row["file"]: row for row in card.training["data"]}
     assert data["CT/train/ct0.nii.gz"]["terms"] == "CC0"
     assert len(data["MRI/train/mri1.nii.gz"]["sha256"]) == 64
+    assert data["mri/train/theirs.npy"]["sha256"] == hashlib.sha256(theirs.read_bytes()).hexdigest()
     assert not any("/val/" in name for name in data)
 
 

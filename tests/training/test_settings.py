@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,9 +43,11 @@ def test_the_papers_recipe() -> None:
 
 def test_a_written_file_gives_the_same_run(make_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
     config = make_config(
-        patch=(32, 64), batch=(2, 1), milestones=(0.5,), learning_rate=1e-7, subjects=r'^(p\d+)_"x"', sample_values=True
-    )
+        patch=(32, 64), batch=(2, 1), milestones=(0.5,), learning_rate=1e-7, subjects=r'^(p\d+)_"x"',
+        sample_values=True, also=(Path("a,b"), Path("c")),
+    )  # fmt: skip
     assert resolve({}, written(tmp_path, to_toml(config))) == config
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_hyphens_and_the_flags_own_names(tmp_path: Path) -> None:

@@ -299,7 +299,7 @@ def test_pickled_slices_of_the_published_layout(make: Make, tmp_path: Path) -> N
         np.testing.assert_allclose(reference.low_quality(0, np.random.default_rng(0)), slice_[0] / 2, rtol=1e-3)
 
 
-def test_synthetic_pet(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_synthetic_pet(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     y, x = np.mgrid[-1:1:40j, -1:1:40j]
     clean = np.broadcast_to(np.where(x**2 + y**2 < 0.8, 2.0, 0.0), (3, 40, 40)).astype(np.float32)
     made = Volume(clean, Geometry(np.diag([5.0, 5.0, 5.0, 1.0]), clean.shape), TASKS["pet-synthesis"].units)
@@ -317,6 +317,13 @@ def test_synthetic_pet(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
         # at a twelfth of the dose sqrt(11) times the noise is added that a scan at the reference's dose has
         assert low.std() / low.mean() == pytest.approx(variation * np.sqrt(11), rel=0.25)
     assert not np.array_equal(references[0].fields, references[1].fields)
+    # beside scans that lie elsewhere
+    beside = train_config(tmp_path / "root", also=(config.output,))
+    for quality in ("LQ", "HQ"):
+        save(tmp_path / "root" / "PET" / "train" / quality / "real.nii.gz", clean)
+    pet = prepare_references(TASKS["pet-synthesis"], "train", beside)
+    assert [scan.name for scan in pet] == ["real", "synthetic-pet-0000", "synthetic-pet-0001"]
+    np.testing.assert_array_equal(pet[2].fields, references[1].fields)
 
 
 def found(subject: str, split: str | None = None, task: str = "mri-sr") -> Found:

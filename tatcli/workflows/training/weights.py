@@ -21,14 +21,14 @@ from tatcli.model.weights import TaskCard, WeightsCard, file_sha256, save_weight
 from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
 from tatcli.training.loop import Trainer
-from tatcli.training.pairs import find_scans
+from tatcli.training.pairs import find_scans, has_scans
 from tatcli.training.prepared_set import is_prepared, prepared_entries
 from tatcli.workflows.training.network import TAT, TrainedNetwork
 
 __all__ = ["parameter_count", "read_card_fields", "save_trained"]
 
 MANIFEST = "MANIFEST.tsv"
-_ELSEWHERE = ("data", "output", "cache")
+_ELSEWHERE = ("data", "output", "also", "cache")
 """Options that say where things lie, which is nobody's business."""
 
 
@@ -105,19 +105,29 @@ def _training(trainer: Trainer, *, command: str) -> dict[str, Any]:
 
 
 def _data(config: TrainConfig) -> list[dict[str, str]]:
-    """Files of the train split, with source and terms where ``ROOT/MANIFEST.tsv`` tells them."""
-    if is_prepared(config.data):
-        used = (entry for entry in prepared_entries(config.data) if entry.split == "train" and not entry.rejected)
-        return [entry.public() for entry in used if entry.task in config.tasks]
+    """Files of the train splits, with source and terms where ``ROOT/MANIFEST.tsv`` tells them."""
+    return [
+        row
+        for root in (config.data, *config.also)
+        for row in (_prepared if is_prepared(root) else _listed)(root, config.tasks)
+    ]
+
+
+def _prepared(root: Path, tasks: tuple[str, ...]) -> list[dict[str, str]]:
+    used = (entry for entry in prepared_entries(root) if entry.split == "train" and not entry.rejected)
+    return [entry.public() for entry in used if entry.task in tasks]
+
+
+def _listed(root: Path, tasks: tuple[str, ...]) -> list[dict[str, str]]:
     told = {}
-    manifest = config.data / MANIFEST
+    manifest = root / MANIFEST
     if manifest.is_file():
         with manifest.open(encoding="utf-8", newline="") as stream:
             told = {row["file"]: row for row in csv.DictReader(stream, delimiter="\t")}
     rows = []
-    for task in config.tasks:
-        for pair in find_scans(config.data, TASKS[task], "train"):
-            name = pair.reference.relative_to(config.data).as_posix()
+    for task in tasks:
+        for pair in find_scans(root, TASKS[task], "train") if has_scans(root, TASKS[task], "train") else ():
+            name = pair.reference.relative_to(root).as_posix()
             row = told.get(name, {})
             digest = row.get("sha256") or (file_sha256(pair.reference) if pair.reference.is_file() else "")
             rows.append(
