@@ -306,6 +306,8 @@ def test_synthetic_pet(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("tatcli.phantoms.whole_body.whole_body_pet", lambda seed: made)
     config = make(roots=(), synthetic_pet=2, noise_fields=6, default_share=1.0)
     assert prepare(config).scans == {("pet-synthesis", "train"): 2}
+    row = manifest(config.output)["synthetic-pet-0001"]
+    assert (row["source"], row["sha256"]) == ("made up by tat", hashlib.sha256(clean.tobytes()).hexdigest())
     references = prepared_references(config.output, TASKS["pet-synthesis"], "train", train_config(config.output))
     inside = x**2 + y**2 < 0.6
     for number, reference in enumerate(references):

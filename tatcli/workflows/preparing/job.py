@@ -105,7 +105,7 @@ def run_job(job: Job, config: PrepareConfig, part: Path) -> Outcome:
     task = TASKS[job.task]
     source: dict[str, Any] = {}
     try:
-        made = _synthetic(job, config) if job.scan is None else _read(job, task, config, source)
+        made = _synthetic(job, config, source) if job.scan is None else _read(job, task, config, source)
         source |= _told(made.volume)
         options = _options(config, job)
         prepare_scan(made, task, replace(options, max_slices=_most(options, job)), part)
@@ -150,13 +150,14 @@ def _checked(volume: Volume, task: Task) -> Volume:
     return replace(volume, units=task.units) if volume.units is Units.UNKNOWN else volume
 
 
-def _synthetic(job: Job, config: PrepareConfig) -> ReferenceScan:
+def _synthetic(job: Job, config: PrepareConfig, source: dict[str, Any]) -> ReferenceScan:
     import numpy as np
 
     from tatcli.phantoms import whole_body_pet
     from tatcli.training.references import ReferenceScan
 
     volume = whole_body_pet(config.seed * 1_000_003 + job.number)
+    source["sha256"] = hashlib.sha256(volume.array.tobytes()).hexdigest()  # of its voxels: it has no file
     variation = float(np.random.default_rng([config.seed, job.number]).uniform(*_SYNTHETIC_VARIATION))
     return ReferenceScan(job.key, volume, variation=variation)
 
