@@ -47,7 +47,11 @@ def train(
     ] = None,
     also: Annotated[
         list[Path] | None,
-        typer.Option(metavar="ROOT", show_default=False, help="Train on the scans in here too; may be repeated."),
+        typer.Option(
+            metavar="ROOT",
+            show_default=False,
+            help="Train on the scans in here too (validation: --data's alone); may be repeated.",
+        ),
     ] = None,
     output: Annotated[
         Path | None,
