@@ -11,15 +11,16 @@ from tatcli.errors import UsageError
 from tatcli.intensity import IntensityRule
 from tatcli.tasks import MRI_RANGES, TASKS, Task, find_task
 
-__all__ = ["LossName", "Precision", "TrainConfig", "flag"]
+__all__ = ["PLACES", "LossName", "Precision", "TrainConfig", "flag"]
 
 LossName = Literal["balanced", "l1", "psnr", "uncertainty"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
 _PATHS: Final = ("data", "output", "cache")
-_PLACES: Final = (*_PATHS, "also")
+PLACES: Final = (*_PATHS, "also")
+"""Options that say where things lie."""
 _FREE: Final = (
-    *_PLACES, "recipe", "accumulate", "workers", "threads", "device", "log_every", "validate_every", "checkpoint_every",
+    *PLACES, "recipe", "accumulate", "workers", "threads", "device", "log_every", "validate_every", "checkpoint_every",
     "checkpoint_minutes", "validation_slices", "samples", "sample_values", "tensorboard", "explode",
 )  # fmt: skip
 """Options that don't change the outcome, and so may differ when a run is resumed (accumulation: with the processes)."""

@@ -19,7 +19,7 @@ from tatcli.model.config import TatConfig
 from tatcli.model.tat import Tat
 from tatcli.model.weights import TaskCard, WeightsCard, file_sha256, save_weights
 from tatcli.tasks import TASKS
-from tatcli.training.config import TrainConfig
+from tatcli.training.config import PLACES, TrainConfig
 from tatcli.training.loop import Trainer
 from tatcli.training.pairs import find_scans, has_scans
 from tatcli.training.prepared_set import is_prepared, prepared_entries
@@ -28,8 +28,6 @@ from tatcli.workflows.training.network import TAT, TrainedNetwork
 __all__ = ["parameter_count", "read_card_fields", "save_trained"]
 
 MANIFEST = "MANIFEST.tsv"
-_ELSEWHERE = ("data", "output", "also", "cache")
-"""Options that say where things lie, which is nobody's business."""
 
 
 def read_card_fields(card: Path | None) -> dict[str, Any]:
@@ -93,7 +91,7 @@ def _training(trainer: Trainer, *, command: str) -> dict[str, Any]:
     config = trainer.config
     return {
         "command": command,
-        "recipe": {key: value for key, value in config.to_dict().items() if key not in _ELSEWHERE},
+        "recipe": {key: value for key, value in config.to_dict().items() if key not in PLACES},  # (nobody's business)
         "processes": trainer.world.size,
         "steps": trainer.step,
         "hours": round(trainer.seconds / 3600, 2),
