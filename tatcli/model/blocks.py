@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tatcli.model.attention import ChannelAttention
+from tatcli.model.depthwise import expand_and_convolve, row_strips
 from tatcli.model.feedforward import GatedFeedForward
 
 __all__ = ["Downsample", "Fusion", "LayerNorm", "Stage", "StageKernels", "TransformerBlock", "Upsample"]
@@ -83,11 +85,18 @@ class Fusion(nn.Sequential):
 
     def forward(self, *maps: Float[Tensor, "batch _ rows columns"]) -> Float[Tensor, "batch width rows columns"]:
         """(batch, some of the channels, rows, columns) each; their concatenation, the largest map, is never formed."""
+        strips = [self._strip(maps, rows) for rows in row_strips(maps[0], sum(part.shape[1] for part in maps))]
+        return strips[0] if len(strips) == 1 else torch.cat(strips, dim=2)
+
+    def _strip(self, maps: tuple[Tensor, ...], rows: tuple[int, int]) -> Tensor:
+        """Rows (start, stop) of it, in a cache."""
         over_all, activation, project = self
         weights = torch.split(over_all.get_parameter("weight"), [part.shape[1] for part in maps], dim=1)
-        total = functional.conv2d(maps[0], weights[0], padding=1).float()
-        for part, weight in zip(maps[1:], weights[1:], strict=True):
-            total += functional.conv2d(part, weight, padding=1)
+        total: Tensor | None = None
+        for part, weight in zip(maps, weights, strict=True):
+            convolve = partial(functional.conv2d, weight=weight, padding=1)
+            convolved = expand_and_convolve(part, rows, lambda strip: strip, convolve)
+            total = convolved.float() if total is None else total.add_(convolved)
         fused: Tensor = project(activation(total))
         return fused
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tatcli.model.maps import empty_map
 from tatcli.model.native_library import BlockArguments, CellArguments, native_library
 from tatcli.model.packing import LANES, PackedWeights, Shape, call
 from tatcli.model.windows import Cells
@@ -162,7 +163,7 @@ class _FeedForward(torch.autograd.Function):
         x = _rows(x)
         kernels = kernels.detach().float().contiguous()
         arguments = _arguments(shape, x, (gamma, beta), kernels, first, bf16=bf16)
-        y = torch.empty_like(x)
+        y = empty_map(x.shape, torch.float32)
         call("tat_feedforward", arguments, second[0], y)
         ctx.save_for_backward(x, gamma, beta, kernels, *first, *second)
         ctx.shape, ctx.bf16, ctx.weights = shape, bf16, (expand.shape, project.shape)
@@ -189,7 +190,7 @@ class _AttentionStatistics(torch.autograd.Function):
         kernels = kernels.detach().float().contiguous()
         arguments = _arguments(shape, x, (gamma, beta), kernels, first, bf16=bf16)
         statistics = torch.empty(cells.count, x.shape[0], shape.blocks, shape.group, shape.group + 2)
-        values = torch.empty_like(x, dtype=torch.bfloat16 if bf16 else torch.float32)
+        values = empty_map(x.shape, torch.bfloat16 if bf16 else torch.float32)
         call("tat_attention_statistics", arguments, _cell_arguments(cells), statistics, values)
         ctx.save_for_backward(x, gamma, beta, kernels, *first)
         ctx.shape, ctx.bf16, ctx.weight = shape, bf16, expand.shape
@@ -214,7 +215,7 @@ class _AttentionMix(torch.autograd.Function):
         values, folded, cells, in_place = rest
         x = _rows(x)
         folded = folded.detach().float().contiguous()
-        y = x if in_place else torch.empty_like(x)
+        y = x if in_place else empty_map(x.shape, torch.float32)
         call("tat_attention_mix", _mix_arguments(x, values), _cell_arguments(cells), folded, values, y)
         ctx.save_for_backward(values, folded)
         return y

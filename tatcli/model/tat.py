@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from torch.nn import functional
 from tatcli.model.blocks import Downsample, Fusion, Stage, TransformerBlock, Upsample
 from tatcli.model.config import TatConfig
 from tatcli.model.heap import release_free_pages
+from tatcli.model.maps import empty_map, kept_maps
 from tatcli.model.tren import Tren
 
 __all__ = ["Tat"]
@@ -74,7 +77,9 @@ class Tat(nn.Module):
         Any number of rows and columns: they are padded to a multiple of 8 by reflection, and cropped back.
         """
         rows, columns = x.shape[2:]
-        correction = self._correction(self._embedded(x))
+        on_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
+        with kept_maps() if on_cpu else nullcontext():
+            correction = self._correction(self._embedded(x))
         return x + correction[:, :, :rows, :columns].to(x.dtype)
 
     def task_representation(self, x: Float[Tensor, "batch 1 rows columns"]) -> Float[Tensor, "batch z"]:
@@ -102,17 +107,33 @@ class Tat(nn.Module):
         kernels = self.tren(latent)
         latent = self.latent(latent, kernels.latent)
 
-        decoded3 = self.reduce3(torch.cat([self.up3(latent), encoded3], dim=1))
+        decoded3 = self.reduce3(_joined(self.up3(latent), encoded3))
         decoded3 = self.decoder3(decoded3, kernels.decoder3)
-        decoded2 = self.reduce2(torch.cat([self.up2(decoded3), encoded2], dim=1))
+        decoded2 = self.reduce2(_joined(self.up2(decoded3), encoded2))
         decoded2 = self.decoder2(decoded2, kernels.decoder2)
         if latent.device.type == "cpu" and not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
             release_free_pages()  # of the lower levels' maps, before the largest ones come
-        decoded1 = self.decoder1(torch.cat([self.up1(decoded2), encoded1], dim=1), kernels.decoder1)
+        decoded1 = self.decoder1(_side_by_side(self.up1(decoded2), encoded1), kernels.decoder1)
 
         refined = self.refinement(decoded1, kernels.decoder1)
         correction: Tensor = self.output(self.fuse(encoded1, decoded1, refined))
         return correction
+
+
+def _joined(upsampled: Tensor, skip: Tensor) -> Tensor:
+    """Their concatenation for a convolution, in the type that it works in."""
+    return torch.cat([upsampled, skip.to(upsampled.dtype)], dim=1)
+
+
+def _side_by_side(upsampled: Tensor, skip: Tensor) -> Tensor:
+    """Their concatenation, the largest map of all, in the skip's type, wider or not."""
+    if upsampled.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return torch.cat([upsampled, skip], dim=1)
+    batch, channels, rows, columns = upsampled.shape
+    joined = empty_map((batch, channels + skip.shape[1], rows, columns), skip.dtype)
+    joined[:, :channels] = upsampled
+    joined[:, channels:] = skip
+    return joined
 
 
 def _pad_to_multiple(x: Tensor) -> Tensor:
