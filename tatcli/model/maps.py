@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["empty_map", "kept_maps"]
+__all__ = ["empty_map", "kept_maps", "release_free_maps"]
 
 _LARGE: Final = 32 * 2**20
 """Maps of fewer bytes are left to the C library, which keeps such blocks itself."""
@@ -59,6 +59,13 @@ def kept_maps() -> Iterator[None]:
         yield
     finally:
         _pass.blocks = before
+
+
+def release_free_maps() -> None:
+    """Give back to the system what the pass keeps and no map lies in now."""
+    if _pass.blocks is not None:
+        for blocks in _pass.blocks.free.values():
+            blocks.clear()
 
 
 def empty_map(shape: Sequence[int], dtype: torch.dtype) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from tatcli.model.blocks import Downsample, Fusion, Stage, TransformerBlock, Upsample
 from tatcli.model.config import TatConfig
 from tatcli.model.heap import release_free_pages
-from tatcli.model.maps import empty_map, kept_maps
+from tatcli.model.maps import empty_map, kept_maps, release_free_maps
 from tatcli.model.tren import Tren
 
 __all__ = ["Tat"]
@@ -112,7 +112,8 @@ class Tat(nn.Module):
         decoded2 = self.reduce2(_joined(self.up2(decoded3), encoded2))
         decoded2 = self.decoder2(decoded2, kernels.decoder2)
         if latent.device.type == "cpu" and not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
-            release_free_pages()  # of the lower levels' maps, before the largest ones come
+            release_free_maps()  # of the lower levels, before the largest ones come
+            release_free_pages()
         decoded1 = self.decoder1(_side_by_side(self.up1(decoded2), encoded1), kernels.decoder1)
 
         refined = self.refinement(decoded1, kernels.decoder1)

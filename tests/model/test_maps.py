@@ -8,7 +8,7 @@ import torch
 from tatcli.model import depthwise, maps
 from tatcli.model.blocks import Fusion
 from tatcli.model.config import PRESETS
-from tatcli.model.maps import empty_map, kept_maps
+from tatcli.model.maps import empty_map, kept_maps, release_free_maps
 from tatcli.model.tat import Tat
 
 SHAPE = (1, 32, 8, 24)
@@ -43,6 +43,18 @@ def test_a_map_outlives_its_pass():
     with kept_maps():
         empty_map(SHAPE, torch.float32).fill_(2.0)
     assert float(kept.mean()) == 1.0
+
+
+def test_what_is_free_can_be_given_back_during_a_pass():
+    with kept_maps():
+        kept = empty_map(SHAPE, torch.float32).fill_(1.0)
+        empty_map(SHAPE, torch.float32)
+        assert [len(blocks) for blocks in maps._pass.blocks.free.values()] == [1]
+        release_free_maps()
+        assert [len(blocks) for blocks in maps._pass.blocks.free.values()] == [0]
+        assert float(kept.mean()) == 1.0
+        del kept
+        assert [len(blocks) for blocks in maps._pass.blocks.free.values()] == [1]
 
 
 def test_a_map_is_channels_last():
