@@ -77,8 +77,7 @@ class Tat(nn.Module):
         Any number of rows and columns: they are padded to a multiple of 8 by reflection, and cropped back.
         """
         rows, columns = x.shape[2:]
-        on_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
-        with kept_maps() if on_cpu else nullcontext():
+        with kept_maps() if _eager_on_cpu(x) else nullcontext():
             correction = self._correction(self._embedded(x))
         return x + correction[:, :, :rows, :columns].to(x.dtype)
 
@@ -111,7 +110,7 @@ class Tat(nn.Module):
         decoded3 = self.decoder3(decoded3, kernels.decoder3)
         decoded2 = self.reduce2(_joined(self.up2(decoded3), encoded2))
         decoded2 = self.decoder2(decoded2, kernels.decoder2)
-        if latent.device.type == "cpu" and not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
+        if _eager_on_cpu(latent) and not torch.is_grad_enabled():
             release_free_maps()  # of the lower levels, before the largest ones come
             release_free_pages()
         decoded1 = self.decoder1(_side_by_side(self.up1(decoded2), encoded1), kernels.decoder1)
@@ -121,14 +120,19 @@ class Tat(nn.Module):
         return correction
 
 
+def _eager_on_cpu(x: Tensor) -> bool:
+    """Whether this code itself says where maps lie, not PyTorch's compiler or another device's allocator."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def _joined(upsampled: Tensor, skip: Tensor) -> Tensor:
     """Their concatenation for a convolution, in the type that it works in."""
     return torch.cat([upsampled, skip.to(upsampled.dtype)], dim=1)
 
 
 def _side_by_side(upsampled: Tensor, skip: Tensor) -> Tensor:
-    """Their concatenation, the largest map of all, in the skip's type, wider or not."""
-    if upsampled.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    """Their concatenation, the largest map of all, in the skip's type, which is the wider one under autocast."""
+    if torch.is_grad_enabled() or not _eager_on_cpu(upsampled):
         return torch.cat([upsampled, skip], dim=1)
     batch, channels, rows, columns = upsampled.shape
     joined = empty_map((batch, channels + skip.shape[1], rows, columns), skip.dtype)
