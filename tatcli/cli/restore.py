@@ -167,11 +167,16 @@ def restore(
         ),
     ] = None,
     data_consistency: Annotated[
-        bool, typer.Option("--data-consistency", help="mri-sr: put the measured low frequencies back.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--data-consistency/--no-data-consistency",
+            show_default="where the spectrum shows it",
+            help="mri-sr: put the measured k-space back.",
+        ),
+    ] = None,
     kspace_factor: Annotated[
         float | None,
-        typer.Option(metavar="X", show_default="from the spectrum", help="mri-sr: of the measured k-space, with it."),
+        typer.Option(metavar="X", show_default="from the spectrum", help="mri-sr: by how much k-space was cut."),
     ] = None,
     list_: ListOption = None,
     include: IncludeOption = None,
@@ -246,6 +251,8 @@ def restore(
             ensemble=ensemble,
             axis=axis,
             scale=scale,
+            data_consistency=data_consistency,
+            kspace_factor=kspace_factor,
             ignore_modality=ignore_modality,
         ),
         max_memory=parse_size("--max-memory", max_memory),
@@ -258,8 +265,6 @@ def restore(
             uncertainty=uncertainty,
             residual=residual,
             preview=preview,
-            data_consistency=data_consistency,
-            kspace_factor=kspace_factor,
         ),
     )
     if not alone:

@@ -36,8 +36,6 @@ MOST_SLICES: Final = 12
 _TOLERANCE: Final = 1.25
 """A statistic may leave the card's range by this factor: between scans of one protocol it varies as much."""
 _BEYOND: Final = 1e-3
-_SMALLEST_MATRIX: Final = 64
-"""A smaller matrix has too few lines to see a border in."""
 
 
 def stack_statistics(
@@ -65,11 +63,12 @@ def stack_statistics(
     finite = np.isfinite(part)
     if task.evaluation_window is not None and (count := np.count_nonzero(finite)):
         found["beyond"] = np.count_nonzero(finite & (part > scan_range.upper)) / count
-    if task.name == "mri-sr" and min(stack.shape[1:]) >= _SMALLEST_MATRIX:
-        from tatcli.inference.data_consistency import estimate_known_lines
+    if task.name == "mri-sr":
+        from tatcli.inference.data_consistency import SMALLEST_MATRIX, estimate_known_lines
 
-        known = estimate_known_lines(part)
-        found["kspace_factor"] = 1.0 if known is None else float(np.mean(known.factors))
+        if min(stack.shape[1:]) >= SMALLEST_MATRIX:
+            known = estimate_known_lines(part)
+            found["kspace_factor"] = 1.0 if known is None else float(np.mean(known.factors))
     return found
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tatcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from tatcli.tasks import Task
 
 __all__ = ["DEFAULT_TILE", "MODES", "PRECISIONS", "VIEWS", "RestoreOptions"]
 
@@ -37,6 +40,9 @@ class RestoreOptions:
         ensemble: restore every slice in eight views and average, see ``VIEWS``.
         axis: ``auto``, ``axial``, ``coronal`` or ``sagittal``: the plane that is restored.
         scale: mri-sr only: zero-fill k-space to this many times the in-plane matrix first.
+        data_consistency: mri-sr only: put the measured k-space back (:mod:`tatcli.inference.data_consistency`); None:
+            where the scan's spectrum shows which lines were measured.
+        kspace_factor: mri-sr only: how many times more lines the matrix has than were measured; None: by the spectrum.
         check_values: refuse values that can't be in the task's units.
         ignore_modality: take scans whose header names another modality than the task's.
     """
@@ -48,6 +54,8 @@ class RestoreOptions:
     ensemble: bool = False
     axis: str = "auto"
     scale: int = 1
+    data_consistency: bool | None = None
+    kspace_factor: float | None = None
     check_values: bool = True
     ignore_modality: bool = False
 
@@ -70,6 +78,26 @@ class RestoreOptions:
         if self.scale < 1:
             msg = f"--scale: expected a whole number of at least 1, got {self.scale}"
             raise UsageError(msg)
+        if self.kspace_factor is not None and not self.kspace_factor >= 1.0:
+            msg = f"--kspace-factor: expected at least 1, got {self.kspace_factor:g}"
+            raise UsageError(msg)
+        if self.kspace_factor is not None and self.data_consistency is False:
+            msg = "--kspace-factor: expected without --no-data-consistency, as that has no use for it; leave one out"
+            raise UsageError(msg)
+
+    def puts_back(self, task: Task) -> bool:
+        """Whether measured k-space may be put back.
+
+        Raises:
+            UsageError: it is asked for, but of another task than mri-sr.
+        """
+        if task.name == "mri-sr":
+            return self.data_consistency is not False
+        if self.data_consistency or self.kspace_factor is not None:
+            option = "--data-consistency" if self.data_consistency else "--kspace-factor"
+            msg = f"{option}: expected only with mri-sr, got {task.name}; leave it out"
+            raise UsageError(msg)
+        return False
 
     @property
     def tile_side(self) -> int:

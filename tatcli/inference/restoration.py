@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ from tatcli.inference.holes import filled
 from tatcli.inference.passes import Passes
 from tatcli.inference.value_summary import ValueSummary
 from tatcli.intensity import Window
+
+if TYPE_CHECKING:
+    from tatcli.inference.data_consistency import KnownLines, MeasuredLines
 
 __all__ = ["Restoration"]
 
@@ -24,10 +28,12 @@ class Restoration:
         windows: the network's range for each frame.
         summary: of the scan's values.
         slices: in all, for progress.
+        known: lines of k-space that are put back after the network; None: none.
         progress: is called with (slices done, slices in all).
 
     Attributes:
         warnings: what was odd, one line each.
+        steps: what is done to the scan beside the network, for its history.
     """
 
     def __init__(
@@ -37,8 +43,11 @@ class Restoration:
         summary: ValueSummary,
         *,
         slices: int,
+        known: KnownLines | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
+        self.steps = () if known is None else (known.step,)
+        self._put_back = None if known is None else _measured(known)
         self.warnings: list[str] = []
         self._passes = passes
         self._passes.on_shrink = self.warnings.append
@@ -71,7 +80,7 @@ class Restoration:
         start = 0
         while start < len(source):
             stop = min(start + self._passes.settings.batch, len(source))
-            restored = _started(source[start:stop], window, self._passes, padding=self._padding)
+            restored = self._started(source[start:stop], window)
             under_way.append((start, stop, restored))
             if len(under_way) > self._passes.ahead:
                 collect()
@@ -79,35 +88,44 @@ class Restoration:
         while under_way:
             collect()
 
+    def _started(self, slices: NDArray[np.float32], window: Window) -> Callable[[], NDArray[np.float32]]:
+        """Start restoring (n, rows, columns) in physical units; the function that is returned waits for the result."""
+        whole = [filled(slice_, fallback=window.lower) for slice_ in slices]
+        # A constant slice is padding: there is nothing to restore, and nothing to invent.
+        varied = [index for index, slice_ in enumerate(whole) if slice_.min() != slice_.max()]
+        if not varied:
+            return slices.copy
+        corrections = self._passes.start(np.stack([window.normalise(window.clip(whole[index])) for index in varied]))
 
-def _started(
-    slices: NDArray[np.float32], window: Window, passes: Passes, *, padding: float | None
-) -> Callable[[], NDArray[np.float32]]:
-    """Start restoring (n, rows, columns) in physical units; the function that is returned waits for the result.
+        def restored() -> NDArray[np.float32]:
+            out = slices.copy()
+            for index, correction in zip(varied, corrections() * np.float32(window.width), strict=True):
+                self._correct(out[index], correction, whole[index], window)
+            return out
 
-    Args:
-        slices: of one scan.
-        window: the network's range.
-        passes: the network.
-        padding: the scan's padding value; below the range it marks what wasn't measured, and is kept.
-    """
-    whole = [filled(slice_, fallback=window.lower) for slice_ in slices]
-    # A constant slice is padding: there is nothing to restore, and nothing to invent.
-    varied = [index for index, slice_ in enumerate(whole) if slice_.min() != slice_.max()]
-    if not varied:
-        return slices.copy
-    corrections = passes.start(np.stack([window.normalise(window.clip(whole[index])) for index in varied]))
+        return restored
 
-    def restored() -> NDArray[np.float32]:
-        out = slices.copy()
-        for index, correction in zip(varied, corrections() * np.float32(window.width), strict=True):
-            slice_ = slices[index]
-            if whole[index] is not slice_:
-                correction[~np.isfinite(slice_)] = 0.0
-            if padding is not None and padding < window.lower:
-                correction[slice_ == padding] = 0.0
-            # Where nothing changes, not even the sign of a zero does.
-            np.add(slice_, correction, out=out[index], where=correction != 0.0)
-        return out
+    def _correct(
+        self, slice_: NDArray[np.float32], correction: NDArray[np.float32], whole: NDArray[np.float32], window: Window
+    ) -> None:
+        """Restore a slice in place.
 
-    return restored
+        Args:
+            slice_: the input; is overwritten.
+            correction: the network's, in physical units.
+            whole: the slice without holes.
+            window: the network's range. A padding value below it marks what wasn't measured, and is kept.
+        """
+        if self._put_back is not None and correction.any():
+            correction = self._put_back(whole + correction, whole) - whole
+        correction[~np.isfinite(slice_)] = 0.0
+        if self._padding is not None and self._padding < window.lower:
+            correction[slice_ == self._padding] = 0.0
+        # Where nothing changes, not even the sign of a zero does.
+        np.add(slice_, correction, out=slice_, where=correction != 0.0)
+
+
+def _measured(known: KnownLines) -> MeasuredLines:
+    from tatcli.inference.data_consistency import MeasuredLines  # its Fourier transforms take long to load
+
+    return MeasuredLines(known)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from tatcli.model.weights import DEFAULT_WEIGHTS, WeightsCard, load_weights
 from tatcli.tasks import Task, find_task
 from tatcli.volumes.slices import slice_shape, slices_along, through_plane_axis
 from tatcli.volumes.volume import Volume
+
+if TYPE_CHECKING:
+    from tatcli.inference.data_consistency import KnownLines
 
 __all__ = ["Restorer"]
 
@@ -119,6 +122,7 @@ class Restorer:
 
         Raises:
             TaskMismatchError, UnitsError, VolumeReadError: the task can't take this scan.
+            UsageError: options of mri-sr for another task, or measured k-space asked for that the scan doesn't show.
             WeightsError: the weights are not trained for the task.
             DeviceError: out of memory even with the smallest tiles.
         """
@@ -129,13 +133,16 @@ class Restorer:
             volume, task, trust_values=not options.check_values, ignore_modality=options.ignore_modality
         )
         axis = through_plane_axis(volume.geometry, options.axis)
+        puts_back = options.puts_back(task)
         volume = refined(volume, task, scale=options.scale, axis=axis)
+        known = _measured(volume, axis, options) if puts_back else None
 
         restoration = self.begin(
             summary,
             [rule.window_for(frame) for frame in volume.iter_frames()],
             slices=volume.frames * volume.geometry.shape[axis],
             settings=first_pass(options, *slice_shape(volume.geometry, axis), device=self.runtime.device),
+            known=known,
             progress=progress,
         )
         result = np.empty(volume.array.shape, dtype=np.float32)
@@ -143,7 +150,7 @@ class Restorer:
             zip(volume.iter_frames(), result.reshape(-1, *volume.geometry.shape), strict=True)
         ):
             restoration.restore(slices_along(frame, axis), slices_along(target, axis), frame=index)
-        return _finished(volume, result, step=self.step(task), warnings=restoration.warnings)
+        return _finished(volume, result, steps=(self.step(task), *restoration.steps), warnings=restoration.warnings)
 
     def begin(
         self,
@@ -152,6 +159,7 @@ class Restorer:
         *,
         slices: int,
         settings: Pass,
+        known: KnownLines | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Restoration:
         """Begin a scan that comes in pieces; the caller has checked it (:mod:`tatcli.inference.guards`).
@@ -161,10 +169,11 @@ class Restorer:
             windows: the network's range for each frame, by the card's rule.
             slices: in all frames.
             settings: batch and tiles.
+            known: lines of k-space that are put back after the network; None: none.
             progress: is called with (slices done, slices in all).
         """
         passes = Passes(self.network, self.runtime, settings, on_shrink=lambda _: None, executor=self.executor)
-        return Restoration(passes, windows, summary, slices=slices, progress=progress)
+        return Restoration(passes, windows, summary, slices=slices, known=known, progress=progress)
 
     def step(self, task: Task) -> str:
         """What was done to a scan, for its history."""
@@ -172,7 +181,14 @@ class Restorer:
         return f"restored: {task.name}, weights {weights}, {self.runtime.precision} on {self.runtime.device}"
 
 
-def _finished(volume: Volume, array: NDArray[np.float32], *, step: str, warnings: list[str]) -> Volume:
-    restored = volume.with_array(array, step=step)
+def _measured(volume: Volume, axis: int, options: RestoreOptions) -> KnownLines | None:
+    from tatcli.inference.data_consistency import lines_to_put_back  # its Fourier transforms take long to load
+
+    return lines_to_put_back(slices_along(next(volume.iter_frames()), axis), options)
+
+
+def _finished(volume: Volume, array: NDArray[np.float32], *, steps: Sequence[str], warnings: list[str]) -> Volume:
+    restored = volume.with_array(array, step=steps[0])
     provenance = restored.provenance
-    return replace(restored, provenance=replace(provenance, warnings=(*provenance.warnings, *warnings)))
+    history = (*provenance.steps, *steps[1:])
+    return replace(restored, provenance=replace(provenance, steps=history, warnings=(*provenance.warnings, *warnings)))

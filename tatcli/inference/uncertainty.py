@@ -62,7 +62,16 @@ def restoration_spread(
     options = options or RestoreOptions()
     axis = through_plane_axis(volume.geometry, options.axis)
     volume = refined(volume, task, scale=options.scale, axis=axis)
-    options = replace(options, scale=1, ensemble=False, axis="auto", check_values=False, ignore_modality=True)
+    factor = options.kspace_factor or (float(options.scale) if options.scale > 1 and options.puts_back(task) else None)
+    options = replace(
+        options,
+        scale=1,
+        kspace_factor=factor,
+        ensemble=False,
+        axis="auto",
+        check_values=False,
+        ignore_modality=True,
+    )
     total = view_count(volume)
     mean = np.zeros(volume.array.shape, dtype=np.float32)
     square = np.zeros(volume.array.shape, dtype=np.float32)
@@ -87,11 +96,13 @@ def _answers(
 ) -> Iterator[NDArray[np.float32]]:
     """The restored scan by every view, in the scan's own array order."""
 
-    def restore(stack: NDArray[np.float32]) -> NDArray[np.float32]:
+    def restore(stack: NDArray[np.float32], plane: int) -> NDArray[np.float32]:
         # a grid of its own, whose slices are its first axis for certain
         grid = Geometry(np.diag([1.0, 1.0, 10.0, 1.0]), (stack.shape[0], stack.shape[1], stack.shape[2]))
         seen = Volume(np.ascontiguousarray(stack), grid, volume.units, Provenance(dtype=volume.provenance.dtype))
-        return restorer(seen, task, options=options).array
+        # what is known of k-space is known of the acquired slices
+        own = options if plane == axis else replace(options, data_consistency=False, kspace_factor=None)
+        return restorer(seen, task, options=own).array
 
     views = [_View(axis, turns, flipped) for turns, flipped in VIEWS]
     if is_isotropic(volume.geometry):
@@ -99,7 +110,9 @@ def _answers(
     for view in views:
         out = np.empty(volume.array.shape, dtype=np.float32)
         for frame, target in zip(volume.iter_frames(), out.reshape(-1, *volume.geometry.shape), strict=True):
-            slices_along(target, view.axis)[:] = view.undone(restore(view.shown(slices_along(frame, view.axis))))
+            slices_along(target, view.axis)[:] = view.undone(
+                restore(view.shown(slices_along(frame, view.axis)), view.axis)
+            )
         yield out
 
 

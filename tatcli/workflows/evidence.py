@@ -1,4 +1,4 @@
-"""Safety evidence of a restoration: maps of what was changed and how sure it is, a preview, and measured k-space."""
+"""Safety evidence of a restoration: maps of what was changed and how sure it is, and a preview."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tatcli.tasks import Task
     from tatcli.volumes.volume import Volume
 
-__all__ = ["EvidenceConfig", "Restoration", "check_evidence", "consistent", "write_evidence"]
+__all__ = ["EvidenceConfig", "Restoration", "check_evidence", "write_evidence"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,23 +28,11 @@ class EvidenceConfig:
         uncertainty: where the spread's map goes.
         residual: where restored - input goes.
         preview: where the panel (PNG) goes.
-        data_consistency: mri-sr: put the measured k-space back.
-        kspace_factor: of that k-space; None: estimated from the input's spectrum.
     """
 
     uncertainty: Path | None = None
     residual: Path | None = None
     preview: Path | None = None
-    data_consistency: bool = False
-    kspace_factor: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.kspace_factor is not None and not self.data_consistency:
-            msg = "--kspace-factor: expected together with --data-consistency; add it, or leave the factor out"
-            raise UsageError(msg)
-        if self.kspace_factor is not None and not self.kspace_factor >= 1.0:
-            msg = f"--kspace-factor: expected at least 1, got {self.kspace_factor:g}"
-            raise UsageError(msg)
 
     @property
     def files(self) -> dict[str, Path]:
@@ -55,7 +43,7 @@ class EvidenceConfig:
     @property
     def wanted(self) -> str:
         """An option that was asked for; empty: none."""
-        return next(iter(self.files), "--data-consistency" if self.data_consistency else "")
+        return next(iter(self.files), "")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,21 +94,6 @@ def check_evidence(config: EvidenceConfig, *, source: Path, others: tuple[Path, 
             msg = f"{option} {path}: expected a file of its own, got a name that is used twice; choose another"
             raise OutputError(msg)
         taken.add(path.resolve())
-
-
-def consistent(config: EvidenceConfig, volume: Volume, restored: Volume, task: Task, options: RestoreOptions) -> Volume:
-    """The restored scan, with the measured k-space where that was asked for.
-
-    Raises:
-        UsageError: another task than mri-sr; no factor given, and none to be seen in the spectrum.
-    """
-    if not config.data_consistency:
-        return restored
-    from tatcli.inference.data_consistency import with_measured_lines
-
-    axis, before = _shown(volume, task, options)
-    factor = config.kspace_factor or (float(options.scale) if options.scale > 1 else None)
-    return with_measured_lines(restored, before, task, axis=axis, factor=factor)[0]
 
 
 def write_evidence(

@@ -50,7 +50,7 @@ class RestoreConfig:
         pet: the caller's word on what SUV needs of a PET's DICOM header or BIDS sidecar.
         overwrite: whether existing output and report may be replaced.
         report: where to write the run report (JSON).
-        evidence: maps, preview and data consistency.
+        evidence: maps and preview.
     """
 
     input: Path

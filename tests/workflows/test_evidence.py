@@ -1,4 +1,4 @@
-"""Maps, preview and data consistency of a restoration, as files."""
+"""Maps and preview of a restoration, as files, and what data consistency does to them."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_the_preview(darker, ct, tmp_path) -> None:
 def test_a_refined_grid(tmp_path, darker) -> None:
     array = np.random.default_rng(0).gamma(2.0, 100.0, (16, 12, 3)).astype(np.float32)
     nib.Nifti1Image(array, np.diag([-1.0, -1.0, 3.0, 1.0])).to_filename(tmp_path / "mri.nii")
-    evidence = EvidenceConfig(residual=tmp_path / "residual.nii", data_consistency=True)
+    evidence = EvidenceConfig(residual=tmp_path / "residual.nii")
     options = RestoreOptions(scale=2)
     restore(RestoreConfig(input=tmp_path / "mri.nii", task="mri", options=options, evidence=evidence), restorer=darker)
     residual, out = read_volume(tmp_path / "residual.nii"), read_volume(tmp_path / "mri_restored.nii")
@@ -105,12 +105,25 @@ def test_data_consistency_by_spectrum_and_factor(tmp_path, darker) -> None:
     head = np.where(x**2 + y**2 < 0.6, 500.0, 0.0) + rng.normal(100, 20, (2, 96, 96))
     lq = low_resolution(head.astype(np.float32), 3.0)
     nib.Nifti1Image(lq.T, np.diag([-1.0, -1.0, 4.0, 1.0])).to_filename(tmp_path / "lq.nii")
-    for factor in (None, 3.0):
-        evidence = EvidenceConfig(data_consistency=True, kspace_factor=factor)
-        config = RestoreConfig(input=tmp_path / "lq.nii", task="mri", evidence=evidence, overwrite=True)
-        report = restore(config, restorer=darker)
-        assert "measured k-space put back" in report.steps[-1]
-        assert read_volume(tmp_path / "lq_restored.nii").array.mean() == pytest.approx(float(lq.mean()), rel=0.01)
+    reports = {}
+    for name, options in {
+        "spectrum": RestoreOptions(),
+        "factor": RestoreOptions(kspace_factor=3.0),
+        "none": RestoreOptions(data_consistency=False),
+    }.items():
+        for suffix in (".nii", ".mha"):  # plane by plane, and as a whole
+            output = tmp_path / f"{name}{suffix}"
+            reports[output.name] = restore(
+                RestoreConfig(input=tmp_path / "lq.nii", output=output, task="mri", options=options), restorer=darker
+            )
+    out = {name: read_volume(tmp_path / name).array for name in reports}
+    for name in ("spectrum.nii", "spectrum.mha", "factor.nii", "factor.mha"):
+        assert "measured k-space put back: lines -16 to 15 x -16 to 15" in reports[name].steps[-1]
+        np.testing.assert_allclose(out[name], out["spectrum.nii"], atol=1e-3)
+        assert out[name].mean() == pytest.approx(float(lq.mean()), rel=1e-3)
+    for name in ("none.nii", "none.mha"):
+        assert "restored" in reports[name].steps[-1]
+        assert out[name].mean() < 0.95 * float(lq.mean())
 
 
 def test_what_is_refused_before_the_work(darker, ct, tmp_path) -> None:
@@ -123,9 +136,11 @@ def test_what_is_refused_before_the_work(darker, ct, tmp_path) -> None:
     refuse(UsageError, "an output ending in", residual=tmp_path / "map.txt")
     refuse(OutputError, "got a name that is used twice", residual=tmp_path / "a.nii", uncertainty=tmp_path / "a.nii")
     refuse(OutputError, "got a name that is used twice", residual=tmp_path / "ct_restored.nii")
-    refuse(UsageError, "--kspace-factor: expected together with --data-consistency", kspace_factor=2.0)
-    refuse(UsageError, "--data-consistency: expected only with mri-sr", data_consistency=True)
-    refuse(UsageError, "expected at least 1", data_consistency=True, kspace_factor=0.0)
+    for options in (RestoreOptions(data_consistency=True), RestoreOptions(kspace_factor=2.0)):
+        for output in ("out.nii", "out.mha"):
+            with pytest.raises(UsageError, match="expected only with mri-sr, got ct-denoise"):
+                restore(RestoreConfig(input=ct, task="ct", output=tmp_path / output, options=options), restorer=darker)
+    assert [path.name for path in tmp_path.iterdir()] == ["ct.nii"]
 
 
 def test_warnings_of_the_domain_come_along(darker, tmp_path) -> None:

@@ -129,8 +129,6 @@ def request_of(work: Work, weights: str) -> dict[str, Any]:
         "pet": None if config.pet is None else str(config.pet),
         "precision": config.precision,
         "options": asdict(config.options),
-        "data_consistency": config.evidence.data_consistency,
-        "kspace_factor": config.evidence.kspace_factor,
         "dicom": asdict(config.dicom) if config.format == "dicom" else None,
         "note": None if work.note is None else dict(work.note),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +23,7 @@ from tatcli.workflows.restoring.fitting import fitted, loaded_memory
 from tatcli.workflows.restoring.outcome import Job, MemoryRecord, Outcome
 
 if TYPE_CHECKING:
+    from tatcli.inference.data_consistency import KnownLines
     from tatcli.inference.memory import Plan, Workload
     from tatcli.inference.options import RestoreOptions
     from tatcli.inference.restoration import Restoration
@@ -49,6 +51,8 @@ def restore_planes(
 
     Raises:
         VolumeReadError, UnitsError, TaskMismatchError: the input can't be restored; before torch loads.
+        UsageError: options of mri-sr for another task (before that, too), or measured k-space asked for that the scan
+            doesn't show.
         DeviceError: it doesn't fit into the memory that it may take, or memory ran out.
         WeightsError: before the work.
         OutputError: the output can't be written.
@@ -56,6 +60,7 @@ def restore_planes(
     with clock.stage("read"):
         task = job.task(planes.header)
         check_header(planes.header, task, ignore_modality=options.ignore_modality)
+        puts_back = options.puts_back(task)
         axis = through_plane_axis(planes.header.geometry, options.axis)
         source: PlaneSource = planes
         if job.limit is None or planes.stored_bytes <= _HELD_SHARE * job.limit:
@@ -99,6 +104,7 @@ def restore_planes(
                 windows,
                 slices=planes.header.frames * planes.header.geometry.shape[axis],
                 settings=plan.settings,
+                known=_measured(source, axis, plan.block, options) if puts_back else None,
                 progress=job.progress,
             )
             seen = _Seen(planes.header.geometry, axis)
@@ -112,7 +118,7 @@ def restore_planes(
         task=task,
         restorer=restorer,
         scan=planes.header,
-        steps=(*origin.steps, restorer.step(task)),
+        steps=(*origin.steps, restorer.step(task), *restoration.steps),
         warnings=(*origin.warnings, *notes, *restoration.warnings, *outside),
         before=before.statistics(),
         after=after.statistics(),
@@ -124,8 +130,8 @@ def restore_planes(
 class _Seen:
     """Slices of the first frame that tell what the scan is like."""
 
-    def __init__(self, geometry: Geometry, axis: int) -> None:
-        self.indices = evenly_spaced(geometry.shape[axis], MOST_SLICES)
+    def __init__(self, geometry: Geometry, axis: int, *, most: int = MOST_SLICES) -> None:
+        self.indices = evenly_spaced(geometry.shape[axis], most)
         self.axis = axis
         self.slices = np.empty((len(self.indices), *slice_shape(geometry, axis)), dtype=np.float32)
 
@@ -135,6 +141,16 @@ class _Seen:
             within = slices_along(part.values, self.axis)
             for number in np.flatnonzero((self.indices >= part.start) & (self.indices < part.stop)):
                 self.slices[number] = within[self.indices[number] - part.start]
+
+
+def _measured(source: PlaneSource, axis: int, block: int, options: RestoreOptions) -> KnownLines | None:
+    """Lines of k-space to put back; the first frame is passed over once more for them."""
+    from tatcli.inference.data_consistency import SPECTRUM_SLICES, lines_to_put_back
+
+    seen = _Seen(source.header.geometry, axis, most=SPECTRUM_SLICES)
+    for part in takewhile(lambda part: part.frame == 0, source.blocks(axis, block)):
+        seen.look(part)
+    return lines_to_put_back(seen.slices, options)
 
 
 def _pass_through(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from tatcli.errors import DeviceError, UsageError
 from tatcli.inference.guards import check_scan, name_of
 from tatcli.volumes.slices import through_plane_axis
-from tatcli.workflows.evidence import Restoration, consistent, write_evidence
+from tatcli.workflows.evidence import Restoration, write_evidence
 from tatcli.workflows.restoring.fitting import fitted, loaded_memory
 from tatcli.workflows.restoring.outcome import Job, MemoryRecord, Outcome, in_words
 
@@ -46,7 +46,7 @@ class WholeFile:
         output: where to, checked.
         kind: its format.
         dicom: how DICOM is written.
-        evidence: maps, preview and data consistency.
+        evidence: maps and preview.
         overwrite: whether an existing output may be replaced.
         reason: why it is restored as a whole, in words that follow "since".
     """
@@ -115,6 +115,7 @@ def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: 
         volume = read_volume(file.path, series=file.series, units=file.units, pet=file.pet, uneven=uneven)
         options = _acquired_plane(options, volume)
         task = job.task(volume.header)
+        options.puts_back(task)  # or is refused before torch loads
         check_scan(volume, task, trust_values=not options.check_values, ignore_modality=options.ignore_modality)
     with clock.stage("load"):
         restorer = job.load()
@@ -123,7 +124,6 @@ def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: 
         fitting = _with_settings(options, plan.settings)
         checked = replace(fitting, check_values=False)  # done above
         restored = restorer(volume, task, options=checked, progress=job.progress)
-        restored = consistent(file.evidence, volume, restored, task, checked)
         axis = through_plane_axis(volume.geometry, options.axis)
         stack = slices_along(next(volume.iter_frames()), axis)
         outside = domain_warnings(volume.header, stack, task, restorer.card, axis=axis, scale=options.scale)
