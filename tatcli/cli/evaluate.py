@@ -9,9 +9,11 @@ import typer
 
 from tatcli.cli import console
 from tatcli.cli.options import (
+    ConsistencyOption,
     DeviceOption,
     EnsembleOption,
     OverwriteOption,
+    PlanesOption,
     PrecisionOption,
     QuietOption,
     ThreadsOption,
@@ -91,6 +93,8 @@ def evaluate(
     precision: PrecisionOption = "auto",
     threads: ThreadsOption = None,
     ensemble: EnsembleOption = False,
+    planes: PlanesOption = None,
+    data_consistency: ConsistencyOption = None,
     compare: Annotated[
         Path | None,
         typer.Option(metavar="PATH", show_default=False, help="Another method's scan or folder: scored, and tested."),
@@ -151,6 +155,8 @@ def evaluate(
         precision=precision,
         threads=threads,
         ensemble=ensemble,
+        planes=planes,
+        data_consistency=data_consistency,
         compare=compare,
         mask=mask,
         subjects=subjects,

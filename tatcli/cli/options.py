@@ -159,6 +159,22 @@ AxisOption = Annotated[
         help="Which slices to take. auto: across the coarsest spacing, or a thin slab; else axial.",
     ),
 ]
+PlanesOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="1|2|3",
+        show_default="PET 2, else 1",
+        help="In how many planes to restore. 2: those that cross the slices, averaged; 3: all.",
+    ),
+]
+ConsistencyOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--data-consistency/--no-data-consistency",
+        show_default="where the spectrum shows it",
+        help="mri-sr: put the measured k-space back.",
+    ),
+]
 EnsembleOption = Annotated[
     bool, typer.Option("--ensemble", help="Average eight views of every slice: 8 times the time, a little better.")
 ]

@@ -28,11 +28,13 @@ from tatcli.cli.batch_options import (
 from tatcli.cli.options import (
     AxisOption,
     CompileOption,
+    ConsistencyOption,
     DeviceOption,
     EnsembleOption,
     MaxMemoryOption,
     OverwriteOption,
     PetOption,
+    PlanesOption,
     PrecisionOption,
     QuietOption,
     SeriesOption,
@@ -101,6 +103,7 @@ def restore(
     ] = None,
     ensemble: EnsembleOption = False,
     axis: AxisOption = "auto",
+    planes: PlanesOption = None,
     scale: Annotated[
         int, typer.Option(metavar="N", help="mri-sr: first zero-fill k-space to N times the in-plane matrix.")
     ] = 1,
@@ -166,14 +169,7 @@ def restore(
             metavar="FILE", help="Write the spread over flips and turns; 8 to 10 times the work.", show_default=False
         ),
     ] = None,
-    data_consistency: Annotated[
-        bool | None,
-        typer.Option(
-            "--data-consistency/--no-data-consistency",
-            show_default="where the spectrum shows it",
-            help="mri-sr: put the measured k-space back.",
-        ),
-    ] = None,
+    data_consistency: ConsistencyOption = None,
     kspace_factor: Annotated[
         float | None,
         typer.Option(metavar="X", show_default="from the spectrum", help="mri-sr: by how much k-space was cut."),
@@ -250,6 +246,7 @@ def restore(
             batch=batch,
             ensemble=ensemble,
             axis=axis,
+            planes=planes,
             scale=scale,
             data_consistency=data_consistency,
             kspace_factor=kspace_factor,

@@ -9,6 +9,7 @@ from tatcli.errors import UsageError
 
 if TYPE_CHECKING:
     from tatcli.tasks import Task
+    from tatcli.volumes.geometry import Geometry
 
 __all__ = ["DEFAULT_TILE", "MODES", "PRECISIONS", "VIEWS", "RestoreOptions"]
 
@@ -26,6 +27,10 @@ Self-ensemble: R. Timofte et al., "Seven ways to improve example-based single im
 DEFAULT_TILE: Final = 256
 SMALLEST_TILE: Final = 32
 """Below this a tile's border is most of it."""
+_NEARLY_CUBES: Final = 2.0
+"""Largest over smallest spacing."""
+_FEWEST: Final = 16
+"""Voxels along an axis: fewer are no slice to restore."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +44,8 @@ class RestoreOptions:
         batch: slices (or tiles of the same place) per pass; None: 1 on a CPU, as many as fill a GPU.
         ensemble: restore every slice in eight views and average, see ``VIEWS``.
         axis: ``auto``, ``axial``, ``coronal`` or ``sagittal``: the plane that is restored.
+        planes: in how many planes, whose restorations are averaged: 1, that plane; 2, the two that cross it; 3, all.
+            None: 2 for PET where ``axis`` is ``auto`` and the voxels are nearly cubes, else 1; see :meth:`axes`.
         scale: mri-sr only: zero-fill k-space to this many times the in-plane matrix first.
         data_consistency: mri-sr only: put the measured k-space back (:mod:`tatcli.inference.data_consistency`); None:
             where the scan's spectrum shows which lines were measured.
@@ -53,6 +60,7 @@ class RestoreOptions:
     batch: int | None = None
     ensemble: bool = False
     axis: str = "auto"
+    planes: int | None = None
     scale: int = 1
     data_consistency: bool | None = None
     kspace_factor: float | None = None
@@ -75,6 +83,9 @@ class RestoreOptions:
         if self.batch is not None and self.batch < 1:
             msg = f"--batch: expected at least 1, got {self.batch}"
             raise UsageError(msg)
+        if self.planes not in (None, 1, 2, 3):
+            msg = f"--planes: expected 1, 2 or 3, got {self.planes}"
+            raise UsageError(msg)
         if self.scale < 1:
             msg = f"--scale: expected a whole number of at least 1, got {self.scale}"
             raise UsageError(msg)
@@ -84,6 +95,32 @@ class RestoreOptions:
         if self.kspace_factor is not None and self.data_consistency is False:
             msg = "--kspace-factor: expected without --no-data-consistency, as that has no use for it; leave one out"
             raise UsageError(msg)
+
+    def axes(self, task: Task, geometry: Geometry) -> tuple[int, ...]:
+        """The array axes of a frame that are sliced along; several restorations are averaged.
+
+        Noise of neighbouring slices is more independent than that within a slice, so planes that cross the slices tell
+        more of a scan whose voxels are nearly cubes. PET's are, and small; elsewhere the caller has to ask for them.
+
+        Raises:
+            UsageError: an unknown plane; several planes asked for of mri-sr, whose resolution was lost within slices,
+                or of a single slice.
+        """
+        from tatcli.volumes.slices import through_plane_axis
+
+        own = through_plane_axis(geometry, self.axis)
+        planes = self.planes
+        if planes is None:
+            cubes = max(geometry.spacing) <= _NEARLY_CUBES * min(geometry.spacing) and min(geometry.shape) >= _FEWEST
+            planes = 2 if task.modality == "PT" and self.axis == "auto" and cubes else 1
+        if planes > 1 and task.name == "mri-sr":
+            msg = f"--planes {planes}: expected 1 with mri-sr, whose resolution was lost within slices; leave it out"
+            raise UsageError(msg)
+        if planes > 1 and min(geometry.shape) == 1:
+            msg = f"--planes {planes}: expected a volume, got a single slice; leave it out"
+            raise UsageError(msg)
+        across = tuple(axis for axis in range(3) if axis != own)
+        return {1: (own,), 2: across, 3: (own, *across)}[planes]
 
     def puts_back(self, task: Task) -> bool:
         """Whether measured k-space may be put back.

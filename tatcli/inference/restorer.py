@@ -114,7 +114,7 @@ class Restorer:
             volume: in the task's units, or in unknown ones that the values fit.
             task: a task, its name or an alias.
             options: how; default: whole slices along the coarsest axis.
-            progress: is called with (slices done, slices in all).
+            progress: is called with (slices done, slices in all), over all planes.
 
         Returns:
             The same grid (a finer one with ``scale``) and units. NaN and infinite voxels are where they were. What was
@@ -133,24 +133,36 @@ class Restorer:
             volume, task, trust_values=not options.check_values, ignore_modality=options.ignore_modality
         )
         axis = through_plane_axis(volume.geometry, options.axis)
-        puts_back = options.puts_back(task)
+        axes, puts_back = options.axes(task, volume.geometry), options.puts_back(task)
         volume = refined(volume, task, scale=options.scale, axis=axis)
         known = _measured(volume, axis, options) if puts_back else None
 
-        restoration = self.begin(
-            summary,
-            [rule.window_for(frame) for frame in volume.iter_frames()],
-            slices=volume.frames * volume.geometry.shape[axis],
-            settings=first_pass(options, *slice_shape(volume.geometry, axis), device=self.runtime.device),
-            known=known,
-            progress=progress,
-        )
+        windows = [rule.window_for(frame) for frame in volume.iter_frames()]
+        slices = [volume.frames * volume.geometry.shape[axis] for axis in axes]
+        told = _counters(progress, sum(slices), len(axes))
+        restorations = [
+            self.begin(
+                summary,
+                windows,
+                slices=slices[number],
+                settings=first_pass(options, *slice_shape(volume.geometry, axis), device=self.runtime.device),
+                known=known,
+                progress=told[number],
+            )
+            for number, axis in enumerate(axes)
+        ]
         result = np.empty(volume.array.shape, dtype=np.float32)
         for index, (frame, target) in enumerate(
             zip(volume.iter_frames(), result.reshape(-1, *volume.geometry.shape), strict=True)
         ):
-            restoration.restore(slices_along(frame, axis), slices_along(target, axis), frame=index)
-        return _finished(volume, result, steps=(self.step(task), *restoration.steps), warnings=restoration.warnings)
+            _restore(frame, target, list(zip(axes, restorations, strict=True)), index)
+        planes = f" in {len(axes)} planes" if len(axes) > 1 else ""
+        return _finished(
+            volume,
+            result,
+            steps=(self.step(task) + planes, *restorations[0].steps),
+            warnings=tuple(dict.fromkeys(warning for found in restorations for warning in found.warnings)),
+        )
 
     def begin(
         self,
@@ -187,7 +199,43 @@ def _measured(volume: Volume, axis: int, options: RestoreOptions) -> KnownLines 
     return lines_to_put_back(slices_along(next(volume.iter_frames()), axis), options)
 
 
-def _finished(volume: Volume, array: NDArray[np.float32], *, steps: Sequence[str], warnings: list[str]) -> Volume:
+def _restore(
+    frame: NDArray[np.float32], target: NDArray[np.float32], planes: list[tuple[int, Restoration]], index: int
+) -> None:
+    """Restore a frame along every axis; the mean of what that changes is added to it."""
+    if len(planes) == 1:
+        ((axis, restoration),) = planes
+        restoration.restore(slices_along(frame, axis), slices_along(target, axis), frame=index)
+        return
+    change = np.zeros(frame.shape, dtype=np.float32)
+    for axis, restoration in planes:
+        restoration.restore(slices_along(frame, axis), slices_along(target, axis), frame=index)
+        with np.errstate(invalid="ignore"):  # infinite voxels are as they were
+            change += target - frame
+    change /= np.float32(len(planes))
+    target[:] = frame
+    # Where nothing changes, not even the sign of a zero does.
+    np.add(frame, change, out=target, where=np.isfinite(frame) & (change != 0.0))
+
+
+def _counters(
+    progress: Callable[[int, int], None] | None, total: int, count: int
+) -> list[Callable[[int, int], None] | None]:
+    """For each of several restorations, a progress that tells of what all of them have done."""
+    done = [0] * count
+
+    def counter(number: int) -> Callable[[int, int], None] | None:
+        def tell(slices: int, _: int) -> None:
+            done[number] = slices
+            if progress is not None:
+                progress(sum(done), total)
+
+        return None if progress is None else tell
+
+    return [counter(number) for number in range(count)]
+
+
+def _finished(volume: Volume, array: NDArray[np.float32], *, steps: Sequence[str], warnings: Sequence[str]) -> Volume:
     restored = volume.with_array(array, step=steps[0])
     provenance = restored.provenance
     history = (*provenance.steps, *steps[1:])

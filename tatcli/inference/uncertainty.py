@@ -67,6 +67,7 @@ def restoration_spread(
         options,
         scale=1,
         kspace_factor=factor,
+        planes=1,
         ensemble=False,
         axis="auto",
         check_values=False,

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tatcli.errors import OutputError, UsageError
+from tatcli.errors import DeviceError, OutputError
 from tatcli.inference.options import RestoreOptions
 from tatcli.intensity import Units
-from tatcli.tasks import TASKS, Task, find_task, task_for_modality
+from tatcli.tasks import find_task
 from tatcli.volumes.dicom_options import DicomOptions
 from tatcli.volumes.formats import extension_of, format_to_write
 from tatcli.workflows.evidence import EvidenceConfig, check_evidence
@@ -19,14 +19,16 @@ from tatcli.workflows.output_names import asked_format, default_output
 from tatcli.workflows.restoring.clock import Clock
 from tatcli.workflows.restoring.outcome import Job, MemoryRecord, Outcome
 from tatcli.workflows.restoring.pet_sidecar import pet_sidecar
+from tatcli.workflows.task_choice import task_of
 
 if TYPE_CHECKING:
     from tatcli.inference.restorer import Restorer
     from tatcli.reporting.run_report import FileRecord, ScanRecord
     from tatcli.reporting.statistics import ChangeStatistics, IntensityStatistics
     from tatcli.volumes.pet_tags import PetTags
+    from tatcli.volumes.planes import FilePlanes
 
-__all__ = ["RestoreConfig", "RestoreReport", "default_output", "restore", "task_of"]
+__all__ = ["RestoreConfig", "RestoreReport", "default_output", "restore"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +214,7 @@ def _restored(
     from tatcli.workflows.restoring.whole import WholeFile, check_room, restore_whole
 
     output, kind = target
+    crossed: FilePlanes | None = None
     try:
         if options.scale != 1:
             reason = "--scale makes a finer grid of the whole"
@@ -221,7 +224,9 @@ def _restored(
             reason = f"{extension_of(output) or kind.upper()} is written as a whole"
         else:
             planes = open_planes(config.input, series=config.series, units=config.units, pet=config.pet)
-            return restore_planes(planes, output, job, options=options, overwrite=config.overwrite, clock=clock)
+            if len(options.axes(job.task(planes.header), planes.header.geometry)) == 1:
+                return restore_planes(planes, output, job, options=options, overwrite=config.overwrite, clock=clock)
+            crossed, reason = planes, "planes that cross the slices take the whole"
     except Unstreamable as why:
         reason = str(why)
     file = WholeFile(
@@ -236,23 +241,16 @@ def _restored(
         overwrite=config.overwrite,
         reason=reason,
     )
-    check_room(file, scale=options.scale, limit=job.limit)
+    try:
+        check_room(file, scale=options.scale, limit=job.limit, planes=1 if crossed is None else 2)
+    except DeviceError:
+        if crossed is None or options.planes is not None:
+            raise
+        alone = replace(options, planes=1)
+        done = restore_planes(crossed, output, job, options=alone, overwrite=config.overwrite, clock=clock)
+        words = "restored in the plane of its slices alone, to stay within the memory; see --max-memory and --planes"
+        return replace(done, warnings=(*done.warnings, words))
     return restore_whole(file, job, options=options, clock=clock)
-
-
-def task_of(modality: str | None, name: str) -> Task:
-    """The task that a scan's modality asks for.
-
-    Raises:
-        UsageError: the file doesn't say, or says one that no task takes; the message lists the tasks.
-    """
-    task = task_for_modality(modality)
-    if task is None:
-        tasks = ", ".join(TASKS)
-        got = f"modality {modality}" if modality else "a file that doesn't name its modality"
-        msg = f"{name}: expected CT, PT or MR to choose the task by, got {got}; choose --task {tasks}"
-        raise UsageError(msg)
-    return task
 
 
 def _checked_output(config: RestoreConfig) -> tuple[Path, str]:

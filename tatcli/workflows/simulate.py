@@ -70,8 +70,8 @@ def simulate_scan(config: SimulateConfig) -> SimulateReport:
     from tatcli.volumes.dicom_options import DicomOptions
     from tatcli.volumes.reading import kind_of, read_volume
     from tatcli.volumes.writing import check_output, write_volume
-    from tatcli.workflows.restore import task_of
     from tatcli.workflows.restoring.pet_sidecar import pet_sidecar
+    from tatcli.workflows.task_choice import task_of
 
     asked = None if config.task == "auto" else find_task(config.task)
     kind_of(config.input, series=config.series)

@@ -19,7 +19,7 @@ from tatcli.baselines.networks import ComparisonCard, save_comparison_weights
 from tatcli.baselines.unet import UNet
 from tatcli.degradation import simulate
 from tatcli.errors import PartialFailure, UsageError, WeightsError
-from tatcli.inference.options import VIEWS
+from tatcli.inference.options import VIEWS, RestoreOptions
 from tatcli.inference.restorer import Restorer
 from tatcli.intensity import FixedRange, RobustRange, Units, Window
 from tatcli.metrics import PROTOCOLS, score_volume
@@ -173,7 +173,7 @@ def test_an_ensemble_is_evaluated_as_one() -> None:
     restorer = Restorer.from_network(Leaning(), card, device="cpu")
     volume = nifti_volume(head(0, slices=2))
     moved = [np.roll(volume.array, step, axis) for axis in (1, 2) for step in (1, -1)]
-    network = network_of(restorer, ensemble=True)
+    network = network_of(restorer, options=RestoreOptions(ensemble=True))
     out = network.restore(volume, MRI, Window(0.0, float(volume.array.max())))
     np.testing.assert_allclose(out.array, np.mean(moved, axis=0), atol=1e-3 * volume.array.max())
     assert network.identity["ensemble"] == "8 views"
@@ -195,7 +195,9 @@ def test_a_comparison_network_is_restored_in_eight_views_too(tmp_path) -> None:
         views = [turned_back(unet(turned(x, way)), way) for way in VIEWS]
     expected = window.denormalise(torch.stack(views).mean(0)[:, 0].numpy()) + volume.array - window.clip(volume.array)
     several, one = (
-        load_comparison("unet", str(path), device="cpu", precision="fp32", ensemble=wanted).restore(volume, MRI, window)
+        load_comparison(
+            "unet", str(path), device="cpu", precision="fp32", options=RestoreOptions(ensemble=wanted)
+        ).restore(volume, MRI, window)
         for wanted in (True, False)
     )
     np.testing.assert_allclose(several.array, expected, atol=0.05)
@@ -427,3 +429,37 @@ def test_the_registry_is_not_changed_by_an_evaluation(root) -> None:
     evaluate(config(root, max_slices=1, tune_slices=1, baselines=("unsharp",)))
     assert before == BASELINES
     assert FixedRange.kind == "fixed"
+
+
+def test_planes_across_the_slices_see_the_whole_scan(tmp_path) -> None:
+    """Of PET two slices are scored, and restored from all: rows and columns of the planes that cross them are means."""
+
+    class Smearing(nn.Module):
+        def forward(self, x):
+            return x.mean(dim=3, keepdim=True).expand_as(x).clone()
+
+    rng = np.random.default_rng(0)
+    hq = rng.gamma(4.0, 1.0, (20, 24, 28)).astype(np.float32)
+    lq = np.maximum(hq + rng.normal(0.0, 1.0, hq.shape), 0.0).astype(np.float32)
+    for kind, array in (("HQ", hq), ("LQ", lq)):
+        folder = tmp_path / "PET" / "val" / kind
+        folder.mkdir(parents=True)
+        nibabel.save(nibabel.Nifti1Image(array.T, np.diag([-4.0, -4.0, 3.0, 1.0])), folder / "a.nii")
+    pet = TASKS["pet-synthesis"]
+    restorer = Restorer.from_network(Smearing(), card_for_tasks("smearing", PRESETS["tat-small"]), device="cpu")
+    across = 0.5 * (lq.mean(2, keepdims=True) + lq.mean(1, keepdims=True))
+    within = np.broadcast_to(lq.mean(2, keepdims=True), lq.shape)
+    for planes, wanted in ((None, across), (1, within)):
+        asked = EvaluateConfig(data=tmp_path, tasks=("pet",), baselines=(), max_slices=2, planes=planes)
+        (task,) = evaluate(asked, network=network_of(restorer, options=asked.options)).tasks
+        chosen = list(evenly_spaced(20, 2))
+        expected = score_volume(
+            wanted[chosen], hq[chosen], task=pet, window=Window(0.0, 20.0), protocol=PROTOCOLS["paper"]
+        ).mean
+        assert expected is not None
+        row = next(row for row in task.methods if row.method == "smearing")
+        assert row.score.psnr == pytest.approx(expected.psnr, abs=1e-3)
+    geometry = read_volume(folder / "a.nii").geometry
+    crossed = network_of(restorer, options=RestoreOptions(planes=2))
+    assert crossed.takes_whole(pet, geometry)
+    assert not crossed.takes_whole(MRI, geometry)

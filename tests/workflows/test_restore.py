@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
 from torch import nn
 
-from tatcli.errors import UsageError
+from tatcli.errors import DeviceError, UsageError
 from tatcli.inference import RestoreOptions, Restorer
 from tatcli.model.config import PRESETS
 from tatcli.model.weights import card_for_tasks
 from tatcli.volumes import read_volume
 from tatcli.volumes.formats import format_of
-from tatcli.workflows.restore import RestoreConfig, default_output, restore, task_of
+from tatcli.workflows.restore import RestoreConfig, default_output, restore
+from tatcli.workflows.task_choice import task_of
 
 
 class Identity(nn.Module):
@@ -132,3 +134,42 @@ def test_a_real_dicom_series_keeps_its_voxels(identity, shared, tmp_path):
     np.testing.assert_array_equal(after.array, before.array)
     np.testing.assert_allclose(after.geometry.affine, before.geometry.affine, atol=1e-4)
     assert after.provenance.dtype == np.int16
+
+
+class Smearing(nn.Module):
+    """Every row of a slice becomes its mean."""
+
+    def forward(self, x):
+        return x.mean(dim=3, keepdim=True).expand_as(x).clone()
+
+
+def test_pet_is_restored_across_its_slices_whatever_the_format(tmp_path, monkeypatch) -> None:
+    restorer = Restorer.from_network(Smearing(), card_for_tasks("smearing", PRESETS["tat-small"]), device="cpu")
+    array = np.random.default_rng(0).gamma(2.0, 2.0, (20, 24, 28)).astype(np.float32).clip(0.0, 20.0)
+    nib.Nifti1Image(array.T, np.diag([-4.0, -4.0, 3.0, 1.0])).to_filename(tmp_path / "pet.nii")
+    wanted = 0.5 * (array.mean(2, keepdims=True) + array.mean(1, keepdims=True))
+    for name in ("a.nii", "b.nii.gz", "c.mha"):
+        done = restore(RestoreConfig(input=tmp_path / "pet.nii", output=tmp_path / name, task="pet"), restorer=restorer)
+        assert "in 2 planes" in done.steps[-1]
+        assert done.memory.scan == "whole"
+        np.testing.assert_allclose(read_volume(tmp_path / name).array, wanted, atol=1e-3)
+    alone = RestoreConfig(
+        input=tmp_path / "pet.nii", output=tmp_path / "d.nii", task="pet", options=RestoreOptions(planes=1)
+    )
+    assert "planes" not in restore(alone, restorer=restorer).steps[-1]
+    within = np.broadcast_to(array.mean(2, keepdims=True), array.shape)
+    np.testing.assert_allclose(read_volume(tmp_path / "d.nii").array, within, atol=1e-3)
+
+    def no_room(*_, **__) -> None:
+        msg = "expected to stay within"
+        raise DeviceError(msg)
+
+    monkeypatch.setattr("tatcli.workflows.restoring.whole.check_room", no_room)
+    tight = RestoreConfig(input=tmp_path / "pet.nii", output=tmp_path / "e.nii", task="pet")
+    done = restore(tight, restorer=restorer)
+    np.testing.assert_allclose(read_volume(tmp_path / "e.nii").array, within, atol=1e-3)
+    assert any("in the plane of its slices alone" in warning for warning in done.warnings)
+    asked = replace(tight, output=tmp_path / "f.nii", options=RestoreOptions(planes=2))
+    with pytest.raises(DeviceError, match="expected to stay within"):
+        restore(asked, restorer=restorer)
+    assert not (tmp_path / "f.nii").exists()

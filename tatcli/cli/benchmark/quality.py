@@ -9,11 +9,13 @@ import typer
 
 from tatcli.cli import console
 from tatcli.cli.options import (
+    ConsistencyOption,
     DatasetOption,
     DatasetTasksOption,
     DeviceOption,
     EnsembleOption,
     OverwriteOption,
+    PlanesOption,
     PrecisionOption,
     QuietOption,
     ThreadsOption,
@@ -69,6 +71,8 @@ def quality(
         ),
     ] = None,
     ensemble: EnsembleOption = False,
+    planes: PlanesOption = None,
+    data_consistency: ConsistencyOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     threads: ThreadsOption = None,
@@ -111,6 +115,8 @@ def quality(
         precision=precision,
         threads=threads,
         ensemble=ensemble,
+        planes=planes,
+        data_consistency=data_consistency,
         subjects=subjects,
         pictures=html_slices if html is not None else 0,
         costs=True,

@@ -11,6 +11,7 @@ import numpy as np
 
 from tatcli.errors import DeviceError, VolumeReadError
 from tatcli.inference.options import VIEWS, RestoreOptions
+from tatcli.tasks import find_task, task_for_modality
 from tatcli.volumes.geometry import Geometry
 from tatcli.volumes.scan_info import describe
 from tatcli.volumes.slices import through_plane_axis
@@ -44,12 +45,14 @@ class Grid:
         axis: along which slices are taken.
         itemsize: bytes of a stored number.
         options: how it is restored.
+        planes: in how many.
     """
 
     shape: tuple[int, int, int, int]
     axis: int
     itemsize: int
     options: RestoreOptions = field(default_factory=RestoreOptions)
+    planes: int = 1
 
     @property
     def slices(self) -> int:
@@ -58,9 +61,9 @@ class Grid:
 
     @property
     def pixels(self) -> int:
-        """Of all slices."""
+        """Of all slices, in all planes."""
         frames, slices, rows, columns = self.shape
-        return frames * slices * rows * columns
+        return self.planes * frames * slices * rows * columns
 
 
 @dataclass(frozen=True)
@@ -109,9 +112,12 @@ def look(request: Look) -> Seen:
     if info.shape is None:
         msg = f"{config.input}: expected one scan, got several series"
         raise VolumeReadError(msg)
-    axis = through_plane_axis(Geometry(np.array(info.affine), info.shape), config.options.axis)
+    geometry = Geometry(np.array(info.affine), info.shape)
+    axis = through_plane_axis(geometry, config.options.axis)
+    task = task_for_modality(info.modality) if config.task == "auto" else find_task(config.task)
+    planes = 1 if task is None else len(config.options.axes(task, geometry))
     itemsize = np.dtype(info.dtype).itemsize if info.dtype else 4
-    return Seen(grid=Grid((info.frames or 1, *info.shape), axis, itemsize, config.options))
+    return Seen(grid=Grid((info.frames or 1, *info.shape), axis, itemsize, config.options, planes))
 
 
 def measure(request: Measure, restorer: Restorer, *, limit: int | None) -> list[Cost]:

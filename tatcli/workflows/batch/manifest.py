@@ -20,7 +20,7 @@ __all__ = ["Row", "is_manifest", "read_manifest"]
 
 _DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
 _COLUMNS: Final = ("path", "task", "output", "series", "units", "pet", "options")
-_NUMBERS: Final = ("tile", "overlap", "batch", "scale")
+_NUMBERS: Final = ("tile", "overlap", "batch", "planes", "scale")
 _WORDS: Final = ("mode", "axis")
 _FLAGS: Final = ("ensemble", "ignore_modality")
 

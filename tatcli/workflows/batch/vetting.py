@@ -17,8 +17,8 @@ from tatcli.volumes.writing import check_output
 from tatcli.workflows.batch.naming import series_output
 from tatcli.workflows.batch.sidecar import Contents, Sidecar, contents_of, request_of, sidecar_of, stamp_of
 from tatcli.workflows.batch.work import Work
-from tatcli.workflows.restore import task_of
 from tatcli.workflows.restoring.pet_sidecar import pet_sidecar
+from tatcli.workflows.task_choice import task_of
 
 if TYPE_CHECKING:
     from tatcli.volumes.dicom_series import DicomFolder, DicomSeries

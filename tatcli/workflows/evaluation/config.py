@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tatcli.errors import UsageError
+from tatcli.inference.options import RestoreOptions
 from tatcli.metrics.protocols import find_protocol
 from tatcli.tasks import find_task
 
@@ -33,7 +34,7 @@ class EvaluateConfig:
         max_slices: evenly spaced slices taken of each scan; None: all.
         tune_slices: slices that the baselines are tuned on.
         device, precision, threads: of the machine, see :class:`~tatcli.inference.restorer.Restorer`.
-        ensemble: restore as ``tat restore --ensemble``, with the comparison networks too.
+        ensemble, planes, data_consistency: as of ``tat restore``, for the comparison networks too.
         compare: another method's restored scan or folder, scored beside ``restored`` and tested against it.
         mask: a mask, or a folder with one for each scan; only its voxels count.
         subjects: regular expression for a scan's name; its first group (or all of its match) names the subject.
@@ -61,6 +62,8 @@ class EvaluateConfig:
     precision: str = "auto"
     threads: int | None = None
     ensemble: bool = False
+    planes: int | None = None
+    data_consistency: bool | None = None
     compare: Path | None = None
     mask: Path | None = None
     subjects: str | None = None
@@ -68,6 +71,13 @@ class EvaluateConfig:
     pictures: int = 0
     networks: tuple[tuple[str, str], ...] = ()
     costs: bool = False
+
+    @property
+    def options(self) -> RestoreOptions:
+        """How scans are restored. Parts of a scan may hold values that would look odd as a whole one."""
+        return RestoreOptions(
+            ensemble=self.ensemble, planes=self.planes, data_consistency=self.data_consistency, check_values=False
+        )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tasks", tuple(dict.fromkeys(find_task(name).name for name in self.tasks)))
@@ -92,6 +102,7 @@ class EvaluateConfig:
             msg = "--strength: expected exactly one task beside it, as strengths differ between tasks; add --tasks NAME"
             raise UsageError(msg)
         self._check_counts()
+        _ = self.options  # refuses what doesn't fit
 
     def _check_counts(self) -> None:
         counts = (

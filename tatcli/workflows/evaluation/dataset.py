@@ -66,7 +66,7 @@ def evaluate_dataset(
         "device": config.device,
         "precision": config.precision,
         "threads": config.threads,
-        "ensemble": config.ensemble,
+        "options": config.options,
     }
     if network is None and config.weights != NO_WEIGHTS:
         network = load_network(config.weights, **how)  # type: ignore[arg-type]
@@ -116,6 +116,8 @@ def _settings(config: EvaluateConfig) -> dict[str, Any]:
         "split": config.split,
         "seed": config.seed,
         "max_slices": config.max_slices,
+        "planes": config.planes,
+        "data_consistency": config.data_consistency,
         "tune_split": config.tune_split,
         "tune_slices": config.tune_slices,
         "mask": None if config.mask is None else str(config.mask),
@@ -221,9 +223,12 @@ class _TaskEvaluation:
         part = scan.part(chosen)
         for network, rule in zip(self._networks, self._ranges, strict=True):
             network_range = rule.window_for(scan.lq.array)
-            with self._meter(network.name).measured(len(chosen), device=network.identity.get("device", "cpu")):
-                restored = network.restore(part, self._task, network_range)
-            results[network.name] = slices_along(restored.array, scan.axis)
+            whole = network.takes_whole(self._task, scan.lq.geometry)
+            given, count = (scan.lq, scan.count) if whole else (part, len(chosen))
+            with self._meter(network.name).measured(count, device=network.identity.get("device", "cpu")):
+                restored = network.restore(given, self._task, network_range)
+            stack = slices_along(restored.array, scan.axis)
+            results[network.name] = stack[list(chosen)] if whole else stack
         stacks = ScanStacks(
             name=scan.name,
             reference=hq,

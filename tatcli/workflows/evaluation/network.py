@@ -7,12 +7,14 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from tatcli.inference.options import RestoreOptions
 from tatcli.intensity import FixedRange
 
 if TYPE_CHECKING:
     from tatcli.inference.restorer import Restorer
     from tatcli.intensity import IntensityRule, Window
     from tatcli.tasks import Task
+    from tatcli.volumes.geometry import Geometry
     from tatcli.volumes.volume import Volume
 
 __all__ = ["EvaluatedNetwork", "load_comparison", "load_network", "network_of"]
@@ -28,12 +30,14 @@ class EvaluatedNetwork:
             scan, of which the volume may be a part.
         rule: task -> its intensity rule; raises WeightsError where the weights are not trained for the task.
         identity: name, SHA-256, device and precision, for the report.
+        takes_whole: whether the volume has to be the whole scan of this task and grid, as planes cross its slices.
     """
 
     name: str
     restore: Callable[[Volume, Task, Window], Volume]
     rule: Callable[[Task], IntensityRule] = lambda task: task.intensity
     identity: Mapping[str, str] = field(default_factory=dict)
+    takes_whole: Callable[[Task, Geometry], bool] = lambda *_: False
 
 
 def load_network(
@@ -42,9 +46,9 @@ def load_network(
     device: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
-    ensemble: bool = False,
+    options: RestoreOptions | None = None,
 ) -> EvaluatedNetwork:
-    """The released or given weights, as ``tat restore`` (with ``--ensemble``) would use them.
+    """The released or given weights, as ``tat restore`` would use them with these options.
 
     Raises:
         WeightsError: the weights are missing, damaged or unsafe.
@@ -54,7 +58,7 @@ def load_network(
     from tatcli.model.weights import DEFAULT_WEIGHTS
 
     restorer = Restorer(weights or DEFAULT_WEIGHTS, device=device, precision=precision, threads=threads)
-    return network_of(restorer, ensemble=ensemble)
+    return network_of(restorer, options=options)
 
 
 def load_comparison(
@@ -64,7 +68,7 @@ def load_comparison(
     device: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
-    ensemble: bool = False,
+    options: RestoreOptions | None = None,
 ) -> EvaluatedNetwork:
     """A trained comparison network, run exactly as TAT is; ``tat`` as name takes other weights of TAT itself.
 
@@ -74,7 +78,7 @@ def load_comparison(
         DeviceError: the device is unknown or absent.
     """
     if name == "tat":
-        return load_network(weights, device=device, precision=precision, threads=threads, ensemble=ensemble)
+        return load_network(weights, device=device, precision=precision, threads=threads, options=options)
     from pathlib import Path
 
     from tatcli.baselines.networks import load_comparison_weights
@@ -82,18 +86,29 @@ def load_comparison(
 
     network, card = load_comparison_weights(name, Path(weights))
     restorer = Restorer.from_network(network, card, device=device, precision=precision, threads=threads)
-    return network_of(restorer, ensemble=ensemble)
+    return network_of(restorer, options=options)
 
 
-def network_of(restorer: Restorer, *, ensemble: bool = False) -> EvaluatedNetwork:
-    """A loaded restorer as something to evaluate."""
+def network_of(restorer: Restorer, *, options: RestoreOptions | None = None) -> EvaluatedNetwork:
+    """A loaded restorer as something to evaluate.
+
+    Args:
+        restorer: the network.
+        options: how it restores. Values are not checked, as a part of a scan may hold some that would look odd as a
+            whole one; what doesn't fit a task is left out.
+    """
+    asked = replace(options or RestoreOptions(), check_values=False)
+
+    def fitting(task: Task) -> RestoreOptions:
+        if task.name == "mri-sr":
+            return replace(asked, planes=None)
+        return replace(asked, data_consistency=None, kspace_factor=None)
 
     def restore(volume: Volume, task: Task, window: Window) -> Volume:
-        from tatcli.inference.options import RestoreOptions
+        return _with_range(restorer, task, window)(volume, task, options=fitting(task))
 
-        # a part of a scan may hold values that would look odd as a whole one; the scan itself was checked
-        options = RestoreOptions(check_values=False, ensemble=ensemble)
-        return _with_range(restorer, task, window)(volume, task, options=options)
+    def takes_whole(task: Task, geometry: Geometry) -> bool:
+        return len(fitting(task).axes(task, geometry)) > 1
 
     card = restorer.card
     identity = {
@@ -101,9 +116,9 @@ def network_of(restorer: Restorer, *, ensemble: bool = False) -> EvaluatedNetwor
         "sha256": card.sha256,
         "device": restorer.runtime.device_name,
         "precision": restorer.runtime.precision,
-        **({"ensemble": "8 views"} if ensemble else {}),
+        **({"ensemble": "8 views"} if asked.ensemble else {}),
     }
-    return EvaluatedNetwork(card.name, restore, card.intensity_rule, identity)
+    return EvaluatedNetwork(card.name, restore, card.intensity_rule, identity, takes_whole)
 
 
 def _with_range(restorer: Restorer, task: Task, window: Window) -> Restorer:

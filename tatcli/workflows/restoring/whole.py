@@ -15,6 +15,8 @@ from tatcli.workflows.restoring.fitting import fitted, loaded_memory
 from tatcli.workflows.restoring.outcome import Job, MemoryRecord, Outcome, in_words
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tatcli.inference.memory import Plan
     from tatcli.inference.options import RestoreOptions
     from tatcli.inference.passes import Pass
@@ -63,13 +65,14 @@ class WholeFile:
     reason: str
 
 
-def check_room(file: WholeFile, *, scale: int, limit: int | None) -> None:
+def check_room(file: WholeFile, *, scale: int, limit: int | None, planes: int = 1) -> None:
     """Refuse a scan that is too big to be restored as a whole, before it is read.
 
     Args:
         file: the scan.
         scale: of the grid, in both in-plane axes.
         limit: bytes that the process should stay below; None: not known.
+        planes: that it is restored in.
 
     Raises:
         DeviceError: it is; the message says what it takes.
@@ -81,7 +84,7 @@ def check_room(file: WholeFile, *, scale: int, limit: int | None) -> None:
         return
     voxels, itemsize = _size_of(file)
     # stored numbers, values, the result; a finer grid has values of its own
-    needed = _REST + voxels * (itemsize + 4 + 4 * scale**2 * (1 if scale == 1 else 2))
+    needed = _REST + voxels * (itemsize + 4 + 4 * scale**2 * (1 if scale == 1 else 2) + _extra(planes))
     if needed > limit:
         msg = (
             f"{path.name}: expected to stay within {in_words(limit)} of memory, got a scan that takes "
@@ -116,10 +119,11 @@ def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: 
         options = _acquired_plane(options, volume)
         task = job.task(volume.header)
         options.puts_back(task)  # or is refused before torch loads
+        axes = options.axes(task, volume.geometry)
         check_scan(volume, task, trust_values=not options.check_values, ignore_modality=options.ignore_modality)
     with clock.stage("load"):
         restorer = job.load()
-    plan, notes = _fitted(volume.header, restorer, options, limit=job.limit)
+    plan, notes = _fitted(volume.header, restorer, options, axes=axes, limit=job.limit)
     with job.turn(), clock.stage("restore"):
         fitting = _with_settings(options, plan.settings)
         checked = replace(fitting, check_values=False)  # done above
@@ -156,19 +160,25 @@ def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: 
     )
 
 
+def _extra(planes: int) -> int:
+    """Bytes of each voxel that several planes take beside the result: the change so far, and one plane's."""
+    return 8 if planes > 1 else 0
+
+
 def _fitted(
-    scan: ScanHeader, restorer: Restorer, options: RestoreOptions, *, limit: int | None
+    scan: ScanHeader, restorer: Restorer, options: RestoreOptions, *, axes: Sequence[int], limit: int | None
 ) -> tuple[Plan, list[str]]:
-    """Batch and tiles that leave room for the result, on the finer grid if there is one."""
+    """Batch and tiles beside the result, on the finer grid if there is one, for the plane that takes most."""
     from tatcli.inference.memory import Workload
 
-    axis = through_plane_axis(scan.geometry, options.axis)
+    own = through_plane_axis(scan.geometry, options.axis)
     slices, rows, columns = (
-        length * (1 if index == axis else options.scale) for index, length in enumerate(scan.geometry.shape)
+        length * (1 if index == own else options.scale) for index, length in enumerate(scan.geometry.shape)
     )
+    axis = min(axes, key=lambda axis: (slices, rows, columns)[axis])  # the fewer slices, the larger they are
     workload = Workload(shape=(scan.frames, slices, rows, columns), axis=axis, itemsize=4)
     arrays = 1 if options.scale == 1 else 2  # the result, and the finer grid's own values
-    base = loaded_memory(held=0) + 4 * arrays * math.prod(workload.shape)
+    base = loaded_memory(held=0) + (4 * arrays + _extra(len(axes))) * math.prod(workload.shape)
     return fitted([workload], restorer, options, base=base, limit=limit, name=name_of(scan))
 
 
@@ -187,6 +197,9 @@ def _acquired_plane(options: RestoreOptions, volume: Volume) -> RestoreOptions:
     plane = {sagittal: "sagittal", coronal: "coronal"}.get(0, "axial")
     if options.axis not in ("auto", plane):
         msg = f"--axis {options.axis}: expected {plane}, the acquired plane, since the slices lie at uneven distances"
+        raise UsageError(msg)
+    if options.planes not in (None, 1):
+        msg = f"--planes {options.planes}: expected 1, since the slices lie at uneven distances"
         raise UsageError(msg)
     return replace(options, axis=plane)
 

@@ -12,14 +12,15 @@ from tatcli.workflows.batch.estimate import Grid, Measure, measure
 
 
 def test_time_follows_the_pixels_and_the_views(tiny_weights: Path) -> None:
-    """Twice the slices take twice the time, the eight views of an ensemble eight times; memory is the same."""
+    """Twice the slices or two planes take twice the time, the eight views of an ensemble eight times."""
     restorer = Restorer(str(tiny_weights / "tat-small.safetensors"), device="cpu", threads=1)
     shape = (1, 4, 64, 80)
-    plain, twice, seen = measure(
+    plain, twice, seen, crossed = measure(
         Measure([
             Grid(shape, 0, 2),
             Grid((2, *shape[1:]), 0, 2),
             Grid(shape, 0, 2, RestoreOptions(ensemble=True)),
+            Grid(shape, 0, 2, planes=2),
         ]),
         restorer,
         limit=None,
@@ -28,6 +29,7 @@ def test_time_follows_the_pixels_and_the_views(tiny_weights: Path) -> None:
     assert twice.seconds == pytest.approx(2 * plain.seconds)
     assert len(VIEWS) == 8
     assert seen.seconds == pytest.approx(8 * plain.seconds)
+    assert crossed.seconds == pytest.approx(2 * plain.seconds)
     assert seen.memory == plain.memory
     assert plain.memory is not None
     assert plain.memory > 4 * 4 * 64 * 80
