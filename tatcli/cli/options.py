@@ -163,8 +163,8 @@ PlanesOption = Annotated[
     int | None,
     typer.Option(
         metavar="1|2|3",
-        show_default="PET 2, else 1",
-        help="In how many planes to restore. 2: those that cross the slices, averaged; 3: all.",
+        show_default="PET 3, else 1",
+        help="Restore in so many planes and average. 2: those that cross the slices; 3: all.",
     ),
 ]
 ConsistencyOption = Annotated[

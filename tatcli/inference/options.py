@@ -45,7 +45,7 @@ class RestoreOptions:
         ensemble: restore every slice in eight views and average, see ``VIEWS``.
         axis: ``auto``, ``axial``, ``coronal`` or ``sagittal``: the plane that is restored.
         planes: in how many planes, whose restorations are averaged: 1, that plane; 2, the two that cross it; 3, all.
-            None: 2 for PET where ``axis`` is ``auto`` and the voxels are nearly cubes, else 1; see :meth:`axes`.
+            None: 3 for PET where ``axis`` is ``auto`` and the voxels are nearly cubes, else 1; see :meth:`axes`.
         scale: mri-sr only: zero-fill k-space to this many times the in-plane matrix first.
         data_consistency: mri-sr only: put the measured k-space back (:mod:`tatcli.inference.data_consistency`); None:
             where the scan's spectrum shows which lines were measured.
@@ -112,7 +112,7 @@ class RestoreOptions:
         planes = self.planes
         if planes is None:
             cubes = max(geometry.spacing) <= _NEARLY_CUBES * min(geometry.spacing) and min(geometry.shape) >= _FEWEST
-            planes = 2 if task.modality == "PT" and self.axis == "auto" and cubes else 1
+            planes = 3 if task.modality == "PT" and self.axis == "auto" and cubes else 1
         if planes > 1 and task.name == "mri-sr":
             msg = f"--planes {planes}: expected 1 with mri-sr, whose resolution was lost within slices; leave it out"
             raise UsageError(msg)

@@ -242,7 +242,7 @@ def _restored(
         reason=reason,
     )
     try:
-        check_room(file, scale=options.scale, limit=job.limit, planes=1 if crossed is None else 2)
+        check_room(file, scale=options.scale, limit=job.limit, planes=1 if crossed is None else 3)
     except DeviceError:
         if crossed is None or options.planes is not None:
             raise

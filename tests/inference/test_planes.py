@@ -57,8 +57,8 @@ def test_which_planes() -> None:
     def axes(task, geometry, **options) -> tuple[int, ...]:
         return RestoreOptions(**options).axes(task, geometry)
 
-    assert axes(PET, grid()) == (1, 2)
-    assert axes(PET, grid((3.0, 3.0, 5.9))) == (1, 2)
+    assert axes(PET, grid()) == (0, 1, 2)
+    assert axes(PET, grid((3.0, 3.0, 5.9))) == (0, 1, 2)
     assert axes(PET, grid((3.0, 3.0, 6.1))) == (0,)  # no cubes
     assert axes(PET, grid((2.0, 4.1, 4.1))) == (0,)
     assert axes(PET, grid(shape=(15, 64, 64))) == (0,)  # few slices
@@ -76,7 +76,7 @@ def test_which_planes() -> None:
         RestoreOptions(planes=4)
 
 
-@pytest.mark.parametrize(("planes", "axes"), [(None, (1, 2)), (1, (0,)), (2, (1, 2)), (3, (0, 1, 2))])
+@pytest.mark.parametrize(("planes", "axes"), [(None, (0, 1, 2)), (1, (0,)), (2, (1, 2)), (3, (0, 1, 2))])
 def test_the_result_is_the_mean_of_the_planes(planes, axes) -> None:
     array = uptake()
     out = restorer(Smearing())(pet(array), PET, options=RestoreOptions(planes=planes))
@@ -89,8 +89,8 @@ def test_frames_are_restored_each_by_itself_and_progress_counts_all_planes() -> 
     told: list[tuple[int, int]] = []
     out = restorer(Smearing())(pet(frames), PET, progress=lambda done, total: told.append((done, total)))
     for frame, restored in zip(frames, out.array, strict=True):
-        np.testing.assert_allclose(restored, smeared(frame, (1, 2)), atol=1e-4)
-    assert told == [(done, 2 * (24 + 28)) for done in range(1, 2 * (24 + 28) + 1)]
+        np.testing.assert_allclose(restored, smeared(frame, (0, 1, 2)), atol=1e-4)
+    assert told == [(done, 2 * (20 + 24 + 28)) for done in range(1, 2 * (20 + 24 + 28) + 1)]
 
 
 @pytest.mark.parametrize("planes", [2, 3])
@@ -109,7 +109,7 @@ def test_holes_stay_and_their_surroundings_are_restored() -> None:
     assert np.isnan(out.array[3, 4, 5])
     assert out.array[6, 7, 8] == -np.inf
     assert np.isfinite(out.array).sum() == array.size - 2
-    np.testing.assert_allclose(out.array[0], smeared(uptake(), (1, 2))[0], atol=1e-4)
+    np.testing.assert_allclose(out.array[0], smeared(uptake(), (0, 1, 2))[0], atol=1e-4)
 
 
 def test_warnings_come_once() -> None:

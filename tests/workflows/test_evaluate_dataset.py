@@ -447,9 +447,9 @@ def test_planes_across_the_slices_see_the_whole_scan(tmp_path) -> None:
         nibabel.save(nibabel.Nifti1Image(array.T, np.diag([-4.0, -4.0, 3.0, 1.0])), folder / "a.nii")
     pet = TASKS["pet-synthesis"]
     restorer = Restorer.from_network(Smearing(), card_for_tasks("smearing", PRESETS["tat-small"]), device="cpu")
-    across = 0.5 * (lq.mean(2, keepdims=True) + lq.mean(1, keepdims=True))
+    all_planes = (2 * lq.mean(2, keepdims=True) + lq.mean(1, keepdims=True)) / 3
     within = np.broadcast_to(lq.mean(2, keepdims=True), lq.shape)
-    for planes, wanted in ((None, across), (1, within)):
+    for planes, wanted in ((None, all_planes), (1, within)):
         asked = EvaluateConfig(data=tmp_path, tasks=("pet",), baselines=(), max_slices=2, planes=planes)
         (task,) = evaluate(asked, network=network_of(restorer, options=asked.options)).tasks
         chosen = list(evenly_spaced(20, 2))

@@ -143,14 +143,14 @@ class Smearing(nn.Module):
         return x.mean(dim=3, keepdim=True).expand_as(x).clone()
 
 
-def test_pet_is_restored_across_its_slices_whatever_the_format(tmp_path, monkeypatch) -> None:
+def test_pet_is_restored_in_three_planes_whatever_the_format(tmp_path, monkeypatch) -> None:
     restorer = Restorer.from_network(Smearing(), card_for_tasks("smearing", PRESETS["tat-small"]), device="cpu")
     array = np.random.default_rng(0).gamma(2.0, 2.0, (20, 24, 28)).astype(np.float32).clip(0.0, 20.0)
     nib.Nifti1Image(array.T, np.diag([-4.0, -4.0, 3.0, 1.0])).to_filename(tmp_path / "pet.nii")
-    wanted = 0.5 * (array.mean(2, keepdims=True) + array.mean(1, keepdims=True))
+    wanted = (2 * array.mean(2, keepdims=True) + array.mean(1, keepdims=True)) / 3
     for name in ("a.nii", "b.nii.gz", "c.mha"):
         done = restore(RestoreConfig(input=tmp_path / "pet.nii", output=tmp_path / name, task="pet"), restorer=restorer)
-        assert "in 2 planes" in done.steps[-1]
+        assert "in 3 planes" in done.steps[-1]
         assert done.memory.scan == "whole"
         np.testing.assert_allclose(read_volume(tmp_path / name).array, wanted, atol=1e-3)
     alone = RestoreConfig(
