@@ -166,14 +166,23 @@ def _cosines(training: TrainConfig, weights: Path, batches: int) -> dict[str, di
 
 
 def _scores(training: TrainConfig, weights: Path, config: AblationConfig) -> dict[str, Any]:
-    """Task -> subject -> scores before and after, as ``tat evaluate`` finds them, with the same noise for all."""
+    """Task -> subject -> scores before and after, as ``tat evaluate`` finds them, with the same noise for all.
+
+    They are of the network's own output in one plane: that is what the arms differ in.
+    """
+    from tatcli.inference.options import RestoreOptions
     from tatcli.workflows.evaluate import EvaluateConfig, evaluate
     from tatcli.workflows.evaluation.network import load_comparison
     from tatcli.workflows.evaluation.report import INPUT
     from tatcli.workflows.evaluation.summary import per_subject
 
-    machine = {"device": training.device, "threads": training.threads or None}
-    network = load_comparison(training.network, str(weights), **machine)  # type: ignore[arg-type]
+    network = load_comparison(
+        training.network,
+        str(weights),
+        device=training.device,
+        threads=training.threads or None,
+        options=RestoreOptions(planes=1, data_consistency=False),
+    )
     report = evaluate(
         EvaluateConfig(
             data=training.data,
