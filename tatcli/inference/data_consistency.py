@@ -63,8 +63,8 @@ __all__ = [
 SMALLEST_DROP: Final = 0.8
 SPECTRUM_SLICES: Final = 24
 """Of the first frame are looked at."""
-SMALLEST_MATRIX: Final = 64
-"""A smaller matrix has too few lines to see a border in."""
+SMALLEST_MATRIX: Final = 96
+"""A smaller matrix has too few lines to see a border in: one of four 64x64 echo-planar scans seemed to have one."""
 _LINES: Final = 4
 _INSIDE: Final = 3
 """Lines inside a border that are surely known."""

@@ -156,7 +156,7 @@ def test_it_helps_a_network_that_bends_what_was_measured() -> None:
 
 def test_the_restorer_puts_back_what_the_spectrum_shows(brighter) -> None:
     """Its network adds an offset, which is measured, so that nothing of it is left; frames, axes and holes as ever."""
-    lq = low_resolution(head((8, 116, 92)) + 300.0, 4.0)  # an odd number of lines: y holds all of them
+    lq = low_resolution(head((8, 116, 108)) + 300.0, 4.0)  # an odd number of lines: y holds all of them
     turned = np.moveaxis(lq, 0, 2).copy()
     frames = np.stack([turned, 2 * turned])
     frames[1, 0, 0, 0] = np.nan
@@ -165,7 +165,7 @@ def test_the_restorer_puts_back_what_the_spectrum_shows(brighter) -> None:
     np.testing.assert_allclose(out.array[0], turned, atol=0.01)
     np.testing.assert_allclose(out.array[1], frames[1], atol=2.0)  # a hole is filled, which bends its surroundings
     assert np.isnan(out.array).sum() == 1
-    assert "lines -14 to 14 x -11 to 11, factors 4 x 4" in out.provenance.steps[-1]
+    assert "lines -14 to 14 x -13 to 13, factors 4 x 4" in out.provenance.steps[-1]
     left = brighter(dynamic, "mri", options=RestoreOptions(data_consistency=False))
     np.testing.assert_allclose(left.array[0] - turned, 0.01 * np.percentile(turned, 99.5), rtol=0.05)
     assert "restored" in left.provenance.steps[-1]
@@ -197,7 +197,7 @@ def test_what_decides() -> None:
     assert lines_to_put_back(lq, RestoreOptions()).rows == (-20, 19)
     assert lines_to_put_back(hq, RestoreOptions(kspace_factor=2.0)).rows == (-30, 29)
     assert lines_to_put_back(hq, RestoreOptions(scale=4)).rows == (-15, 14)
-    assert lines_to_put_back(lq[:, :60, :60], RestoreOptions()) is None  # too small to tell
+    assert lines_to_put_back(lq[:, :92, :92], RestoreOptions()) is None  # too small to tell
     with pytest.raises(UsageError, match=EMPTY_OUTSIDE):
         lines_to_put_back(hq, RestoreOptions(data_consistency=True))
     assert RestoreOptions().puts_back(MRI)
