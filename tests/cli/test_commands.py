@@ -93,7 +93,7 @@ def test_the_report_tells_what_was_done(tat, ct, tiny_weights):
     assert (told["device"], told["precision"], told["threads"]) == ("cpu", "fp32", 1)
     assert told["options"] == {
         "mode": "patch", "tile": 32, "overlap": 4, "batch": None, "ensemble": False, "axis": "auto", "scale": 1,
-        "data_consistency": None, "kspace_factor": None,
+        "planes": None, "data_consistency": None, "kspace_factor": None,
         "check_values": True, "ignore_modality": False,
     }  # fmt: skip
     assert told["scan"]["shape"] == [3, 32, 40]
