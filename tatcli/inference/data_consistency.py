@@ -159,9 +159,8 @@ def lines_to_put_back(stack: NDArray[np.float32], options: RestoreOptions) -> Kn
         UsageError: asked for, no factor given, and no border in the spectrum.
     """
     shape = (int(stack.shape[1]), int(stack.shape[2]))
-    factor = options.kspace_factor or (float(options.scale) if options.scale > 1 else None)
-    if factor is not None:
-        return known_lines(shape, factor)
+    if options.known_factor is not None:
+        return known_lines(shape, options.known_factor)
     found = estimate_known_lines(stack) if min(shape) >= SMALLEST_MATRIX else None
     if options.data_consistency and found is None:
         msg = "--data-consistency: expected an input with empty outer k-space, got a full spectrum; say --kspace-factor"

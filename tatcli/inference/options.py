@@ -137,6 +137,11 @@ class RestoreOptions:
         return False
 
     @property
+    def known_factor(self) -> float | None:
+        """By how much k-space was cut, by the caller's word or as ``scale`` refines the grid; None: not known."""
+        return self.kspace_factor or (float(self.scale) if self.scale > 1 else None)
+
+    @property
     def tile_side(self) -> int:
         """The tile that patch mode uses."""
         return DEFAULT_TILE if self.tile is None else self.tile

@@ -62,11 +62,10 @@ def restoration_spread(
     options = options or RestoreOptions()
     axis = through_plane_axis(volume.geometry, options.axis)
     volume = refined(volume, task, scale=options.scale, axis=axis)
-    factor = options.kspace_factor or (float(options.scale) if options.scale > 1 and options.puts_back(task) else None)
     options = replace(
         options,
         scale=1,
-        kspace_factor=factor,
+        kspace_factor=options.known_factor if options.puts_back(task) else None,
         planes=1,
         ensemble=False,
         axis="auto",
