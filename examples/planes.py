@@ -1,22 +1,17 @@
 #!/usr/bin/env python3
-"""What restoring in several planes is worth to PET, and whether that depends on the simulated noise.
+"""What restoring in several planes is worth to PET, against filters that see as many slices.
 
-Usage: python examples/planes.py ROOT [--bm3d LEVEL]
+Usage: python examples/planes.py ROOT [--bm3d LEVEL...]
 
 ROOT holds scans as for `tat evaluate --data ROOT`; the PET scans of its split val are simulated at a twelfth of the
-counts. `tat simulate` draws the noise of every slice by itself; a scanner's axial filter correlates that of neighbours.
-So each scan is also taken with its noise filtered along the slices by a Gaussian of 5 mm FWHM, at the same variance:
-slices 3.3 mm apart then have a correlation of 0.52 (two whole-body references have 0.50 and 0.54).
-
-Printed is the mean PSNR (dB) of six slices of each scan by the network in one, two and three planes; and, with its
-parameter chosen on these slices themselves, by a Gaussian filter within slices and in 3-D; with --bm3d by BM3D of that
-noise level (in the slices' own noise levels) within slices and averaged over the three planes.
+counts. Printed is the mean PSNR (dB) of six slices of each scan by the network in one, two and three planes; and, with
+its parameter chosen on these slices themselves, by a Gaussian filter within slices and in 3-D; with --bm3d by BM3D of
+those noise levels (in the slices' own) within slices and averaged over the three planes.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,29 +28,18 @@ from tatcli.volumes.slices import slices_along
 from tatcli.workflows.evaluation.degraded import DegradedScan, degrade, evenly_spaced
 
 PET = TASKS["pet-synthesis"]
-AXIAL_FWHM_MM = 5.0
 SIGMAS_MM = np.arange(1.5, 7.1, 0.5)
 
 
-def correlated(scan: DegradedScan) -> NDArray[np.float32]:
-    """The LQ scan with its added noise filtered along the slices, at the same variance."""
-    sigma = AXIAL_FWHM_MM / 2.3548 / scan.hq.geometry.spacing[scan.axis]
-    weights = np.exp(-0.5 * np.square(np.arange(-4, 5) / sigma))
-    weights /= np.sqrt(np.square(weights).sum())
-    noise = ndimage.convolve1d(scan.lq.array - scan.hq.array, weights, axis=scan.axis, mode="nearest")
-    return np.maximum(scan.hq.array + noise, 0.0)
-
-
 class Trial:
-    """One kind of noise on one scan.
+    """One scan and what becomes of it.
 
     Args:
         scan: whose reference is the truth.
-        array: the degraded volume.
     """
 
-    def __init__(self, scan: DegradedScan, array: NDArray[np.float32]) -> None:
-        self._scan, self._array = scan, array
+    def __init__(self, scan: DegradedScan) -> None:
+        self._scan, self._array = scan, scan.lq.array
         self._chosen = list(evenly_spaced(scan.count, 6))
         self._truth = scan.slices(self._chosen)[1]
 
@@ -68,7 +52,7 @@ class Trial:
     def network(self, restorer: Restorer, planes: int) -> float:
         """By the network in so many planes."""
         options = RestoreOptions(planes=planes, check_values=False)
-        return self.psnr(restorer(replace(self._scan.lq, array=self._array), PET, options=options).array)
+        return self.psnr(restorer(self._scan.lq, PET, options=options).array)
 
     def gaussian(self, *, within: bool) -> float:
         """By the best Gaussian filter, within slices or in 3-D."""
@@ -92,23 +76,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path)
     parser.add_argument("--weights", default="tat-small")
-    parser.add_argument("--bm3d", type=float, metavar="LEVEL")
+    parser.add_argument("--bm3d", type=float, metavar="LEVEL", nargs="*", default=())
     arguments = parser.parse_args()
     restorer = Restorer(arguments.weights, precision="fp32")
     for pair in find_pairs(arguments.root, PET, "val")[0]:
         scan = degrade(pair, PET, rule=restorer.card.intensity_rule(PET), strength=PET.default_strength, seed=0)
         if scan is None:  # constant
             continue
-        for noise, array in (("independent", scan.lq.array), ("correlated", correlated(scan))):
-            trial = Trial(scan, array)
-            print(f"{pair.name}, {noise} slices: degraded {trial.psnr():.2f}", flush=True)
-            for planes in (1, 2, 3):
-                print(f"  {restorer.card.name}, planes {planes}: {trial.network(restorer, planes):.2f}", flush=True)
-            for name, within in (("within slices", True), ("in 3-D", False)):
-                print(f"  Gaussian {name}: {trial.gaussian(within=within):.2f}", flush=True)
-            if arguments.bm3d is not None:
-                for name, axes in (("within slices", (scan.axis,)), ("in three planes", (0, 1, 2))):
-                    print(f"  BM3D {name}: {trial.block_matching(arguments.bm3d, axes):.2f}", flush=True)
+        trial = Trial(scan)
+        print(f"{pair.name}: degraded {trial.psnr():.2f}", flush=True)
+        for planes in (1, 2, 3):
+            print(f"  {restorer.card.name}, planes {planes}: {trial.network(restorer, planes):.2f}", flush=True)
+        for name, within in (("within slices", True), ("in 3-D", False)):
+            print(f"  Gaussian {name}: {trial.gaussian(within=within):.2f}", flush=True)
+        for level in arguments.bm3d:
+            for name, axes in (("within slices", (scan.axis,)), ("in three planes", (0, 1, 2))):
+                print(f"  BM3D {level:g} {name}: {trial.block_matching(level, axes):.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,14 @@ def prepare(
     test: Annotated[float, typer.Option(metavar="X", help="Share of subjects to keep for a test.")] = 0.0,
     noise_fields: Annotated[int, typer.Option(metavar="N", help="Noise realisations per slice.")] = 4,
     max_slices: Annotated[int, typer.Option(metavar="N", help="Slices of each scan; 0: all.")] = 0,
+    planes: Annotated[
+        str,
+        typer.Option(
+            metavar="acquired|all",
+            autocompletion=completes("acquired", "all"),
+            help="all: whole PET volumes are simulated, to be trained on in all planes (tat train --planes all).",
+        ),
+    ] = "acquired",
     default_share: Annotated[
         float, typer.Option(metavar="X", help="Share of PET's realisations at the default strength.")
     ] = 0.3,
@@ -84,6 +92,7 @@ def prepare(
         test=test,
         noise_fields=noise_fields,
         max_slices=max_slices,
+        planes=planes,  # type: ignore[arg-type]  # checked there
         default_share=default_share,
         thickness=thickness,
         quiet=quiet_noise,

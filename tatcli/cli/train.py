@@ -142,7 +142,7 @@ def train(
         ),
     ] = _DEFAULT.subjects,
     planes: Annotated[
-        str, _choice("acquired", "all", help="all: slices of isotropic volumes in all three directions.")
+        str, _choice("acquired", "all", help="all: slices of isotropic volumes (PET: nearly so) in all directions.")
     ] = _DEFAULT.planes,
     mri_range: Annotated[
         str, _choice("robust", "paper", help="MR scans' range: each scan's own, or [0, 4095].")

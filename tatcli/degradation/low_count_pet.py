@@ -8,6 +8,10 @@ Non-negativity without bias: with x the reference, n and m the noisy and the noi
 OSEM), the result is x + w (n - m) with w = min(1, x / m). It can't be negative, as w m <= x; nothing is clipped, and as
 w doesn't depend on the noise, the mean stays as far as OSEM's does (n averages to m).
 
+A scanner's noise correlates from slice to slice, too. In a volume the counts' deviations are filtered along the slices
+by a Gaussian before the reconstruction; they are drawn with so many fewer counts that their variance is what it would
+have been, so that the filtered counts can't be negative either.
+
 The reference's noise is part of it already. Thinning its counts to the fraction 1/r adds the variance (1/r)(1 - 1/r)
 per expected count; after scaling back by r that is r - 1 times the reference's own, r times in total.
 """
@@ -20,26 +24,24 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import scipy.ndimage
 
-from tatcli.degradation.pet_scanner import PetReconstruction, pet_scanner, random_reconstruction
-from tatcli.volumes.slices import evenly_spaced
+from tatcli.degradation.pet_scanner import PetReconstruction, pet_scanner
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["PetReconstruction", "count_level", "estimate_variation", "low_count_slices", "random_reconstruction"]
+__all__ = ["BODY_SUV", "ScannedSlice", "low_count_slices", "low_count_volume"]
 
 WATER_ATTENUATION: Final = 0.0096
 """Linear attenuation of water at 511 keV, per mm (NIST XCOM)."""
 
 _FWHM: Final = 2.0 * float(np.sqrt(2.0 * np.log(2.0)))
-_BODY_SUV: Final = 0.15
+BODY_SUV: Final = 0.15
+"""Activity of the body, and none of air."""
 _FINEST_MM: Final = 3.4
 """Finer pixels are binned, up to this size: PET noise holds nothing finer, and large matrices are slow."""
 
-_PATCH_MM: Final = 24.0
-_PERCENTILE: Final = 20.0
-_FEWEST_PATCHES: Final = 20
-_MOST_SLICES: Final = 24
+_NARROWEST: Final = 0.1
+"""Standard deviation, in slices, of a filter along them that is none."""
 
 
 def low_count_slices(
@@ -59,7 +61,7 @@ def low_count_slices(
         slice_suv: (rows, columns), SUV.
         spacing_mm: (row, column) pixel size.
         drf: dose reduction factors relative to the reference, each at least 1.
-        counts: the reference's own count level, from :func:`count_level`.
+        counts: the reference's own count level, from :func:`~tatcli.degradation.pet_count_level.count_level`.
         seed: of the generator.
         reconstruction: default: 3 iterations of 8 subsets, 6 mm.
 
@@ -69,113 +71,95 @@ def low_count_slices(
     reconstruction = reconstruction or PetReconstruction()
     rng = np.random.default_rng(seed)
     reference = np.asarray(slice_suv, dtype=np.float32)
-    noise = _Simulation(reference, spacing_mm, reconstruction).added_noise(
+    noise = ScannedSlice(reference, spacing_mm, reconstruction).added_noise(
         np.asarray(drf, dtype=np.float64), counts, rng
     )
-    # w m <= x holds but for rounding
+    return _with_noise(reference, noise)
+
+
+def low_count_volume(
+    stack_suv: NDArray[np.floating[Any]],
+    *,
+    spacing_mm: tuple[float, float, float],
+    drf: float,
+    counts: float,
+    seeds: Sequence[int | np.random.SeedSequence],
+    reconstruction: PetReconstruction | None = None,
+) -> NDArray[np.float32]:
+    """The volume as a scan with fewer counts would show it; its noise correlates along the slices.
+
+    Args:
+        stack_suv: (slices, rows, columns), SUV.
+        spacing_mm: (slice, row, column) distances.
+        drf: dose reduction factor relative to the reference, at least 1.
+        counts: the reference's own count level, from :func:`~tatcli.degradation.pet_count_level.count_level`.
+        seeds: of the generator, one for each slice.
+        reconstruction: default: as for :func:`low_count_slices`, and 5.5 mm along the slices.
+
+    Returns:
+        As given, non-negative where the reference is; each slice with the noise variance that
+        :func:`low_count_slices` gives it. Infinite and NaN voxels stay as they are.
+    """
+    reconstruction = reconstruction or PetReconstruction()
+    reference = np.asarray(stack_suv, dtype=np.float32)
+    sigma = reconstruction.axial_filter_mm / _FWHM / spacing_mm[0]
+    reach = int(np.ceil(4.0 * sigma)) if sigma > _NARROWEST else 0
+    kernel = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / max(sigma, _NARROWEST)))
+    kernel /= kernel.sum()
+    kept = float(np.square(kernel).sum())  # of the variance
+    factor = np.array([drf], dtype=np.float64)
+    scanned: dict[int, tuple[ScannedSlice, NDArray[np.float64]]] = {}  # those within reach
+    result = np.empty_like(reference)
+    for index, slice_ in enumerate(reference):
+        around = range(max(0, index - reach), min(len(reference), index + reach + 1))
+        for other in around:
+            if other not in scanned:
+                scan = ScannedSlice(reference[other], spacing_mm[1:], reconstruction)
+                rng = np.random.default_rng(seeds[other])
+                scanned[other] = scan, scan.deviations(factor, counts * kept, rng)
+        weights = np.array([kernel[other - index + reach] for other in around])
+        weights /= weights.sum()
+        missing = np.sqrt(kept / np.square(weights).sum())  # the first and last slices have fewer neighbours to average
+        own = scanned[index][0]
+        expected = sum(weight * scanned[other][0].expected for weight, other in zip(weights, around, strict=True))
+        deviations = sum(weight * scanned[other][1] for weight, other in zip(weights, around, strict=True))
+        result[index] = _with_noise(slice_, own.noise(_share(own.expected, expected) * (missing * deviations))[0])
+        scanned.pop(index - reach, None)
+    return result
+
+
+def _with_noise(reference: NDArray[np.float32], noise: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Their sum; the weighted noise can't make it negative but for rounding."""
     return np.asarray(np.where(reference >= 0, np.maximum(reference + noise, 0.0), reference + noise), dtype=np.float32)
 
 
-def count_level(
-    volume_suv: NDArray[np.floating[Any]],
-    *,
-    spacing_mm: tuple[float, float],
-    variation: float | None = None,
-    reconstruction: PetReconstruction | None = None,
-    seed: int | np.random.SeedSequence = 0,
-    slices: int = 6,
-) -> float:
-    """The count level of a reference: expected counts of a line of response per SUV and mm of activity along it.
-
-    A probe simulation at dose reduction factor 2 must add as much variance to uniform tissue as the reference has
-    already. Both are measured by the same estimator, so that its own bias cancels.
-
-    Args:
-        volume_suv: (slices, rows, columns), SUV.
-        spacing_mm: (row, column) pixel size.
-        variation: the reference's coefficient of variation in uniform tissue, if known; default: estimated.
-        reconstruction: as for :func:`low_count_slices` (a smoother one needs fewer counts for the same noise).
-        seed: of the probe.
-        slices: how many slices to probe, those with the most tissue.
-
-    Returns:
-        The count level; NaN where there is no uniform tissue to probe.
-    """
-    reconstruction = reconstruction or PetReconstruction()
-    rng = np.random.default_rng(seed)
-    chosen = volume_suv[evenly_spaced(len(volume_suv), _MOST_SLICES)]
-    tissue = [int((slice_ > _BODY_SUV).sum()) for slice_ in chosen]
-    probed = chosen[np.argsort(tissue, kind="stable")[::-1][:slices]]
-    own = estimate_variation(probed, spacing_mm) if variation is None else variation
-    if not own > 0:
-        return float("nan")
-    simulations = [_Simulation(slice_, spacing_mm, reconstruction) for slice_ in probed]
-    counts = 1.0
-    for _ in range(3):  # the noise falls nearly, not exactly, with the square root of the counts
-        noise = np.concatenate([simulation.added_noise(np.array([2.0]), counts, rng) for simulation in simulations])
-        patches = _local_variation(noise, probed, spacing_mm, detrended=variation is None)
-        if len(patches) < _FEWEST_PATCHES:
-            return float("nan")
-        added = np.percentile(patches, _PERCENTILE) if variation is None else np.sqrt(np.square(patches).mean())
-        counts *= float((added / own) ** 2)
-    return float(f"{counts:.6g}")  # not to depend on the last bit of threaded sums
+def _activity(reference: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """What emits: neither negative nor infinite."""
+    return np.where(np.isfinite(reference), np.maximum(reference, 0.0), 0.0).astype(np.float32)
 
 
-def estimate_variation(volume_suv: NDArray[np.floating[Any]], spacing_mm: tuple[float, float]) -> float:
-    """Coefficient of variation of a reference's uniform tissue at the scale of its texture.
+def _share(whole: NDArray[np.float32], of: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """The share of ``of``, up to all of it, that can be taken from ``whole`` without going below zero."""
+    return np.asarray(np.minimum(1.0, np.divide(whole, of, out=np.zeros_like(of), where=of > 0)))
 
-    The 20th percentile of the local one over body patches of 24 mm, each freed from a quadratic trend: structure only
-    adds to it. The trend takes some of the noise's low frequencies too, so this is a lower bound of what a large region
-    shows; :func:`count_level` compares like with like.
+
+class ScannedSlice:
+    """One slice on the scanner: everything that doesn't depend on the noise.
 
     Args:
-        volume_suv: (slices, rows, columns).
+        reference: (rows, columns), SUV.
         spacing_mm: (row, column) pixel size.
+        reconstruction: of its counts.
 
-    Returns:
-        Standard deviation over mean; NaN where there is no tissue.
+    Attributes:
+        expected: counts of every line of response at a count level of 1, (subsets, lines).
     """
-    chosen = volume_suv[evenly_spaced(len(volume_suv), _MOST_SLICES)]
-    patches = _local_variation(chosen, chosen, spacing_mm, detrended=True)
-    return float(np.percentile(patches, _PERCENTILE)) if len(patches) >= _FEWEST_PATCHES else float("nan")
-
-
-def _local_variation(
-    deviations: NDArray[np.floating[Any]],
-    references: NDArray[np.floating[Any]],
-    spacing_mm: tuple[float, float],
-    *,
-    detrended: bool,
-) -> NDArray[np.float64]:
-    """Local standard deviation of one stack over the local mean of another, within the body: (patches,)."""
-    size = (max(5, round(_PATCH_MM / spacing_mm[0])), max(5, round(_PATCH_MM / spacing_mm[1])))
-    if min(references.shape[1] - size[0], references.shape[2] - size[1]) < 0:
-        return np.zeros(0)
-    y, x = np.meshgrid(*(np.linspace(-1.0, 1.0, n) for n in size), indexing="ij")
-    trend = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=-1).reshape(-1, 6)
-    basis = np.linalg.qr(trend)[0] if detrended else np.zeros((trend.shape[0], 0))
-    stride = [max(1, n // 5) for n in size]
-    found = [np.zeros(0)]
-    for deviation, reference in zip(deviations, references, strict=True):
-        around = np.lib.stride_tricks.sliding_window_view(reference, size)[:: stride[0], :: stride[1]]
-        mean = around.mean(axis=(2, 3))
-        body = (around.min(axis=(2, 3)) > _BODY_SUV) & np.isfinite(mean)
-        windows = np.lib.stride_tricks.sliding_window_view(deviation, size)[:: stride[0], :: stride[1]]
-        flat = windows[body].reshape(-1, size[0] * size[1]).astype(np.float64)
-        squares = np.square(flat - (flat @ basis) @ basis.T).sum(axis=1)
-        found.append(np.sqrt(squares / (flat.shape[1] - basis.shape[1])) / mean[body])
-    variation = np.concatenate(found)
-    return variation[variation > 0]
-
-
-class _Simulation:
-    """One slice on the scanner: everything that doesn't depend on the noise."""
 
     def __init__(
         self, reference: NDArray[np.floating[Any]], spacing_mm: tuple[float, float], reconstruction: PetReconstruction
     ) -> None:
         self._recipe = reconstruction
-        self._activity = np.where(np.isfinite(reference), np.maximum(reference, 0.0), 0.0).astype(np.float32)
+        self._activity = _activity(reference)
         self._binning = (max(1, int(_FINEST_MM / spacing_mm[0])), max(1, int(_FINEST_MM / spacing_mm[1])))
         binned = _binned(self._activity, self._binning)
         self._spacing = (float(spacing_mm[0] * self._binning[0]), float(spacing_mm[1] * self._binning[1]))
@@ -183,19 +167,25 @@ class _Simulation:
         self._survival = np.exp(-WATER_ATTENUATION * self._scanner.project(_body(binned)))
         trues = self._survival * self._scanner.project(binned)
         self._background = reconstruction.background * float(trues.sum()) / max(1, int((trues > 0).sum()))
-        self._expected = trues + np.float32(self._background)
-        self._noiseless = self._reconstruct(self._expected[None])[0] if binned.any() else np.zeros_like(self._activity)
-        share = np.divide(self._activity, self._noiseless, out=np.zeros_like(self._activity), where=self._noiseless > 0)
-        self._weight = np.minimum(1.0, share)
+        self.expected = trues + np.float32(self._background)
+        self._noiseless = self._reconstruct(self.expected[None])[0] if binned.any() else np.zeros_like(self._activity)
+        self._weight = _share(self._activity, self._noiseless)
 
     def added_noise(self, drf: NDArray[np.float64], counts: float, rng: np.random.Generator) -> NDArray[np.float32]:
         """The noise w (n - m) of the module's head for each dose reduction factor: (len(drf), rows, columns)."""
-        if not self._activity.any():
-            return np.zeros((len(drf), *self._activity.shape), dtype=np.float32)
+        return self.noise(self.deviations(drf, counts, rng))
+
+    def deviations(self, drf: NDArray[np.float64], counts: float, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Of the counts from the expected ones, at a count level of 1: (len(drf), subsets, lines)."""
         factor = drf[:, None, None]
-        added = counts * self._expected * ((1.0 / factor) * (1.0 - 1.0 / factor))
-        deviation = (rng.poisson(added) - added) * factor / counts
-        measured = np.maximum(self._expected + deviation, 0.0).astype(np.float32)
+        added = counts * self.expected * ((1.0 / factor) * (1.0 - 1.0 / factor))
+        return np.asarray((rng.poisson(added) - added) * factor / counts)
+
+    def noise(self, deviations: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Weighted noise w (n - m) of counts with these deviations: (count, rows, columns)."""
+        if not self._activity.any():
+            return np.zeros((len(deviations), *self._activity.shape), dtype=np.float32)
+        measured = np.maximum(self.expected + deviations, 0.0).astype(np.float32)
         return np.asarray(self._weight * (self._reconstruct(measured) - self._noiseless), dtype=np.float32)
 
     def _reconstruct(self, measured: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -222,4 +212,4 @@ def _binned(image: NDArray[np.float32], binning: tuple[int, int]) -> NDArray[np.
 def _body(activity: NDArray[np.float32]) -> NDArray[np.float32]:
     """The attenuating body as 0 and 1: smoothed activity above that of air, holes (lungs, cold tissue) filled."""
     smooth = scipy.ndimage.uniform_filter(activity, 5)
-    return np.asarray(scipy.ndimage.binary_fill_holes(smooth > _BODY_SUV), dtype=np.float32)
+    return np.asarray(scipy.ndimage.binary_fill_holes(smooth > BODY_SUV), dtype=np.float32)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from tatcli.degradation.ct_kernel import KERNELS, KernelSpec, find_kernel
-from tatcli.degradation.low_count_pet import count_level, low_count_slices
+from tatcli.degradation.low_count_pet import low_count_volume
 from tatcli.degradation.low_dose_ct import low_dose_slice
 from tatcli.degradation.low_resolution_mri import low_resolution
+from tatcli.degradation.pet_count_level import count_level
 from tatcli.degradation.reference_noise import estimate_noise, match_kernel
 from tatcli.errors import UnitsError, UsageError
 from tatcli.intensity import Units
@@ -40,6 +41,7 @@ class _Frame:
     Attributes:
         stack: (slices, rows, columns), through-plane axis first.
         spacing_mm: (row, column) pixel size.
+        step_mm: from slice to slice.
         seeds: one for the frame and one per slice.
         strength: of the degradation.
         reference_noise, kernel: as given to :func:`simulate`.
@@ -47,6 +49,7 @@ class _Frame:
 
     stack: NDArray[np.float32]
     spacing_mm: tuple[float, float]
+    step_mm: float
     seeds: list[np.random.SeedSequence]
     strength: float
     reference_noise: float | None
@@ -66,7 +69,7 @@ def simulate(  # noqa: PLR0913 - the options of three simulators, each with a de
     """The low-quality scan that would have come instead of this reference.
 
     Every slice has its own generator, from ``seed``, the frame and the slice's index: the result depends on neither the
-    order of the slices nor the number of threads.
+    order of the slices nor the number of threads. PET's noise is then filtered along the slices, as a scanner's is.
 
     Args:
         volume: the reference, in the task's units (MRI: arbitrary ones); each frame of a dynamic scan by itself.
@@ -91,6 +94,7 @@ def simulate(  # noqa: PLR0913 - the options of three simulators, each with a de
     _check_options(task, strength, reference_noise, kernel)
     _check_units(volume, task)
     across = through_plane_axis(volume.geometry, axis)
+    slice_step = volume.geometry.spacing[across]
     row_step, column_step = (step for index, step in enumerate(volume.geometry.spacing) if index != across)
     result = np.empty(volume.array.shape, dtype=np.float32)
     notes: list[str] = []
@@ -99,7 +103,7 @@ def simulate(  # noqa: PLR0913 - the options of three simulators, each with a de
     ):
         stack = np.ascontiguousarray(slices_along(frame, across))
         seeds = np.random.SeedSequence((seed, index)).spawn(len(stack) + 1)
-        request = _Frame(stack, (row_step, column_step), seeds, strength, reference_noise, kernel)
+        request = _Frame(stack, (row_step, column_step), slice_step, seeds, strength, reference_noise, kernel)
         try:
             degraded, note = _SIMULATORS[task.name](request)
         except UsageError as error:
@@ -167,11 +171,9 @@ def _low_count(frame: _Frame) -> tuple[NDArray[np.float32], str]:
         )
         raise UsageError(msg)
     drf = frame.strength
-    degraded = [
-        low_count_slices(slice_, spacing_mm=frame.spacing_mm, drf=[drf], counts=counts, seed=seed)[0]
-        for slice_, seed in zip(frame.stack, frame.seeds[1:], strict=True)
-    ]
-    return np.stack(degraded), f"dose reduction factor {drf:g}, reference at {counts:.3g} counts per SUV mm"
+    spacing = (frame.step_mm, *frame.spacing_mm)
+    degraded = low_count_volume(frame.stack, spacing_mm=spacing, drf=drf, counts=counts, seeds=frame.seeds[1:])
+    return degraded, f"dose reduction factor {drf:g}, reference at {counts:.3g} counts per SUV mm"
 
 
 def _low_resolution(frame: _Frame) -> tuple[NDArray[np.float32], str]:

@@ -27,10 +27,6 @@ Self-ensemble: R. Timofte et al., "Seven ways to improve example-based single im
 DEFAULT_TILE: Final = 256
 SMALLEST_TILE: Final = 32
 """Below this a tile's border is most of it."""
-_NEARLY_CUBES: Final = 2.0
-"""Largest over smallest spacing."""
-_FEWEST: Final = 16
-"""Voxels along an axis: fewer are no slice to restore."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,13 +102,12 @@ class RestoreOptions:
             UsageError: an unknown plane; several planes asked for of mri-sr, whose resolution was lost within slices,
                 or of a single slice.
         """
-        from tatcli.volumes.slices import through_plane_axis
+        from tatcli.volumes.slices import has_cubic_voxels, through_plane_axis
 
         own = through_plane_axis(geometry, self.axis)
         planes = self.planes
         if planes is None:
-            cubes = max(geometry.spacing) <= _NEARLY_CUBES * min(geometry.spacing) and min(geometry.shape) >= _FEWEST
-            planes = 3 if task.modality == "PT" and self.axis == "auto" and cubes else 1
+            planes = 3 if task.modality == "PT" and self.axis == "auto" and has_cubic_voxels(geometry) else 1
         if planes > 1 and task.name == "mri-sr":
             msg = f"--planes {planes}: expected 1 with mri-sr, whose resolution was lost within slices; leave it out"
             raise UsageError(msg)

@@ -66,7 +66,8 @@ class TrainConfig:
         sampling: ``subjects``: every subject of a task is as likely as any other; ``voxels``: every voxel.
         crops: ``foreground``: anywhere on the patient; ``error``: where the LQ's error is, see ``crops``.
         subjects: regular expression whose first group (or all of its match) names the subject in a scan's name.
-        planes: ``acquired``: the slices as they were acquired; ``all``: isotropic volumes in all three directions.
+        planes: ``acquired``: the slices as they were acquired; ``all``: isotropic volumes, and PET whose
+            voxels are nearly cubes, in all three directions.
         mri_range: MR scans' network range: ``robust``, each scan's own, or ``paper``, [0, 4095].
         augment: random flips and quarter turns; for MRI other shapes, matrices, contrasts and ranges too.
         default_share: share of samples at a task's default strength (one for all, or one for each task); the others are

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatcli.degradation.ct_kernel import KernelSpec, random_kernel
-from tatcli.degradation.low_count_pet import count_level, low_count_slices, random_reconstruction
+from tatcli.degradation.low_count_pet import low_count_slices, low_count_volume
 from tatcli.degradation.low_dose_ct import ct_noise_realisations, random_acquisition
+from tatcli.degradation.pet_count_level import count_level
+from tatcli.degradation.pet_scanner import random_reconstruction
 from tatcli.tasks import Task
 from tatcli.training.config import TrainConfig
 from tatcli.volumes import Volume
@@ -73,15 +75,17 @@ def ct_fields(
 
 def pet_fields(
     stack: NDArray[np.float32],
-    chosen: NDArray[np.intp],
-    pixel: tuple[float, float],
+    chosen: NDArray[np.intp] | None,
+    spacing: tuple[float, float, float],
     known: tuple[Task, float | None],
     seeds: np.random.SeedSequence,
     config: TrainConfig,
 ) -> NDArray[np.float16] | None:
-    """Low-count slices, None without uniform tissue; each realisation has one reconstruction, and many strengths.
+    """Low-count slices, None without uniform tissue; each realisation has one reconstruction.
 
-    ``known`` is the task, and the reference's variation where it needn't be measured.
+    The ``chosen`` slices have a strength each. With None the whole volume has one, and noise that correlates along the
+    slices: to be sliced in other planes too. ``known`` is the task, and the reference's variation where that needn't be
+    measured.
     """
     task, variation = known
     realisations = []
@@ -90,23 +94,32 @@ def pet_fields(
         reconstruction = random_reconstruction(rng)
         counts = count_level(
             stack,
-            spacing_mm=pixel,
+            spacing_mm=spacing[1:],
             variation=variation,
             reconstruction=reconstruction,
             seed=realisation.spawn(1)[0],
         )
         if math.isnan(counts):
             return None
+        own = realisation.spawn(len(stack if chosen is None else chosen))
+        share = config.share(task.name)
+        if chosen is None:
+            drf = draw_strength(task, rng, default_share=share)
+            volume = low_count_volume(
+                stack, spacing_mm=spacing, drf=drf, counts=counts, seeds=own, reconstruction=reconstruction
+            )
+            realisations.append(volume.astype(np.float16))
+            continue
         slices = [
             low_count_slices(
                 stack[index],
-                spacing_mm=pixel,
-                drf=[draw_strength(task, rng, default_share=config.share(task.name))],
+                spacing_mm=spacing[1:],
+                drf=[draw_strength(task, rng, default_share=share)],
                 counts=counts,
                 seed=seed,
                 reconstruction=reconstruction,
             )[0]
-            for index, seed in zip(chosen, realisation.spawn(len(chosen)), strict=True)
+            for index, seed in zip(chosen, own, strict=True)
         ]
         realisations.append(stacked(slices))
     return np.stack(realisations, axis=1)

@@ -139,7 +139,7 @@ def prepared_references(root: Path, task: Task, split: str, config: TrainConfig)
             default_share=share,
             subject=entry.subject,
         )
-        every = config.planes == "all" and split == "train" and _is_whole_and_isotropic(entry)
+        every = config.planes == "all" and split == "train" and _in_all_planes(entry, task)
         references += [reference.sliced(axis) for axis in range(3)] if every else [reference]
     return references
 
@@ -149,8 +149,10 @@ def _entries(root: Path, task: Task, split: str) -> list[Entry]:
     return [entry for entry in of_split if entry.rejected is None]
 
 
-def _is_whole_and_isotropic(entry: Entry) -> bool:
-    """Whether the set has all slices of a scan that can be sliced in any direction."""
+def _in_all_planes(entry: Entry, task: Task) -> bool:
+    """Whether the set has all slices of a scan that can be sliced in any direction; PET has to be made for it."""
+    if task.modality == "PT":
+        return bool(entry.facts.get("all_planes"))
     shape = [int(length) for length in str(entry.source["shape"]).split("x")]
     spacing = [float(step) for step in str(entry.source["spacing"]).split("x")]
     geometry = Geometry(np.diag([*reversed(spacing), 1.0]), (shape[0], shape[1], shape[2]))

@@ -27,7 +27,7 @@ from tatcli.training.config import TrainConfig
 from tatcli.training.pairs import ScanPair, find_scans, has_scans
 from tatcli.training.precomputed import ReferenceScan, ct_fields, draw_strength, pet_fields, seeds_for, stacked
 from tatcli.volumes import evenly_spaced, read_volume, slices_along, through_plane_axis
-from tatcli.volumes.slices import is_isotropic
+from tatcli.volumes.slices import has_cubic_voxels, is_isotropic
 
 __all__ = ["Reference", "ReferenceScan", "check_sources", "draw_strength", "prepare_references", "prepare_scan"]
 
@@ -166,7 +166,7 @@ def _cached(pair: ScanPair, task: Task, config: TrainConfig) -> list[Reference] 
     }
     # (named only where they are not the defaults, so that references from before these options are found again)
     if config.planes == "all":
-        settings["planes"] = config.planes
+        settings["planes"] = "volumes" if task.modality == "PT" else config.planes
     if config.intensity(task) != task.intensity:
         settings["intensity"] = config.intensity(task).to_dict()
     digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
@@ -216,6 +216,8 @@ def prepare_scan(scan: ReferenceScan, task: Task, config: TrainConfig, folder: P
     axis = through_plane_axis(volume.geometry)
     spacing = [step for i, step in enumerate(volume.geometry.spacing) if i != axis]
     pixel = (spacing[0], spacing[1])
+    sliceable = has_cubic_voxels if task.modality == "PT" else is_isotropic
+    every = config.planes == "all" and sliceable(volume.geometry)
     frame = np.nan_to_num(next(volume.iter_frames()))
     stack = np.ascontiguousarray(slices_along(frame, axis))
     chosen = evenly_spaced(len(stack), config.max_slices)
@@ -239,14 +241,15 @@ def prepare_scan(scan: ReferenceScan, task: Task, config: TrainConfig, folder: P
             for i, slice_ in zip(chosen, hq, strict=True)
         )
     elif task.modality == "PT":
-        fields = pet_fields(stack, chosen, pixel, (task, scan.variation), seeds_for(config, scan.name, -1), config)
+        steps, known = (volume.geometry.spacing[axis], *pixel), (task, scan.variation)
+        seeds = seeds_for(config, scan.name, -1)
+        fields = pet_fields(stack, None if every else chosen, steps, known, seeds, config)
         if fields is None:
             return _reject(folder)
     window = config.intensity(task).window_for(frame)
     np.save(folder / "hq.npy", hq)
     if fields is not None:
         np.save(folder / "fields.npy", fields)
-    every = config.planes == "all" and is_isotropic(volume.geometry)
     facts = {"window": [window.lower, window.upper], "noise": noise, "rejected": None, "all_planes": every}
     (folder / "facts.json").write_text(json.dumps(facts))
     return None

@@ -10,13 +10,23 @@ from numpy.typing import NDArray
 from tatcli.errors import UsageError
 from tatcli.volumes.geometry import Geometry
 
-__all__ = ["PLANES", "evenly_spaced", "is_isotropic", "slice_shape", "slices_along", "through_plane_axis"]
+__all__ = [
+    "PLANES",
+    "evenly_spaced",
+    "has_cubic_voxels",
+    "is_isotropic",
+    "slice_shape",
+    "slices_along",
+    "through_plane_axis",
+]
 
 PLANES: Final = ("auto", "axial", "coronal", "sagittal")
 """The values of ``axis`` that :func:`through_plane_axis` takes."""
 
 _COARSER: Final = 1.2
 """An axis is the acquisition's slice axis for certain once its spacing exceeds the others' by this factor."""
+_NEARLY: Final = 2.0
+_FEWEST: Final = 16
 _SLAB: Final = 4
 """Where spacings don't tell: a scan this many times shorter along one axis than along both others is a slab of few
 slices, and that is its slice axis."""
@@ -27,6 +37,11 @@ def evenly_spaced(count: int, wanted: int) -> NDArray[np.intp]:
     if not 0 < wanted < count:
         return np.arange(count)
     return np.unique(np.linspace(0, count - 1, wanted).round().astype(np.intp))
+
+
+def has_cubic_voxels(geometry: Geometry) -> bool:
+    """Whether voxels are nearly cubes, and slices along every axis images: spacings within 2, 16 voxels each way."""
+    return max(geometry.spacing) <= _NEARLY * min(geometry.spacing) and min(geometry.shape) >= _FEWEST
 
 
 def is_isotropic(geometry: Geometry) -> bool:

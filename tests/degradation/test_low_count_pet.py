@@ -3,13 +3,9 @@
 import numpy as np
 import pytest
 
-from tatcli.degradation.low_count_pet import (
-    count_level,
-    estimate_variation,
-    low_count_slices,
-    random_reconstruction,
-)
-from tatcli.degradation.pet_scanner import PetReconstruction, PetScanner
+from tatcli.degradation.low_count_pet import low_count_slices, low_count_volume
+from tatcli.degradation.pet_count_level import count_level, estimate_variation
+from tatcli.degradation.pet_scanner import PetReconstruction, PetScanner, random_reconstruction
 from tatcli.errors import UsageError
 
 SPACING = (4.0, 4.0)
@@ -101,6 +97,55 @@ def test_a_smoother_reconstruction_needs_fewer_counts_for_the_same_noise(uniform
     assert smooth < 0.6 * sharp
 
 
+class TestVolume:
+    """Noise that correlates along the slices, else as in slices by themselves."""
+
+    def added(self, uniform, counts, drf=4.0, slices=24, step=3.3, **recipe):
+        stack = np.broadcast_to(uniform, (slices, *uniform.shape))
+        options = {"spacing_mm": (step, *SPACING), "seeds": range(slices), "counts": counts, "drf": drf}
+        reconstruction = PetReconstruction(iterations=2, **recipe)
+        return low_count_volume(stack, reconstruction=reconstruction, **options)[:, distance_from(0, 0) < 24] - 1.0
+
+    def test_neighbours_correlate_as_the_filter_says(self, uniform, counts):
+        """White noise after a Gaussian: exp(-d^2 / 4 sigma^2) at distance d."""
+        noise = self.added(uniform, 20 * counts)  # (with few counts OSEM is not linear)
+        found = [np.mean(noise[lag:] * noise[:-lag]) / noise.var() for lag in (1, 2, 4)]
+        sigma = 5.5 / 2.3548 / 3.3
+        np.testing.assert_allclose(found, np.exp(-np.square([1, 2, 4]) / (4 * sigma**2)), atol=0.03)
+
+    @pytest.mark.parametrize("drf", [4.0, 40.0])
+    def test_variance_and_mean_are_those_of_slices_by_themselves(self, uniform, counts, drf):
+        noise = self.added(uniform, counts, drf=drf)
+        assert noise.var() == pytest.approx((drf - 1.0) * 0.10**2, rel=0.12)
+        assert noise.mean() == pytest.approx(0.0, abs=0.02)
+
+    def test_the_ends_are_no_noisier(self, uniform, counts):
+        noise = np.concatenate([self.added(uniform, counts, slices=3, step=1.5)[[0, 2]] for _ in range(2)])
+        assert noise.var() == pytest.approx(3.0 * 0.10**2, rel=0.25)
+        alone = self.added(uniform, counts, slices=1)
+        assert alone.var() == pytest.approx(3.0 * 0.10**2, rel=0.25)
+
+    def test_without_a_filter_slices_stand_alone(self, patient, counts):
+        stack = np.stack([patient, patient[::-1]])
+        recipe = PetReconstruction(iterations=2, axial_filter_mm=0.0)
+        options = {"drf": 4.0, "counts": counts, "seeds": (5, 6), "reconstruction": recipe}
+        found = low_count_volume(stack, spacing_mm=(3.3, *SPACING), **options)
+        expected = [degrade(slice_, counts, [4.0], seed=seed)[0] for slice_, seed in zip(stack, (5, 6), strict=True)]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+    def test_contrasts_along_the_slices_stay(self, patient, counts):
+        """A hot slice between cold ones keeps its mean, and they theirs; nothing is negative; factor 1 adds nothing."""
+        stack = np.stack([patient * scale for scale in (0.2, 0.2, 3.0, 0.2, 0.0)])
+        options = {"spacing_mm": (3.3, *SPACING), "counts": counts, "reconstruction": FAST}
+        scans = [low_count_volume(stack, drf=12.0, seeds=range(5 * i, 5 * i + 5), **options) for i in range(24)]
+        body = distance_from(0, 0) < 22
+        means = np.mean(scans, axis=0)[:, body].mean(axis=1) / stack[:, body].mean(axis=1).clip(1e-6)
+        np.testing.assert_allclose(means[:4], 1.0, atol=0.03)
+        assert min(scan.min() for scan in scans) >= 0
+        assert not np.any([scan[4] for scan in scans])
+        np.testing.assert_array_equal(low_count_volume(stack, drf=1.0, seeds=range(5), **options), stack)
+
+
 def test_seeds_reproduce(patient, counts):
     first, again, other = (degrade(patient, counts, [8.0], seed=seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
@@ -154,5 +199,6 @@ def test_random_reconstructions_are_clinical():
     assert {recipe.iterations for recipe in drawn} == {2, 3, 4}
     assert 3.0 <= min(recipe.post_filter_mm for recipe in drawn) < 3.5
     assert 7.5 < max(recipe.post_filter_mm for recipe in drawn) <= 8.0
+    assert 3.0 <= min(recipe.axial_filter_mm for recipe in drawn) < 3.5
     with pytest.raises(UsageError, match="iterations"):
         PetReconstruction(iterations=0)

@@ -7,9 +7,10 @@ import pytest
 
 from tatcli.degradation import low_resolution_mri
 from tatcli.degradation.ct_kernel import KERNELS
-from tatcli.degradation.low_count_pet import count_level, low_count_slices
+from tatcli.degradation.low_count_pet import low_count_slices
 from tatcli.degradation.low_dose_ct import low_dose_slice
 from tatcli.degradation.low_resolution_mri import kept_lines, low_resolution, truncate_k_space
+from tatcli.degradation.pet_count_level import count_level
 from tatcli.degradation.pet_scanner import PetReconstruction
 
 SIZE = 128

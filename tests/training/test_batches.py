@@ -10,6 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import scipy.ndimage
 import torch
 
 from tatcli.errors import GeometryError, UsageError
@@ -224,6 +225,37 @@ def test_all_planes_of_isotropic_volumes(make_config: Make, tmp_path: Path) -> N
     np.testing.assert_allclose(sagittal.low_quality(7, rng), low[:, :, 7], atol=0.5)
     plain = make_config("plain", data=tmp_path, tasks=("mri",))
     assert [scan.name for scan in all_references(plain)["mri-sr"]] == ["cube", "thick"]
+
+
+def test_pet_in_all_planes_is_simulated_as_a_volume(make_config: Make, tmp_path: Path) -> None:
+    """Voxels nearly cubes: each realisation has one strength, and noise that correlates along the acquired slices."""
+    rng = np.random.default_rng(3)
+    inside = np.hypot(*(np.mgrid[:40, :44] - np.array([20, 22])[:, None, None])) < 17
+    tissue = np.where(inside, 1 + 0.1 * scipy.ndimage.gaussian_filter(rng.normal(size=(20, 40, 44)), (1, 1, 1)) * 5, 0)
+    for name, step in (("cube", 3.3), ("thick", 12.0)):
+        path = tmp_path / "PET" / "train" / f"{name}.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = np.abs(tissue).astype(np.float32).transpose(2, 1, 0)
+        nib.save(nib.Nifti1Image(image, np.diag([4.5, 4.5, step, 1.0])), path)
+    config = make_config("planes", data=tmp_path, tasks=("pet",), planes="all", noise_fields=3)
+    axial, coronal, sagittal, thick = all_references(config)["pet-synthesis"]
+    assert [scan.name for scan in (axial, coronal, sagittal, thick)] == ["cube"] * 3 + ["thick"]
+    assert coronal.fields is not None
+    assert axial.fields is not None
+    assert thick.fields is not None
+    assert coronal.fields.shape == (40, 3, 20, 44)
+    np.testing.assert_array_equal(coronal.fields[20, 1], axial.fields[:, 1, 20])
+
+    def noise(scan: Reference) -> np.ndarray:
+        return (np.asarray(scan.fields, dtype=np.float32) - scan.hq[:, None])[:, :, inside]
+
+    own, other = noise(axial), noise(thick)
+    along = [np.mean(own[1:, i] * own[:-1, i]) / own[:, i].var() for i in range(3)]
+    assert min(along) > 0.3
+    assert max(np.abs([np.mean(other[1:, i] * other[:-1, i]) / other[:, i].var() for i in range(3)])) < 0.1
+    levels, others = own.std(axis=2), other.std(axis=2)  # (slices, realisations)
+    assert (levels.max(axis=0) / levels.min(axis=0)).max() < 1.6
+    assert (others.max(axis=0) / others.min(axis=0)).max() > 1.6  # slices by themselves: a strength each
 
 
 def test_the_papers_mri_range(make_config: Make) -> None:

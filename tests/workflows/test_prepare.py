@@ -245,6 +245,22 @@ def test_a_set_is_trained_on_in_all_planes_and_ranges(make: Make, tmp_path: Path
     assert len(prepared_references(cut.output, MRI, "train", train_config(cut.output, planes="all"))) == 2
 
 
+def test_pet_is_prepared_for_one_plane_or_for_all(make: Make, tmp_path: Path) -> None:
+    """Slices that were degraded one by one make no volume that could be sliced otherwise."""
+    root = tmp_path / "uptake"
+    inside = np.hypot(*(np.mgrid[:40, :44] - np.array([20, 22])[:, None, None])) < 17
+    texture = 0.2 * np.random.default_rng(0).normal(size=(16, 40, 44))
+    save(root / "PET" / "train" / "a.nii.gz", np.where(inside, 1 + texture, 0).clip(0), (4.5, 4.5, 3.3))
+    task = TASKS["pet-synthesis"]
+    for planes, shapes in (("acquired", [(16, 40, 44)]), ("all", [(16, 40, 44), (40, 16, 44), (44, 16, 40)])):
+        config = make(roots=(root,), max_slices=0, planes=planes, output=tmp_path / planes)
+        prepare(config)
+        options = train_config(config.output, planes="all")
+        assert [scan.hq.shape for scan in prepared_references(config.output, task, "train", options)] == shapes
+    with pytest.raises(UsageError, match="--planes"):
+        make(planes="all", max_slices=3)
+
+
 def test_outputs_that_would_hurt_are_refused(make: Make, scans: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="apart from"):
         prepare(make(output=scans / "set"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tatcli.errors import UsageError
 from tatcli.tasks import find_task
@@ -25,6 +25,7 @@ class PrepareConfig:
         validation, test: shares of the subjects that are kept for these splits.
         noise_fields: precomputed noise realisations for each slice (CT, PET).
         max_slices: evenly spaced slices of each scan; 0: all.
+        planes: ``acquired``, or ``all``: PET with nearly cubic voxels to be trained on in all three planes.
         default_share: share of PET's realisations at the default dose reduction factor.
         thickness: CT slices thinner than about half of this are averaged to it, mm; 0: never.
         quiet: unless their noise is at most this, HU.
@@ -41,6 +42,7 @@ class PrepareConfig:
     test: float = 0.0
     noise_fields: int = 4
     max_slices: int = 0
+    planes: Literal["acquired", "all"] = "acquired"
     default_share: float = 0.3
     thickness: float = 4.0
     quiet: float = 12.0
@@ -64,6 +66,8 @@ class PrepareConfig:
             "--noise-fields (at least 1)": self.noise_fields >= 1,
             "--max-slices, --synthetic-pet, --seed (not negative)": min(self.max_slices, self.synthetic_pet, self.seed)
             >= 0,
+            "--planes (acquired, or all with --max-slices 0)": self.planes == "acquired"
+            or (self.planes == "all" and not self.max_slices),
             "--default-share (0 to 1)": 0 <= self.default_share <= 1,
             "--ct-thickness, --ct-quiet (not negative)": min(self.thickness, self.quiet) >= 0,
             "--workers (at least 1)": self.workers >= 1,

@@ -170,6 +170,7 @@ def _options(config: PrepareConfig, job: Job) -> TrainConfig:
         output=config.output,
         noise_fields=config.noise_fields,
         max_slices=config.max_slices,
+        planes=config.planes,
         default_share=(config.default_share if job.split == "train" else 1.0,),
         seed=config.seed,
     )
@@ -178,6 +179,8 @@ def _options(config: PrepareConfig, job: Job) -> TrainConfig:
 def _most(options: TrainConfig, job: Job) -> int:
     if job.scan is not None:
         return options.max_slices
+    if options.planes == "all":
+        return 0
     return min(options.max_slices or _SYNTHETIC_SLICES, _SYNTHETIC_SLICES)
 
 
