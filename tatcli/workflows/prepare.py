@@ -206,9 +206,10 @@ def _check_same(writer: SetWriter, config: PrepareConfig, planned: set[str]) -> 
     options = json.loads(json.dumps(config.options()))
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
-        changed = [key for key, value in options.items() if before.get(key) != value]
+        changed = [key for key in options | before if before.get(key) != options.get(key)]
         if changed:
-            told = "; ".join(f"{key} was {before.get(key)}, now {options[key]}" for key in changed)
+            values = ((key, before.get(key, "the default"), options.get(key, "the default")) for key in changed)
+            told = "; ".join(f"{key} was {old}, now {new}" for key, old, new in values)
             msg = f"{writer.root}: a set is gone on with by the same options ({told}); use them, or another folder"
             raise UsageError(msg)
     gone = [entry for entry in writer.entries if entry.key not in planned and entry.rejected is None]

@@ -207,6 +207,8 @@ def test_other_options_need_another_folder(make: Make) -> None:
     prepare(make())
     with pytest.raises(UsageError, match="seed was 0, now 1"):
         prepare(make(seed=1))
+    with pytest.raises(UsageError, match="max_slices was 3, now 0; planes was the default, now all"):
+        prepare(make(planes="all", max_slices=0))
 
 
 def test_damaged_sets_are_told(make: Make) -> None:

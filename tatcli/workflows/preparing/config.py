@@ -79,7 +79,8 @@ class PrepareConfig:
 
     def options(self) -> dict[str, Any]:
         """What decides a scan's outcome: a set that is gone on with must have the same."""
-        free = ("roots", "output", "workers", "synthetic_pet")
+        free = ["roots", "output", "workers", "synthetic_pet"]
+        free += ["planes"] if self.planes == "acquired" else []  # sets from before this option go on
         return {key: value for key, value in asdict(self).items() if key not in free}
 
 
