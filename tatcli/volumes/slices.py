@@ -26,7 +26,9 @@ PLANES: Final = ("auto", "axial", "coronal", "sagittal")
 _COARSER: Final = 1.2
 """An axis is the acquisition's slice axis for certain once its spacing exceeds the others' by this factor."""
 _NEARLY: Final = 2.0
+"""Largest over smallest spacing of voxels that are nearly cubes."""
 _FEWEST: Final = 16
+"""Voxels along an axis: fewer are no slice to restore."""
 _SLAB: Final = 4
 """Where spacings don't tell: a scan this many times shorter along one axis than along both others is a slab of few
 slices, and that is its slice axis."""
