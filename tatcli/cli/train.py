@@ -95,7 +95,9 @@ def train(
             metavar="NAME|PATH,...", show_default="none", help="Weights whose restorations are mixed into the targets."
         ),
     ] = _DEFAULT.teacher,
-    teacher_share: Annotated[float, typer.Option(metavar="X", help="Their share.")] = _DEFAULT.teacher_share,
+    teacher_share: Annotated[
+        str, typer.Option(metavar="X,...", help="Their share, for all tasks or for each (0: from references alone).")
+    ] = _listed(_DEFAULT.teacher_share),
     steps: Annotated[int, typer.Option(metavar="N", help="Optimiser updates.")] = _DEFAULT.steps,
     patch: Annotated[str, typer.Option(metavar="N,...", help="Side of the crops, one per phase.")] = _listed(
         _DEFAULT.patch

@@ -47,8 +47,9 @@ def load_checkpoint(folder: Path, config: TrainConfig) -> dict[str, Any] | None:
         msg = f"{path}: expected a checkpoint of tat train, got {type(error).__name__}; choose another output folder"
         raise WeightsError(msg) from error
     before = TrainConfig(data=config.data, output=config.output).fixed() | _OLDER | before
-    if isinstance(before["default_share"], float):  # one for all tasks, before each could have its own
-        before["default_share"] = [before["default_share"]]
+    for share in ("default_share", "teacher_share"):
+        if isinstance(before[share], float):  # one for all tasks, before each could have its own
+            before[share] = [before[share]]
     changed = [key for key, value in config.fixed().items() if before[key] != value]
     if changed:
         told = "; ".join(f"{key} was {before[key]}, now {config.fixed()[key]}" for key in changed)

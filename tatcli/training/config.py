@@ -49,7 +49,7 @@ class TrainConfig:
         grow: deepen them to the preset's numbers of blocks.
         teacher: weights (names or paths, also of comparison networks), comma-separated, whose restorations are mixed
             into the targets of the tasks that they were trained for, see ``teacher``; None: no one's.
-        teacher_share: of them in the targets.
+        teacher_share: of them in the targets, one for all tasks or one for each; a task of 0 isn't taught.
         steps: optimiser updates; the learning rate falls to its end over them.
         patch: sides of the random crops, one for each phase of the run.
         batch: samples of each task in a pass of one process, one for each phase.
@@ -101,7 +101,7 @@ class TrainConfig:
     init: str | None = None
     grow: bool = False
     teacher: str | None = None
-    teacher_share: float = 0.8
+    teacher_share: tuple[float, ...] = (0.8,)
     steps: int = 400_000
     patch: tuple[int, ...] = (128,)
     batch: tuple[int, ...] = (4,)
@@ -189,7 +189,10 @@ class TrainConfig:
             or (len(self.task_multiples) == len(self.tasks) and min(self.task_multiples) >= 1),
             "--default-share (one, or one for each task, 0 to 1)": len(self.default_share) in (1, len(self.tasks))
             and 0 <= min(self.default_share) <= max(self.default_share) <= 1,
-            "--teacher-share (above 0, up to 1)": 0 < self.teacher_share <= 1,
+            "--teacher-share (one, or one for each task, 0 to 1, not all 0)": len(self.teacher_share)
+            in (1, len(self.tasks))
+            and 0 <= min(self.teacher_share) <= max(self.teacher_share) <= 1
+            and any(self.teacher_share),
             "--noise-fields": self.noise_fields >= 1,
             "--network-width, --max-slices, --samples and --seed (0 or more)": min(
                 self.network_width, self.max_slices, self.samples, self.seed
@@ -215,7 +218,15 @@ class TrainConfig:
 
     def share(self, task: str) -> float:
         """How much of a task's samples has its default strength."""
-        return self.default_share[self.tasks.index(task) if len(self.default_share) > 1 else 0]
+        return self._of_task(self.default_share, task)
+
+    def taught(self, task: str) -> float:
+        """How much of a task's targets is its teachers'."""
+        return self._of_task(self.teacher_share, task)
+
+    def _of_task(self, values: tuple[float, ...], task: str) -> float:
+        """A task's own value, or the one for all."""
+        return values[self.tasks.index(task) if len(values) > 1 else 0]
 
     def intensity(self, task: Task) -> IntensityRule:
         """The map of a task's scans onto the network's range."""

@@ -78,7 +78,8 @@ class Stepper:
         self.ema = Ema(network, config.ema)
         for known in teachers:
             known.module.to(self.device)
-        self.teacher = Teacher(teachers, config.teacher_share, config.precision) if teachers else None
+        shares = {task: config.taught(task) for task in config.tasks}
+        self.teacher = Teacher(teachers, shares, config.precision) if teachers else None
         objective = Objective(network, self.loss, config.precision)
         self.objective: nn.Module = objective if world.size == 1 else DistributedDataParallel(objective)
 

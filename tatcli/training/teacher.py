@@ -11,7 +11,7 @@ section 3, the mean of an ensemble; here of a regression, so that there is no te
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,22 +39,22 @@ class Teacher:
 
     Args:
         networks: on the device of the batches; they are put into eval mode and not changed.
-        share: of the mean of their restorations in the target; the reference has the rest.
+        shares: of the mean of their restorations in the target, for each task; the reference has the rest.
         precision: that they compute in.
     """
 
-    def __init__(self, networks: Sequence[TeachingNetwork], share: float, precision: str) -> None:
+    def __init__(self, networks: Sequence[TeachingNetwork], shares: Mapping[str, float], precision: str) -> None:
         for network in networks:
             network.module.eval().requires_grad_(requires_grad=False)
         self.networks = networks
-        self.share, self.precision = share, precision
+        self.shares, self.precision = shares, precision
 
     def targets(self, lq: Crops, hq: Crops, views: Sequence[int], tasks: Sequence[str]) -> Crops:
         """The mix of restorations and references, share * restored + (1 - share) * hq, in float32.
 
         Args:
             lq: degraded crops, in the network's range.
-            hq: their references, which are the targets of tasks that no one teaches.
+            hq: their references, which are the targets of tasks that no one teaches, or by a share of 0.
             views: of each, 0 to 7: quarter turns, from 4 on of the mirrored crop; the restoration is turned back.
             tasks: of each.
         """
@@ -62,7 +62,7 @@ class Teacher:
         shown = torch.stack([turned(crop, way) for crop, way in zip(lq, ways, strict=True)])
         total, teachers = torch.zeros_like(hq), hq.new_zeros(len(hq), 1, 1, 1)
         for network in self.networks:
-            taught = [number for number, task in enumerate(tasks) if task in network.tasks]
+            taught = [number for number, task in enumerate(tasks) if task in network.tasks and self.shares[task]]
             if not taught:
                 continue
             with torch.no_grad(), autocast(lq.device, self.precision):
@@ -71,4 +71,5 @@ class Teacher:
                 [turned_back(crop, ways[number]) for number, crop in zip(taught, restored.float(), strict=True)]
             )
             teachers[taught] += 1
-        return torch.lerp(hq, total / teachers.clamp(min=1), self.share * (teachers > 0))
+        shares = hq.new_tensor([self.shares[task] for task in tasks]).reshape_as(teachers)
+        return torch.lerp(hq, total / teachers.clamp(min=1), shares * (teachers > 0))

@@ -50,9 +50,12 @@ def test_phases(make_config: Callable[..., TrainConfig]) -> None:
 
 def test_a_share_of_all_tasks_or_of_each(make_config: Callable[..., TrainConfig]) -> None:
     tasks = ("ct", "pet", "mri")
-    one, each = make_config(tasks=tasks), make_config("b", tasks=tasks, default_share=(0.6, 0.5, 0.8))
+    one = make_config(tasks=tasks)
+    each = make_config("b", tasks=tasks, default_share=(0.6, 0.5, 0.8), teacher_share=(0.0, 1.0, 0.5))
     assert [one.share(task) for task in one.tasks] == [0.3] * 3
     assert [each.share(task) for task in ("mri-sr", "ct-denoise", "pet-synthesis")] == [0.8, 0.6, 0.5]
+    assert [one.taught(task) for task in one.tasks] == [0.8] * 3
+    assert [each.taught(task) for task in ("mri-sr", "ct-denoise", "pet-synthesis")] == [0.5, 0, 1]
 
 
 def test_json_round_trip(make_config: Callable[..., TrainConfig]) -> None:

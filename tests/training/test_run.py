@@ -158,8 +158,9 @@ def test_checkpoints_from_before_each_task_had_its_share_go_on(make_config: Make
     train(config)
     state = torch.load(config.output / CHECKPOINT, weights_only=True)
     before = json.loads(state["config"])
-    assert before["default_share"] == [0.3]
+    assert (before["default_share"], before["teacher_share"]) == ([0.3], [0.8])
     del before["crops"]
+    before["teacher_share"] = 0.8
     for share, said in ((0.3, None), (0.6, r"default_share was \[0\.6\], now \[0\.3\]")):
         torch.save(state | {"config": json.dumps(before | {"default_share": share})}, config.output / CHECKPOINT)
         if said is None:

@@ -51,7 +51,7 @@ def test_target_is_the_mix_of_reference_and_restoration_of_the_view() -> None:
     ramp = torch.linspace(0, 1, 5).expand(5, 5)
     # as they lie in the crop: after a quarter turn (from columns towards rows) the view's columns are the crop's rows
     ramps = torch.stack([ramp, ramp.T, ramp.flip(1), ramp.T.flip(0)])
-    teacher = Teacher([TeachingNetwork(Ramp(), ["mri-sr"])], 0.25, "fp32")
+    teacher = Teacher([TeachingNetwork(Ramp(), ["mri-sr"])], {"mri-sr": 0.25}, "fp32")
     targets = teacher.targets(lq, hq, range(8), ["mri-sr"] * 8)
     restored = lq[:, 0] + torch.cat([ramps, ramps.flip(-1)])
     assert torch.allclose(targets[:, 0], 0.25 * restored + 0.75 * hq[:, 0], atol=1e-6)
@@ -69,14 +69,32 @@ class Times(nn.Module):
 def test_each_teaches_its_tasks_and_several_are_averaged() -> None:
     lq, hq = torch.rand(3, 1, 4, 4), torch.rand(3, 1, 4, 4)
     networks = [TeachingNetwork(Times(2.0), ["ct-denoise", "mri-sr"]), TeachingNetwork(Times(3.0), ["mri-sr"])]
-    targets = Teacher(networks, 0.5, "fp32").targets(lq, hq, (1, 7, 4), ("mri-sr", "pet-synthesis", "ct-denoise"))
+    shares = {"ct-denoise": 0.25, "pet-synthesis": 0.5, "mri-sr": 0.5}
+    targets = Teacher(networks, shares, "fp32").targets(lq, hq, (1, 7, 4), ("mri-sr", "pet-synthesis", "ct-denoise"))
     assert torch.allclose(targets[0], 0.5 * hq[0] + 0.5 * 2.5 * lq[0])
     assert torch.equal(targets[1], hq[1])  # no one teaches PET
-    assert torch.allclose(targets[2], 0.5 * hq[2] + 0.5 * 2.0 * lq[2])
+    assert torch.allclose(targets[2], 0.75 * hq[2] + 0.25 * 2.0 * lq[2])
+
+
+def test_a_task_with_a_share_of_0_is_left_to_its_references() -> None:
+    lq, hq = torch.rand(2, 1, 4, 4), torch.rand(2, 1, 4, 4)
+    asked: list[int] = []
+
+    class Counting(nn.Module):
+        def forward(self, crops: Tensor) -> Tensor:
+            asked.append(len(crops))
+            return 2 * crops
+
+    tasks = ("ct-denoise", "mri-sr")
+    teacher = Teacher([TeachingNetwork(Counting(), tasks)], {"ct-denoise": 0.0, "mri-sr": 1.0}, "fp32")
+    targets = teacher.targets(lq, hq, (3, 4), tasks)
+    assert torch.equal(targets[0], hq[0])
+    assert torch.allclose(targets[1], 2 * lq[1])
+    assert asked == [1]  # nor is the teacher's time spent on it
 
 
 def test_teacher_is_neither_changed_nor_trained(make_config: Make) -> None:
-    config = make_config(tasks=("mri",), teacher_share=1.0, loss="l1")
+    config = make_config(tasks=("mri",), teacher_share=(1.0,), loss="l1")
     references = {"mri-sr": prepare_references(TASKS["mri-sr"], "train", config)}
     teacher = make_network(replace(config, seed=1)).module
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
@@ -102,7 +120,7 @@ def test_views_differ_and_are_those_of_the_step(make_config: Make) -> None:
 @pytest.mark.parametrize(("share", "expected"), [(1.0, 0.7), (0.5, 0.85)])
 def test_a_student_follows_its_teacher_by_its_share(make_config: Make, share: float, expected: float) -> None:
     """With its whole share the student darkens as the teacher does, with half of it half as much."""
-    config = make_config(tasks=("mri",), steps=30, patch=(16,), learning_rate=1e-2, teacher_share=share)
+    config = make_config(tasks=("mri",), steps=30, patch=(16,), learning_rate=1e-2, teacher_share=(share,))
     student = make_network(config).module
     references = {"mri-sr": prepare_references(TASKS["mri-sr"], "train", config)}
     stepper = Stepper(student, config, world=World(), teachers=[TeachingNetwork(Times(0.7), ["mri-sr"])])
@@ -154,8 +172,9 @@ def test_teachers_are_found_with_their_tasks(make_config: Make) -> None:
 
 
 def test_bad_teachers(make_config: Make, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--teacher-share"):
-        make_config(teacher_share=0.0)
+    for shares in ((0.0,), (0.5, 0.5), (1.5,), ()):
+        with pytest.raises(UsageError, match="--teacher-share"):
+            make_config(teacher_share=shares)
     with pytest.raises(WeightsError, match="nobody"):
         train(make_config(teacher=str(tmp_path / "nobody.safetensors")))
     lonely = tmp_path / "lonely.safetensors"
@@ -170,7 +189,7 @@ def test_a_tat_of_another_size_can_teach() -> None:
     )
     lq = torch.rand(2, 1, 32, 32)
     network = Tat(tiny)
-    targets = Teacher([TeachingNetwork(network, ["ct-denoise"])], 0.5, "fp32").targets(
+    targets = Teacher([TeachingNetwork(network, ["ct-denoise"])], {"ct-denoise": 0.5}, "fp32").targets(
         lq, lq, (0, 5), ["ct-denoise"] * 2
     )
     assert targets.shape == lq.shape
