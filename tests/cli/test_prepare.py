@@ -44,16 +44,16 @@ def test_prepare_train_restore(tat, scans, tmp_path):
     with (made / "MANIFEST.tsv").open(newline="") as stream:
         rows = {row["file"]: row for row in csv.DictReader(stream, delimiter="\t")}
     run = tmp_path / "run"
-    words = ("--tasks", "mri", "--steps", "2", "--patch", "32", "--batch", "1", "--threads", "2", "--device", "cpu")
-    result = tat("train", "--data", made, "-o", run, *words, "--validation-slices", "1")
+    words = ("--tasks", "mri", "--preset", "tat-tiny", "--steps", "2", "--patch", "32", "--batch", "1")
+    result = tat("train", "--data", made, "-o", run, *words, "--device", "cpu", "--validation-slices", "1")
     assert result.exit_code == 0, result.output
     assert "mri-sr" in result.stdout  # there was something to validate on
-    card = json.loads((run / "tat-small.json").read_text(encoding="utf-8"))
+    card = json.loads((run / "tat-tiny.json").read_text(encoding="utf-8"))
     trained_on = {row["sha256"] for row in card["training"]["data"]}
     assert trained_on == {row["sha256"] for row in rows.values() if row["split"] == "train"}
     assert 1 <= len(trained_on) <= 3
     output = tmp_path / "restored.nii.gz"
-    words = ("--task", "mri-sr", "--weights", run / "tat-small.safetensors", "-o", output)
+    words = ("--task", "mri-sr", "--weights", run / "tat-tiny.safetensors", "-o", output)
     assert tat("restore", scans / "mri" / "sub-1" / "t1.nii.gz", *words).exit_code == 0
     assert read_volume(output).array.shape == (2, 48, 48)
 

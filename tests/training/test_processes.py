@@ -90,8 +90,9 @@ def test_passes_that_add_up_to_the_batch_match_it(make_config: Make, one_thread:
     many = make_config("many", batch=(1,), accumulate=2, steps=3, **options)
     train(one)
     train(many)
+    found = weights_of(many)
     for name, value in weights_of(one).items():
-        torch.testing.assert_close(weights_of(many)[name], value, rtol=0, atol=1e-6, msg=name)
+        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-6, msg=name)
 
 
 def test_sigterm_leaves_a_checkpoint_that_goes_on_exactly(make_config: Make, one_thread: None) -> None:

@@ -225,7 +225,7 @@ def test_a_run_that_is_killed_goes_on_where_it_was(scan, batch, tmp_path, listin
     )
     killed = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("out/*.tat.json")) and time.monotonic() < deadline:
+    while not list(tmp_path.glob("out/*.nii.gz")) and time.monotonic() < deadline:  # moved there behind its sidecar
         time.sleep(0.01)
     os.killpg(killed.pid, signal.SIGKILL)  # its worker too, which would finish the scan in hand
     killed.wait()
