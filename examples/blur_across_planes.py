@@ -21,16 +21,14 @@ from scipy import ndimage
 
 from tatcli import Restorer, simulate
 from tatcli.inference import RestoreOptions
-from tatcli.intensity import Window
-from tatcli.metrics import PROTOCOLS, score_volume
-from tatcli.metrics.uptake import hot_regions, uptake_errors
+from tatcli.metrics import PROTOCOLS, evaluation_window, score_volume
+from tatcli.metrics.uptake import HotRegion, hot_regions, uptake_errors
 from tatcli.phantoms import whole_body_pet
 from tatcli.tasks import TASKS
 from tatcli.volumes import Geometry, Volume
+from tatcli.volumes.slices import PLANES
 
 PET = TASKS["pet-synthesis"]
-WINDOW = Window(0.0, 20.0)
-"""SUV, in which PET is scored."""
 SLICES = 96
 REFERENCE_NOISE = 0.1
 """Coefficient of variation that a full-count scan of these bodies would have: it says how many counts there are."""
@@ -47,18 +45,20 @@ def middle_of(volume: Volume) -> Volume:
 def restored(restorer: Restorer, scan: Volume, blur: float) -> NDArray[np.float32]:
     """The mean of the three planes' restorations, each after a blur (mm) across it."""
     planes = []
-    for normal, step in enumerate(scan.geometry.spacing):
+    for normal, (axis, step) in enumerate(
+        zip(PLANES[1:], scan.geometry.spacing, strict=True)
+    ):  # the bodies lie axially
         blurred = ndimage.gaussian_filter1d(scan.array, blur / step, axis=normal) if blur else scan.array
-        options = RestoreOptions(axis=("axial", "coronal", "sagittal")[normal], planes=1)
+        options = RestoreOptions(axis=axis, planes=1)
         planes.append(restorer(replace(scan, array=blurred), PET, options=options).array)
     return np.asarray(np.mean(planes, axis=0, dtype=np.float32))
 
 
-def line(array: NDArray[np.float32], truth: Volume) -> str:
+def line(array: NDArray[np.float32], truth: Volume, regions: list[HotRegion]) -> str:
     """PSNR and the errors of uptake."""
-    found = score_volume(array, truth.array, task=PET, window=WINDOW, protocol=PROTOCOLS["paper"]).mean
-    spacing = truth.geometry.spacing
-    errors = uptake_errors(array, truth.array, hot_regions(truth.array, spacing=spacing), spacing=spacing)
+    window = evaluation_window(PET, truth.array)
+    found = score_volume(array, truth.array, task=PET, window=window, protocol=PROTOCOLS["paper"]).mean
+    errors = uptake_errors(array, truth.array, regions, spacing=truth.geometry.spacing)
     maximum, peak, mean = np.mean([error.percent for error in errors], axis=0) if errors else (np.nan,) * 3
     psnr = np.nan if found is None else found.psnr
     return f"{psnr:.2f} dB; of {len(errors)} regions SUVpeak {peak:+.1f} %, SUVmax {maximum:+.1f}, SUVmean {mean:+.1f}"
@@ -75,14 +75,15 @@ def main() -> None:
     for seed in arguments.seeds:
         truth = middle_of(whole_body_pet(seed))
         low = simulate(truth, PET, strength=PET.default_strength, seed=seed, reference_noise=REFERENCE_NOISE)
-        print(f"made-up body {seed}: degraded {line(low.array, truth)}", flush=True)
+        regions = hot_regions(truth.array, spacing=truth.geometry.spacing)
+        print(f"made-up body {seed}: degraded {line(low.array, truth, regions)}", flush=True)
         for blur in arguments.blur:
-            print(f"  {restorer.card.name}, blur {blur:g} mm: {line(restored(restorer, low, blur), truth)}", flush=True)
+            found = line(restored(restorer, low, blur), truth, regions)
+            print(f"  {restorer.card.name}, blur {blur:g} mm: {found}", flush=True)
         for sigma in GAUSSIANS_MM:
             steps = [sigma / step for step in truth.geometry.spacing]
-            print(
-                f"  Gaussian {sigma:g} mm in 3-D: {line(ndimage.gaussian_filter(low.array, steps), truth)}", flush=True
-            )
+            found = line(ndimage.gaussian_filter(low.array, steps), truth, regions)
+            print(f"  Gaussian {sigma:g} mm in 3-D: {found}", flush=True)
 
 
 if __name__ == "__main__":

@@ -187,11 +187,8 @@ class TrainConfig:
             or (len(self.task_weights) == len(self.tasks) and min(self.task_weights) > 0),
             "--task-multiples (one for each task, at least 1)": not self.task_multiples
             or (len(self.task_multiples) == len(self.tasks) and min(self.task_multiples) >= 1),
-            "--default-share (one, or one for each task, 0 to 1)": len(self.default_share) in (1, len(self.tasks))
-            and 0 <= min(self.default_share) <= max(self.default_share) <= 1,
-            "--teacher-share (one, or one for each task, 0 to 1, not all 0)": len(self.teacher_share)
-            in (1, len(self.tasks))
-            and 0 <= min(self.teacher_share) <= max(self.teacher_share) <= 1
+            "--default-share (one, or one for each task, 0 to 1)": self._are_shares(self.default_share),
+            "--teacher-share (one, or one for each task, 0 to 1, not all 0)": self._are_shares(self.teacher_share)
             and any(self.teacher_share),
             "--noise-fields": self.noise_fields >= 1,
             "--network-width, --max-slices, --samples and --seed (0 or more)": min(
@@ -202,6 +199,10 @@ class TrainConfig:
             "--max-slices (0 with --planes all, which takes whole volumes)": self.planes == "acquired"
             or not self.max_slices,
         }
+
+    def _are_shares(self, values: tuple[float, ...]) -> bool:
+        """Whether there is one for all tasks or one for each, from 0 to 1."""
+        return len(values) in (1, len(self.tasks)) and 0 <= min(values) <= max(values) <= 1
 
     def phase(self, step: int) -> tuple[int, int]:
         """(patch, samples of each task) at this step."""
