@@ -49,6 +49,12 @@ def simulate(
     kernel: Annotated[
         str, typer.Option(metavar="NAME", help="CT reconstruction kernel. auto: like the scan's own noise.")
     ] = "auto",
+    slice_correlation: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X", show_default="measured", help="Of the noise of neighbouring CT slices; 0: each has its own."
+        ),
+    ] = None,
     series: SeriesOption = None,
     units: UnitsOption = None,
     pet: PetOption = None,
@@ -68,6 +74,7 @@ def simulate(
             axis=axis,
             reference_noise=reference_noise,
             kernel=kernel,
+            slice_correlation=slice_correlation,
             series=series,
             units=parse_units(units),
             pet=parse_pet(pet),

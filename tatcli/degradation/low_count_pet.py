@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import scipy.ndimage
 
+from tatcli.degradation.axial_filter import gaussian_weights, within_reach
 from tatcli.degradation.pet_scanner import PetReconstruction, pet_scanner
 
 if TYPE_CHECKING:
@@ -39,9 +40,6 @@ BODY_SUV: Final = 0.15
 """Activity of the body, and none of air."""
 _FINEST_MM: Final = 3.4
 """Finer pixels are binned, up to this size: PET noise holds nothing finer, and large matrices are slow."""
-
-_NARROWEST: Final = 0.1
-"""Standard deviation, in slices, of a filter along them that is none."""
 
 
 def low_count_slices(
@@ -102,29 +100,25 @@ def low_count_volume(
     """
     reconstruction = reconstruction or PetReconstruction()
     reference = np.asarray(stack_suv, dtype=np.float32)
-    sigma = reconstruction.axial_filter_mm / _FWHM / spacing_mm[0]
-    reach = int(np.ceil(4.0 * sigma)) if sigma > _NARROWEST else 0
-    kernel = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / max(sigma, _NARROWEST)))
-    kernel /= kernel.sum()
+    kernel = gaussian_weights(reconstruction.axial_filter_mm / _FWHM / spacing_mm[0])
     kept = float(np.square(kernel).sum())  # of the variance
     factor = np.array([drf], dtype=np.float64)
     scanned: dict[int, tuple[ScannedSlice, NDArray[np.float64]]] = {}  # those within reach
     result = np.empty_like(reference)
     for index, slice_ in enumerate(reference):
-        around = range(max(0, index - reach), min(len(reference), index + reach + 1))
+        around, weights = within_reach(kernel, index, len(reference))
         for other in around:
             if other not in scanned:
                 scan = ScannedSlice(reference[other], spacing_mm[1:], reconstruction)
                 rng = np.random.default_rng(seeds[other])
                 scanned[other] = scan, scan.deviations(factor, counts * kept, rng)
-        weights = np.array([kernel[other - index + reach] for other in around])
-        weights /= weights.sum()
+        weights = weights / weights.sum()
         missing = np.sqrt(kept / np.square(weights).sum())  # the first and last slices have fewer neighbours to average
         own = scanned[index][0]
         expected = sum(weight * scanned[other][0].expected for weight, other in zip(weights, around, strict=True))
         deviations = sum(weight * scanned[other][1] for weight, other in zip(weights, around, strict=True))
         result[index] = _with_noise(slice_, own.noise(_share(own.expected, expected) * (missing * deviations))[0])
-        scanned.pop(index - reach, None)
+        scanned.pop(index - len(kernel) // 2, None)
     return result
 
 

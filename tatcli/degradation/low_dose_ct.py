@@ -8,6 +8,10 @@ al., JCAT 36:477, 2012).
 What is added is the noise of a scan of its own: a ray through the attenuation p detects n exp(-p) photons, and its line
 integral has the variance exp(p) / n + (s exp(p) / n)^2, where s is the detector's electronic noise. The photon count n
 is chosen so that soft tissue gains (1/d - 1) times the reference's own noise variance: the total is 1/d times it.
+
+Slices that overlap, or that a helical scan interpolates from the same turns, share noise. In a volume the slices'
+noise is therefore filtered along them by a Gaussian whose width gives neighbours the correlation that the reference's
+own noise has (:func:`~tatcli.degradation.reference_noise.estimate_correlation`); each slice keeps its variance.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import scipy.ndimage
 
+from tatcli.degradation.axial_filter import correlating_weights, within_reach
 from tatcli.degradation.projector import parallel_beam
 
 if TYPE_CHECKING:
@@ -31,6 +36,7 @@ __all__ = [
     "Acquisition",
     "ct_noise_realisations",
     "low_dose_slice",
+    "low_dose_volume",
     "random_acquisition",
     "reconstructed",
     "soft_tissue",
@@ -154,13 +160,55 @@ def low_dose_slice(
     Returns:
         (rows, columns), HU; not below -1024 (nor below the reference, where that is padding).
     """
-    reference = np.asarray(slice_hu, dtype=np.float32)
+    stack = np.asarray(slice_hu)[None]
+    low = low_dose_volume(stack, spacing_mm=spacing_mm, dose=dose, noise=noise, kernel=kernel, seeds=[seed])
+    return np.asarray(low[0])
+
+
+def low_dose_volume(  # noqa: PLR0913 - what the scan was, and what is asked of it
+    stack_hu: NDArray[np.floating[Any]],
+    *,
+    spacing_mm: tuple[float, float],
+    dose: float,
+    noise: float,
+    kernel: KernelSpec,
+    seeds: Sequence[int | np.random.SeedSequence],
+    correlation: float = 0.0,
+) -> NDArray[np.float32]:
+    """A volume at a fraction of its dose.
+
+    Args:
+        stack_hu: (slices, rows, columns), HU.
+        spacing_mm: (row, column) pixel size.
+        dose: fraction of the reference's dose, in (0, 1].
+        noise: standard deviation of the reference's own noise in soft tissue, HU.
+        kernel: the reconstruction kernel.
+        seeds: of the generator, one for each slice.
+        correlation: of the added noise of neighbouring slices, in [0, 1].
+
+    Returns:
+        As given, HU; not below -1024 (nor below the reference, where that is padding).
+    """
+    reference = np.asarray(stack_hu, dtype=np.float32)
+    result = reference.copy()
     if dose >= 1.0:
-        return reference.copy()
+        return result
     added = noise * float(np.sqrt(1.0 / dose - 1.0))
-    field = ct_noise_realisations(reference, spacing_mm=spacing_mm, kernels=[kernel], seed=seed, noise_hu=added)[0]
-    noisy = np.maximum(reference + added * field, LOWEST_HU)
-    return np.asarray(np.where(reconstructed(reference), noisy, reference), dtype=np.float32)
+    weights = correlating_weights(correlation)
+    fields: dict[int, NDArray[np.float32]] = {}  # of the slices within reach
+    for index, slice_ in enumerate(reference):
+        around, shares = within_reach(weights, index, len(reference))
+        for other in around:
+            if other not in fields:
+                fields[other] = ct_noise_realisations(
+                    reference[other], spacing_mm=spacing_mm, kernels=[kernel], seed=seeds[other], noise_hu=added
+                )[0]
+        shares = shares / np.sqrt(np.square(shares).sum())  # the weighted sum has the variance of one slice
+        field = sum(np.float32(share) * fields[other] for share, other in zip(shares, around, strict=True))
+        noisy = np.maximum(slice_ + np.float32(added) * field, np.float32(LOWEST_HU))
+        result[index] = np.where(reconstructed(slice_), noisy, slice_)
+        fields.pop(index - len(weights) // 2, None)
+    return result
 
 
 def soft_tissue(slice_hu: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:

@@ -1,4 +1,7 @@
-"""How noisy a CT reference is and with which spectrum, measured in its most homogeneous patches of soft tissue."""
+"""How noisy a CT reference is, with which spectrum, and how much of it neighbouring slices share.
+
+All of it is measured in the most homogeneous patches of soft tissue.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from tatcli.degradation.ct_kernel import KernelSpec
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["estimate_noise", "match_kernel", "noise_power_spectrum"]
+__all__ = ["estimate_correlation", "estimate_noise", "match_kernel", "noise_power_spectrum"]
 
 _TISSUE: Final = (0.0, 150.0)
 """A patch is soft tissue where its mean lies in this range, HU, and its structure is slight:"""
@@ -31,6 +34,9 @@ twice the noise)."""
 _SPECTRUM_PATCH_MM: Final = 22.0
 _PERCENTILE: Final = 20.0
 _FEWEST_PATCHES: Final = 20
+_FEWEST_PAIRS: Final = 100
+"""Of which a fifth is used: their correlation is then known to some hundredths."""
+
 _MOST_SLICES: Final = 24
 
 _LOWEST_FREQUENCY: Final = 0.09
@@ -126,10 +132,10 @@ def noise_power_spectrum(
     )
     if quiet is None:
         return None
-    rows, columns = quiet.shape[1:]
-    window = np.outer(np.hanning(rows + 2)[1:-1], np.hanning(columns + 2)[1:-1])
+    size = (quiet.shape[1], quiet.shape[2])
+    window = _window(size)
     power = np.square(np.abs(np.fft.fft2(quiet * window))).mean(axis=0) * np.prod(spacing_mm) / np.square(window).sum()
-    radius = np.hypot(np.fft.fftfreq(rows, spacing_mm[0])[:, None], np.fft.fftfreq(columns, spacing_mm[1]))
+    radius = _radius(size, spacing_mm)
     step = 1.0 / _SPECTRUM_PATCH_MM
     bins = np.rint(radius / step).astype(int)
     used = (bins > 0) & (radius < 0.5 / max(spacing_mm))
@@ -139,32 +145,106 @@ def noise_power_spectrum(
     return mean_radius, np.bincount(bins[used], power[used])[kept] / count[kept]
 
 
+def estimate_correlation(volume_hu: NDArray[np.floating[Any]], spacing_mm: tuple[float, float]) -> float:
+    """Correlation of the noise of neighbouring slices.
+
+    Slices that overlap, or that a helical scan interpolates from the same turns, share some of their noise. It is the
+    real part of the two slices' cross-spectrum over their power in the quietest patches of soft tissue, above the
+    frequencies where anatomy, which they share as well, has some power.
+
+    Args:
+        volume_hu: (slices, rows, columns).
+        spacing_mm: (row, column) pixel size.
+
+    Returns:
+        From 0 to 1; 0 where there is too little homogeneous soft tissue to tell.
+    """
+    tiling = _Tiling(spacing_mm, _SPECTRUM_PATCH_MM)
+    pixels = tiling.size[0] * tiling.size[1]
+    pairs = [np.zeros((2, 0, pixels))]
+    count = len(volume_hu) - 1
+    for index in np.unique(np.linspace(0, count - 1, min(_MOST_SLICES, count)).round().astype(int)):
+        one, other = (np.asarray(slice_, dtype=np.float64) for slice_ in volume_hu[index : index + 2])
+        if not tiling.fits(one):
+            break
+        tissue = tiling.tissue(one) & tiling.tissue(other)
+        pairs.append(np.stack([tiling.residuals(slice_, tissue) for slice_ in (one, other)]))
+    patches = np.concatenate(pairs, axis=1)
+    patches = patches[:, patches.any(axis=2).all(axis=0)]
+    if patches.shape[1] < _FEWEST_PAIRS:
+        return 0.0
+    variance = patches.var(axis=2).sum(axis=0)
+    quiet = patches[:, variance <= np.percentile(variance, _PERCENTILE)].reshape(2, -1, *tiling.size)
+    one, other = np.fft.fft2(quiet * _window(tiling.size))[:, :, _radius(tiling.size, spacing_mm) > _TRUSTED_FREQUENCY]
+    power = float(np.sqrt(np.square(np.abs(one)).sum() * np.square(np.abs(other)).sum()))
+    return round(float(np.clip((one * other.conj()).real.sum() / power, 0.0, 1.0)), 4) if power > 0 else 0.0
+
+
+def _window(size: tuple[int, int]) -> NDArray[np.float64]:
+    return np.outer(np.hanning(size[0] + 2)[1:-1], np.hanning(size[1] + 2)[1:-1])
+
+
+def _radius(size: tuple[int, int], spacing_mm: tuple[float, float]) -> NDArray[np.float64]:
+    """Spatial frequency of every coefficient of a patch's Fourier transform, cycles/mm."""
+    rows, columns = (np.fft.fftfreq(n, step) for n, step in zip(size, spacing_mm, strict=True))
+    return np.asarray(np.hypot(rows[:, None], columns))
+
+
 def _residuals(
     volume_hu: NDArray[np.floating[Any]], spacing_mm: tuple[float, float], *, patch_mm: float, difference: bool
 ) -> NDArray[np.float64]:
     """Overlapping patches of soft tissue without their quadratic trend: (patches, rows, columns)."""
-    size = (max(8, round(patch_mm / spacing_mm[0])), max(8, round(patch_mm / spacing_mm[1])))
-    stride = [max(1, n // 3) for n in size]
-    basis = _trend_basis(size)
-    found = [np.zeros((0, size[0] * size[1]))]
+    tiling = _Tiling(spacing_mm, patch_mm)
+    found = [np.zeros((0, tiling.size[0] * tiling.size[1]))]
     border = 1 if difference else 0
     indices = np.linspace(border, len(volume_hu) - 1 - border, min(_MOST_SLICES, len(volume_hu) - 2 * border))
     for index in np.unique(indices.round().astype(int)):
         slice_ = np.asarray(volume_hu[index], dtype=np.float64)
-        if slice_.shape[0] < size[0] or slice_.shape[1] < size[1]:
+        if not tiling.fits(slice_):
             break
-        smooth = scipy.ndimage.uniform_filter(slice_, [max(1, round(_SMOOTHING_MM / step)) for step in spacing_mm])
-        windows = np.lib.stride_tricks.sliding_window_view(smooth, size)[:: stride[0], :: stride[1]]
-        mean, deviation = windows.mean(axis=(2, 3)), windows.std(axis=(2, 3))
-        tissue = (mean > _TISSUE[0]) & (mean < _TISSUE[1]) & (deviation < _TISSUE_DEVIATION)
+        tissue = tiling.tissue(slice_)
         if difference:
             slice_ = (2.0 * slice_ - volume_hu[index - 1] - volume_hu[index + 1]) / np.sqrt(6.0)
-        windows = np.lib.stride_tricks.sliding_window_view(slice_, size)[:: stride[0], :: stride[1]]
-        flat = windows[tissue].reshape(-1, size[0] * size[1])
-        found.append(flat - (flat @ basis) @ basis.T)
+        found.append(tiling.residuals(slice_, tissue))
     residuals = np.concatenate(found)
     residuals = residuals[residuals.any(axis=1)]  # a noiseless synthetic patch tells nothing
-    return residuals.reshape(-1, *size)
+    return residuals.reshape(-1, *tiling.size)
+
+
+class _Tiling:
+    """Overlapping patches of a slice.
+
+    Args:
+        spacing_mm: (row, column) pixel size.
+        patch_mm: side of a patch.
+
+    Attributes:
+        size: (rows, columns) of a patch.
+    """
+
+    def __init__(self, spacing_mm: tuple[float, float], patch_mm: float) -> None:
+        self.size = (max(8, round(patch_mm / spacing_mm[0])), max(8, round(patch_mm / spacing_mm[1])))
+        self._smoothing = [max(1, round(_SMOOTHING_MM / step)) for step in spacing_mm]
+        self._basis = _trend_basis(self.size)
+
+    def fits(self, slice_: NDArray[np.float64]) -> bool:
+        """Whether the slice holds a patch."""
+        return bool(np.all(np.greater_equal(slice_.shape, self.size)))
+
+    def tissue(self, slice_: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which patches are soft tissue."""
+        windows = self._windows(scipy.ndimage.uniform_filter(slice_, self._smoothing))
+        mean, deviation = windows.mean(axis=(2, 3)), windows.std(axis=(2, 3))
+        return np.asarray((mean > _TISSUE[0]) & (mean < _TISSUE[1]) & (deviation < _TISSUE_DEVIATION))
+
+    def residuals(self, slice_: NDArray[np.float64], chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """The chosen patches without their quadratic trend: (patches, pixels)."""
+        flat = self._windows(slice_)[chosen].reshape(-1, self.size[0] * self.size[1])
+        return np.asarray(flat - (flat @ self._basis) @ self._basis.T)
+
+    def _windows(self, slice_: NDArray[np.float64]) -> NDArray[np.float64]:
+        stride = [max(1, n // 3) for n in self.size]
+        return np.lib.stride_tricks.sliding_window_view(slice_, self.size)[:: stride[0], :: stride[1]]
 
 
 def _quietest(patches: NDArray[np.float64]) -> NDArray[np.float64]:

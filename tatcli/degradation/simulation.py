@@ -10,10 +10,10 @@ import numpy as np
 
 from tatcli.degradation.ct_kernel import KERNELS, KernelSpec, find_kernel
 from tatcli.degradation.low_count_pet import low_count_volume
-from tatcli.degradation.low_dose_ct import low_dose_slice
+from tatcli.degradation.low_dose_ct import low_dose_volume
 from tatcli.degradation.low_resolution_mri import low_resolution
 from tatcli.degradation.pet_count_level import count_level
-from tatcli.degradation.reference_noise import estimate_noise, match_kernel
+from tatcli.degradation.reference_noise import estimate_correlation, estimate_noise, match_kernel
 from tatcli.errors import UnitsError, UsageError
 from tatcli.intensity import Units
 from tatcli.tasks import Task, find_task
@@ -44,7 +44,7 @@ class _Frame:
         step_mm: from slice to slice.
         seeds: one for the frame and one per slice.
         strength: of the degradation.
-        reference_noise, kernel: as given to :func:`simulate`.
+        reference_noise, kernel, slice_correlation: as given to :func:`simulate`.
     """
 
     stack: NDArray[np.float32]
@@ -54,6 +54,7 @@ class _Frame:
     strength: float
     reference_noise: float | None
     kernel: str | KernelSpec
+    slice_correlation: float | None
 
 
 def simulate(  # noqa: PLR0913 - the options of three simulators, each with a default
@@ -65,11 +66,13 @@ def simulate(  # noqa: PLR0913 - the options of three simulators, each with a de
     axis: str = "auto",
     reference_noise: float | None = None,
     kernel: str | KernelSpec = "auto",
+    slice_correlation: float | None = None,
 ) -> Volume:
     """The low-quality scan that would have come instead of this reference.
 
     Every slice has its own generator, from ``seed``, the frame and the slice's index: the result depends on neither the
-    order of the slices nor the number of threads. PET's noise is then filtered along the slices, as a scanner's is.
+    order of the slices nor the number of threads. The noise of PET, and of CT whose neighbouring slices share noise, is
+    then filtered along the slices.
 
     Args:
         volume: the reference, in the task's units (MRI: arbitrary ones); each frame of a dynamic scan by itself.
@@ -80,6 +83,8 @@ def simulate(  # noqa: PLR0913 - the options of three simulators, each with a de
         reference_noise: the reference's own noise in uniform tissue: standard deviation in HU (CT) or coefficient of
             variation (PET). Default: estimated.
         kernel: CT reconstruction kernel: ``auto`` (matched to the reference's own noise spectrum), a name or a spec.
+        slice_correlation: CT: how the added noise of neighbouring slices correlates, in [0, 1). Default: as the
+            reference's own noise does.
 
     Returns:
         A volume of the same grid and units. Its last step names strength, seed, noise level and kernel.
@@ -91,7 +96,7 @@ def simulate(  # noqa: PLR0913 - the options of three simulators, each with a de
     """
     task = find_task(task) if isinstance(task, str) else task
     strength = task.default_strength if strength is None else strength
-    _check_options(task, strength, reference_noise, kernel)
+    _check_options(task, strength, reference_noise, kernel, slice_correlation)
     _check_units(volume, task)
     across = through_plane_axis(volume.geometry, axis)
     slice_step = volume.geometry.spacing[across]
@@ -103,7 +108,9 @@ def simulate(  # noqa: PLR0913 - the options of three simulators, each with a de
     ):
         stack = np.ascontiguousarray(slices_along(frame, across))
         seeds = np.random.SeedSequence((seed, index)).spawn(len(stack) + 1)
-        request = _Frame(stack, (row_step, column_step), slice_step, seeds, strength, reference_noise, kernel)
+        request = _Frame(
+            stack, (row_step, column_step), slice_step, seeds, strength, reference_noise, kernel, slice_correlation
+        )
         try:
             degraded, note = _SIMULATORS[task.name](request)
         except UsageError as error:
@@ -114,7 +121,13 @@ def simulate(  # noqa: PLR0913 - the options of three simulators, each with a de
     return volume.with_array(result, step=f"simulated {task.name}: {'; '.join(notes)}; seed {seed}")
 
 
-def _check_options(task: Task, strength: float, reference_noise: float | None, kernel: str | KernelSpec) -> None:
+def _check_options(
+    task: Task,
+    strength: float,
+    reference_noise: float | None,
+    kernel: str | KernelSpec,
+    slice_correlation: float | None,
+) -> None:
     lowest, highest = STRENGTHS[task.name]
     if not lowest <= strength <= highest:
         msg = f"{task.name}: expected a {task.strength_name} from {lowest:g} to {highest:g}, got {strength:g}"
@@ -124,6 +137,15 @@ def _check_options(task: Task, strength: float, reference_noise: float | None, k
     if task.name != "ct-denoise" and kernel != "auto":
         msg = f"{task.name}: expected no kernel (only CT has one), got {kernel}; leave it out"
         raise UsageError(msg)
+    if slice_correlation is not None:
+        if task.name != "ct-denoise":
+            msg = (
+                f"{task.name}: expected no slice correlation (only CT has one), got {slice_correlation:g}; leave it out"
+            )
+            raise UsageError(msg)
+        if not 0 <= slice_correlation <= 1:
+            msg = f"{task.name}: expected a slice correlation from 0 to 1, got {slice_correlation:g}"
+            raise UsageError(msg)
     if reference_noise is None:
         return
     if task.name == "mri-sr":
@@ -156,11 +178,20 @@ def _low_dose(frame: _Frame) -> tuple[NDArray[np.float32], str]:
         kernel = match_kernel(frame.stack, frame.spacing_mm) or KERNELS["standard"]
     elif isinstance(kernel, str):
         kernel = find_kernel(kernel)
-    degraded = [
-        low_dose_slice(slice_, spacing_mm=frame.spacing_mm, dose=frame.strength, noise=noise, kernel=kernel, seed=seed)
-        for slice_, seed in zip(frame.stack, frame.seeds[1:], strict=True)
-    ]
-    return np.stack(degraded), f"dose fraction {frame.strength:g}, reference noise {noise:.1f} HU, {kernel}"
+    correlation = frame.slice_correlation
+    if correlation is None:
+        correlation = estimate_correlation(frame.stack, frame.spacing_mm)
+    degraded = low_dose_volume(
+        frame.stack,
+        spacing_mm=frame.spacing_mm,
+        dose=frame.strength,
+        noise=noise,
+        kernel=kernel,
+        seeds=frame.seeds[1:],
+        correlation=correlation,
+    )
+    note = f"dose fraction {frame.strength:g}, reference noise {noise:.1f} HU, {kernel}"
+    return degraded, f"{note}, slice correlation {correlation:.2f}"
 
 
 def _low_count(frame: _Frame) -> tuple[NDArray[np.float32], str]:

@@ -28,6 +28,7 @@ class SimulateConfig:
         axis: slice plane.
         reference_noise: the reference's own noise (HU, or the coefficient of variation for PET); None: measured.
         kernel: CT reconstruction kernel, or ``auto``.
+        slice_correlation: of the noise of neighbouring CT slices; None: the reference's own.
         series: which series of a DICOM folder.
         units: the caller's word on the units of the values; they are then not checked.
         pet: the caller's word on what SUV needs of a PET's DICOM header or BIDS sidecar.
@@ -42,6 +43,7 @@ class SimulateConfig:
     axis: str = "auto"
     reference_noise: float | None = None
     kernel: str = "auto"
+    slice_correlation: float | None = None
     series: str | None = None
     units: Units | None = None
     pet: PetTags | None = None
@@ -92,6 +94,7 @@ def simulate_scan(config: SimulateConfig) -> SimulateReport:
         axis=config.axis,
         reference_noise=config.reference_noise,
         kernel=config.kernel,
+        slice_correlation=config.slice_correlation,
     )
     write_volume(degraded, config.output, overwrite=config.overwrite, dicom=DicomOptions(suffix=" simulated"))
     if sidecar is not None:

@@ -8,6 +8,7 @@ from tatcli.degradation.low_dose_ct import (
     Acquisition,
     ct_noise_realisations,
     low_dose_slice,
+    low_dose_volume,
     random_acquisition,
     reconstructed,
     soft_tissue,
@@ -55,6 +56,35 @@ def test_total_variance_is_the_references_over_the_dose(water, dose):
         ]
     )
     assert low[:, inside].var() / own[:, inside].var() == pytest.approx(1.0 / dose, rel=0.04)
+
+
+@pytest.mark.parametrize(("correlation", "second"), [(0.3, 0.01), (0.55, 0.1)])
+def test_neighbouring_slices_share_noise_and_keep_their_variance(water, correlation, second):
+    """At the ends of the scan too; two slices apart, what a Gaussian along the slices makes of it."""
+    inside = distance_from() < 90
+    options = {"spacing_mm": SPACING, "dose": 0.25, "noise": 10.0, "kernel": KERNELS["standard"]}
+    stack = np.stack([water] * 7)
+    noise = low_dose_volume(stack, seeds=range(7), correlation=correlation, **options)[:, inside]
+    np.testing.assert_allclose(noise.std(axis=1), np.sqrt(3) * 10.0, rtol=0.04)
+    table = np.corrcoef(noise)
+    assert np.diagonal(table, 1).mean() == pytest.approx(correlation, abs=0.02)
+    assert np.diagonal(table, 2).mean() == pytest.approx(second, abs=0.03)
+
+
+def test_without_correlation_every_slice_is_its_own(water):
+    stack = np.stack([water, water - 10, water])
+    options = {"spacing_mm": SPACING, "dose": 0.5, "noise": 10.0, "kernel": KERNELS["smooth"]}
+    low = low_dose_volume(stack, seeds=[3, 4, 5], correlation=0.0, **options)
+    for slice_, seed, found in zip(stack, (3, 4, 5), low, strict=True):
+        np.testing.assert_array_equal(found, low_dose_slice(slice_, seed=seed, **options))
+
+
+def test_a_slice_of_padding_stays_between_noisy_ones(water):
+    stack = np.stack([water, np.full_like(water, -2000.0), water])
+    options = {"spacing_mm": SPACING, "dose": 0.25, "noise": 10.0, "kernel": KERNELS["smooth"]}
+    low = low_dose_volume(stack, seeds=range(3), correlation=0.5, **options)
+    assert (low[1] == -2000.0).all()
+    assert (low[0] != water).any()
 
 
 def test_unit_fields_have_unit_deviation_in_soft_tissue_and_no_mean(water):

@@ -5,7 +5,12 @@ import pytest
 
 from tatcli.degradation.ct_kernel import KERNELS
 from tatcli.degradation.low_dose_ct import ct_noise_realisations
-from tatcli.degradation.reference_noise import estimate_noise, match_kernel, noise_power_spectrum
+from tatcli.degradation.reference_noise import (
+    estimate_correlation,
+    estimate_noise,
+    match_kernel,
+    noise_power_spectrum,
+)
 
 SPACING = (0.8, 0.8)
 
@@ -53,6 +58,26 @@ def test_the_spectrum_integrates_to_the_variance(anatomy):
     assert variance == pytest.approx(100.0, rel=0.25)  # of the quieter patches
 
 
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.5])
+def test_what_neighbouring_slices_share_is_found(anatomy, share):
+    """The mean of two independent fields in shifted slices: x_i + a x_(i+1) correlates by a / (1 + a^2)."""
+    kernel = KERNELS["standard"]
+    fields = ct_noise_realisations(anatomy, spacing_mm=SPACING, kernels=[kernel] * 9, seed=5)
+    stack = anatomy + 10.0 * (fields[:-1] + share * fields[1:])
+    assert estimate_correlation(stack, SPACING) == pytest.approx(share / (1 + share**2), abs=0.03)
+
+
+def test_neighbours_without_tissue_or_neighbours_share_nothing(anatomy):
+    air = np.full((3, 64, 64), -1000.0, dtype=np.float32)
+    assert estimate_correlation(air, SPACING) == 0.0
+    assert estimate_correlation(np.stack([anatomy, anatomy]), SPACING) in (
+        0.0,
+        1.0,
+    )  # no noise: what is left is rounding
+    assert estimate_correlation(volume(anatomy, KERNELS["smooth"], 10.0)[:1], SPACING) == 0.0
+    assert estimate_correlation(np.zeros((2, 8, 8), dtype=np.float32), SPACING) == 0.0
+
+
 def test_no_tissue_no_estimate():
     air = np.full((3, 64, 64), -1000.0, dtype=np.float32)
     assert np.isnan(estimate_noise(air, SPACING))
@@ -71,3 +96,21 @@ def test_a_clinical_abdomen(shared, name):
     assert 9.0 < estimate_noise(stack, spacing) < 12.0
     kernel = match_kernel(stack, spacing)
     assert 0.3 < kernel.cutoff < 0.5
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("train/acrin-flt-001_abdomen-pelvis", 0.0),  # 8.5 mm apart
+        ("train/lidc-0314_chest_5mm", 0.03),
+        ("train/crlm-1004_abdomen_5mm", 0.16),
+        ("val/crlm-1006_abdomen_5mm", 0.29),
+    ],
+)
+def test_slices_of_clinical_scans_share_noise(shared, name, expected):
+    nibabel = pytest.importorskip("nibabel")
+    image = nibabel.load(shared / f"data/ct/{name}.nii.gz")
+    spacing = tuple(float(step) for step in image.header.get_zooms()[1::-1])
+    found = estimate_correlation(np.asarray(image.dataobj, dtype=np.float32).T[:24], spacing)
+    assert found == pytest.approx(expected, abs=0.05)

@@ -92,8 +92,15 @@ def test_seeds_reproduce_and_slices_differ(ct):
 def test_a_slice_does_not_depend_on_its_neighbours(ct):
     """The noise of slice 0 is the same however many slices follow: nothing depends on order or threads."""
     part = volume(ct.array[:2], Units.HU)
-    options = {"reference_noise": 10.0, "kernel": "smooth", "axis": "axial"}
+    options = {"reference_noise": 10.0, "kernel": "smooth", "slice_correlation": 0.0, "axis": "axial"}
     np.testing.assert_array_equal(simulate(ct, "ct", **options).array[:2], simulate(part, "ct", **options).array)
+
+
+def test_ct_noise_is_shared_along_the_slices_as_asked(ct, body):
+    low = simulate(ct, "ct", seed=1, reference_noise=10.0, kernel="standard", slice_correlation=0.4)
+    noise = (low.array - ct.array)[:, body[0]]
+    assert np.corrcoef(noise)[0, 1] == pytest.approx(0.4, abs=0.1)
+    assert "slice correlation 0.40" in low.provenance.steps[-1]
 
 
 @pytest.mark.parametrize(
@@ -128,6 +135,10 @@ def test_options_of_other_tasks_are_refused(pet):
         simulate(pet, "pet", kernel="sharp")
     with pytest.raises(UsageError, match="no reference noise"):
         simulate(volume(np.ones((1, 8, 8)), Units.ARBITRARY), "mri", reference_noise=1.0)
+    with pytest.raises(UsageError, match="no slice correlation"):
+        simulate(pet, "pet", slice_correlation=0.2)
+    with pytest.raises(UsageError, match="slice correlation from 0 to 1"):
+        simulate(pet, "ct", slice_correlation=1.2)
     with pytest.raises(UsageError, match="positive reference noise"):
         simulate(pet, "pet", reference_noise=-1.0)
     with pytest.raises(UsageError, match="unknown CT kernel"):

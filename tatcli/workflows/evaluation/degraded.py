@@ -167,7 +167,10 @@ def simulate_slices(
     kernel = match_kernel(stack, (rows, columns)) or "auto"
     part = _part(hq, axis, indices)
     known = noise if noise > 0 else None
-    lq = simulate(part, task, strength=strength, seed=seed, reference_noise=known, kernel=kernel)
+    apart = 0.0  # the slices needn't be neighbours
+    lq = simulate(
+        part, task, strength=strength, seed=seed, reference_noise=known, kernel=kernel, slice_correlation=apart
+    )
     return slices_along(lq.array, axis)
 
 
