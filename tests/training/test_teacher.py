@@ -169,6 +169,11 @@ def test_teachers_are_found_with_their_tasks(make_config: Make) -> None:
         load_teachers(make_config(tasks=("ct",), teacher=str(edsr)))
     with pytest.raises(UsageError, match=r"in the run's network range, .*; see --mri-range"):
         load_teachers(make_config(mri_range="paper", teacher=str(edsr)))
+    untaught = tuple(float(task != "mri-sr") for task in config.tasks)
+    (only,) = load_teachers(make_config(teacher=str(tat), teacher_share=untaught))
+    assert only.tasks == [task for task in config.tasks if task != "mri-sr"]
+    with pytest.raises(UsageError, match=r"got ones for mri-sr; the other tasks' --teacher-share is 0"):
+        load_teachers(make_config(teacher=str(edsr), teacher_share=untaught))
 
 
 def test_bad_teachers(make_config: Make, tmp_path: Path) -> None:

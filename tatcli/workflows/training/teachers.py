@@ -18,7 +18,7 @@ __all__ = ["load_teachers"]
 
 
 def load_teachers(config: TrainConfig) -> tuple[TeachingNetwork, ...]:
-    """The networks of ``config.teacher``: each teaches those of the run's tasks that its card lists.
+    """The networks of ``config.teacher``: each teaches those of the run's tasks that its card lists and that are taught.
 
     Raises:
         UsageError: a network was trained for none of the tasks, or with another network range.
@@ -30,12 +30,11 @@ def load_teachers(config: TrainConfig) -> tuple[TeachingNetwork, ...]:
 
 def _teacher(name: str, config: TrainConfig) -> TeachingNetwork:
     module, card = _loaded(find_weights(name))
-    tasks = [task for task in config.tasks if task in card.tasks]
+    taught = [task for task in config.tasks if config.taught(task)]
+    tasks = [task for task in taught if task in card.tasks]
     if not tasks:
-        msg = (
-            f"--teacher {name}: expected weights for {' or '.join(config.tasks)}, got ones for {', '.join(card.tasks)}"
-        )
-        raise UsageError(msg)
+        msg = f"--teacher {name}: expected weights for {' or '.join(taught)}, got ones for {', '.join(card.tasks)}"
+        raise UsageError(msg + ("" if len(taught) == len(config.tasks) else "; the other tasks' --teacher-share is 0"))
     for task in tasks:
         wanted, found = config.intensity(TASKS[task]), card.tasks[task].intensity
         if wanted != found:
