@@ -9,8 +9,9 @@ OSEM), the result is x + w (n - m) with w = min(1, x / m). It can't be negative,
 w doesn't depend on the noise, the mean stays as far as OSEM's does (n averages to m).
 
 A scanner's noise correlates from slice to slice, too. In a volume the counts' deviations are filtered along the slices
-by a Gaussian before the reconstruction; they are drawn with so many fewer counts that their variance is what it would
-have been, so that the filtered counts can't be negative either.
+by a Gaussian before the reconstruction. What a slice takes from a neighbour's draw is thinned, or added to, until it
+has the slice's own mean: a sum of Poisson counts of that mean, drawn so few that the weighted sum's variance is what it
+would have been. Its mean is right where activity changes along the slices, too, and it can't be negative either.
 
 The reference's noise is part of it already. Thinning its counts to the fraction 1/r adds the variance (1/r)(1 - 1/r)
 per expected count; after scaling back by r that is r - 1 times the reference's own, r times in total.
@@ -103,23 +104,44 @@ def low_count_volume(
     kernel = gaussian_weights(reconstruction.axial_filter_mm / _FWHM / spacing_mm[0])
     kept = float(np.square(kernel).sum())  # of the variance
     factor = np.array([drf], dtype=np.float64)
-    scanned: dict[int, tuple[ScannedSlice, NDArray[np.float64]]] = {}  # those within reach
+    drawn: dict[int, _Draw] = {}  # those within reach
     result = np.empty_like(reference)
     for index, slice_ in enumerate(reference):
         around, weights = within_reach(kernel, index, len(reference))
         for other in around:
-            if other not in scanned:
+            if other not in drawn:
                 scan = ScannedSlice(reference[other], spacing_mm[1:], reconstruction)
-                rng = np.random.default_rng(seeds[other])
-                scanned[other] = scan, scan.deviations(factor, counts * kept, rng)
+                drawn[other] = _Draw(scan, scan.lost(factor, counts * kept), np.random.default_rng(seeds[other]))
+        own = drawn[index]
         weights = weights / weights.sum()
         missing = np.sqrt(kept / np.square(weights).sum())  # the first and last slices have fewer neighbours to average
-        own = scanned[index][0]
-        expected = sum(weight * scanned[other][0].expected for weight, other in zip(weights, around, strict=True))
-        deviations = sum(weight * scanned[other][1] for weight, other in zip(weights, around, strict=True))
-        result[index] = _with_noise(slice_, own.noise(_share(own.expected, expected) * (missing * deviations))[0])
-        scanned.pop(index - len(kernel) // 2, None)
+        total = sum(weight * own.like(drawn[other]) for weight, other in zip(weights, around, strict=True))
+        deviations = (total - own.mean) * (missing * drf / (counts * kept))
+        result[index] = _with_noise(slice_, own.scan.noise(deviations)[0])
+        drawn.pop(index - len(kernel) // 2, None)
     return result
+
+
+class _Draw:
+    """Counts of one slice as a Poisson draw, for itself and its neighbours.
+
+    Args:
+        scan: of the slice.
+        mean: of its counts, (1, subsets, lines).
+        generator: the slice's own: what it draws doesn't depend on the order of the slices.
+    """
+
+    def __init__(self, scan: ScannedSlice, mean: NDArray[np.float64], generator: np.random.Generator) -> None:
+        self.scan, self.mean, self._generator = scan, mean, generator
+        self._counts = generator.poisson(mean)
+
+    def like(self, other: _Draw) -> NDArray[np.int64]:
+        """Poisson counts of this slice's mean that share with the other's draw all that they can."""
+        if other is self:
+            return self._counts
+        kept = np.divide(self.mean, other.mean, out=np.zeros_like(self.mean), where=other.mean > 0)
+        fewer = self._generator.binomial(other._counts, np.minimum(kept, 1.0))
+        return np.asarray(fewer + self._generator.poisson(np.maximum(self.mean - other.mean, 0.0)))
 
 
 def _with_noise(reference: NDArray[np.float32], noise: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
@@ -171,9 +193,13 @@ class ScannedSlice:
 
     def deviations(self, drf: NDArray[np.float64], counts: float, rng: np.random.Generator) -> NDArray[np.float64]:
         """Of the counts from the expected ones, at a count level of 1: (len(drf), subsets, lines)."""
-        factor = drf[:, None, None]
-        added = counts * self.expected * ((1.0 / factor) * (1.0 - 1.0 / factor))
-        return np.asarray((rng.poisson(added) - added) * factor / counts)
+        lost = self.lost(drf, counts)
+        return np.asarray((rng.poisson(lost) - lost) * drf[:, None, None] / counts)
+
+    def lost(self, drf: NDArray[np.float64], counts: float) -> NDArray[np.float64]:
+        """Mean (and variance) of the counts whose deviations are the added noise: (len(drf), subsets, lines)."""
+        kept = 1.0 / drf[:, None, None]
+        return np.asarray(counts * self.expected * (kept * (1.0 - kept)))
 
     def noise(self, deviations: NDArray[np.float64]) -> NDArray[np.float32]:
         """Weighted noise w (n - m) of counts with these deviations: (count, rows, columns)."""

@@ -25,6 +25,7 @@ import scipy.ndimage
 
 from tatcli.degradation.axial_filter import correlating_weights, within_reach
 from tatcli.degradation.projector import parallel_beam
+from tatcli.degradation.ray_noise import ray_noise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,9 +51,6 @@ LOWEST_HU: Final = -1024.0
 
 _LONGEST_PATH: Final = 16.0
 """Attenuations of a ray beyond which no photon arrives, however many there are."""
-
-_FEW_PHOTONS: Final = 100.0
-"""Below so many photons a ray's noise is drawn from Poisson's distribution."""
 
 _SOFT_TISSUE: Final = (-100.0, 200.0)
 _AIR: Final = -1000.0
@@ -131,7 +129,7 @@ def ct_noise_realisations(
     target = (noise_hu / 1000.0 * WATER_ATTENUATION) ** 2 / gains
     inverse_count = 2.0 * target / (quantum + np.sqrt(quantum**2 + 4.0 * electronic * target))
     generator = np.random.default_rng(seed)
-    noise = [_ray_noise(variances[0] * inverse, variances[1] * inverse**2, generator) for inverse in inverse_count]
+    noise = [ray_noise(variances[0] * inverse, variances[1] * inverse**2, generator) for inverse in inverse_count]
     fields = beam.back_project(np.stack(noise), responses)
     fields *= np.float32(1000.0 / WATER_ATTENUATION / noise_hu)
     fields *= inside
@@ -257,26 +255,6 @@ def _relative_counts(
     chord = 2.0 * np.sqrt(np.maximum(radius**2 - offset**2, 0.0))
     bowtie = np.exp(-acquisition.bowtie * WATER_ATTENUATION * (2.0 * radius - chord))
     return np.asarray(current[:, None] * bowtie * np.exp(-path), dtype=np.float32)
-
-
-def _ray_noise(
-    quantum: NDArray[np.float32], electronic: NDArray[np.float32], generator: np.random.Generator
-) -> NDArray[np.float32]:
-    """Noise of every ray's line integral, from its variances; zero mean.
-
-    Gaussian where many photons arrive. Behind the densest paths the counts are Poisson, and so few that the logarithm
-    bends their distribution; its mean (half the variance, to second order) is taken off, as scanners correct for it.
-    """
-    variance = quantum + electronic
-    noise = np.sqrt(variance) * generator.standard_normal(variance.shape, dtype=np.float32)
-    starved = variance > 1.0 / _FEW_PHOTONS
-    if starved.any():
-        photons = 1.0 / quantum[starved]
-        electrons = np.sqrt(electronic[starved]) * generator.standard_normal(photons.size)
-        relative = generator.poisson(photons) / photons + electrons
-        floor = np.minimum(0.5 / photons, 0.5)  # a reading of half a photon
-        noise[starved] = -np.log(np.maximum(relative, floor)) - 0.5 * np.minimum(variance[starved], 1.0)
-    return np.asarray(noise, dtype=np.float32)
 
 
 def _noise_gain(beam: ParallelBeam, response: NDArray[np.float64]) -> float:

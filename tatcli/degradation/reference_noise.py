@@ -25,6 +25,7 @@ _TISSUE_DEVIATION: Final = 45.0
 """its standard deviation after smoothing, which takes off the noise, is below this: no bone, air or much fat in it."""
 
 _SMOOTHING_MM: Final = 5.0
+_AIR: Final = -1000.0
 
 _SIGMA_PATCH_MM: Final = 16.0
 """Small enough for liver, spleen and muscle, large enough to hold the noise's low frequencies. With noise of known
@@ -170,7 +171,7 @@ def estimate_correlation(volume_hu: NDArray[np.floating[Any]], spacing_mm: tuple
         tissue = tiling.tissue(one) & tiling.tissue(other)
         pairs.append(np.stack([tiling.residuals(slice_, tissue) for slice_ in (one, other)]))
     patches = np.concatenate(pairs, axis=1)
-    patches = patches[:, patches.any(axis=2).all(axis=0)]
+    patches = patches[:, _telling(patches[0]) & _telling(patches[1])]
     if patches.shape[1] < _FEWEST_PAIRS:
         return 0.0
     variance = patches.var(axis=2).sum(axis=0)
@@ -207,7 +208,7 @@ def _residuals(
             slice_ = (2.0 * slice_ - volume_hu[index - 1] - volume_hu[index + 1]) / np.sqrt(6.0)
         found.append(tiling.residuals(slice_, tissue))
     residuals = np.concatenate(found)
-    residuals = residuals[residuals.any(axis=1)]  # a noiseless synthetic patch tells nothing
+    residuals = residuals[_telling(residuals)]
     return residuals.reshape(-1, *tiling.size)
 
 
@@ -233,7 +234,8 @@ class _Tiling:
 
     def tissue(self, slice_: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which patches are soft tissue."""
-        windows = self._windows(scipy.ndimage.uniform_filter(slice_, self._smoothing))
+        known = np.where(np.isfinite(slice_), slice_, _AIR)  # (the filter would spread a NaN along its whole line)
+        windows = self._windows(scipy.ndimage.uniform_filter(known, self._smoothing))
         mean, deviation = windows.mean(axis=(2, 3)), windows.std(axis=(2, 3))
         return np.asarray((mean > _TISSUE[0]) & (mean < _TISSUE[1]) & (deviation < _TISSUE_DEVIATION))
 
@@ -245,6 +247,11 @@ class _Tiling:
     def _windows(self, slice_: NDArray[np.float64]) -> NDArray[np.float64]:
         stride = [max(1, n // 3) for n in self.size]
         return np.lib.stride_tricks.sliding_window_view(slice_, self.size)[:: stride[0], :: stride[1]]
+
+
+def _telling(residuals: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which patches tell something: not those with holes, nor a synthetic scan's without noise."""
+    return np.asarray(np.isfinite(residuals).all(axis=1) & residuals.any(axis=1))
 
 
 def _quietest(patches: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -87,9 +87,10 @@ class ChannelAttention(nn.Module):
         batch, dim = query.shape[:2]
         shape = (batch, -1, self.heads, dim // self.heads)
         q, k = (part.permute(0, 2, 3, 1).reshape(shape).permute(0, 2, 3, 1) for part in (query, key))
-        gram = torch.matmul(q, k.transpose(-1, -2)).float()
-        norms = [part.float().square().sum(dim=-1, keepdim=True) for part in (q, k)]
-        return torch.cat([gram, *norms], dim=-1)
+        with torch.autocast(query.device.type, enabled=False):  # half precision can't hold such sums
+            q, k = q.float(), k.float()
+            norms = [part.square().sum(dim=-1, keepdim=True) for part in (q, k)]
+            return torch.cat([torch.matmul(q, k.transpose(-1, -2)), *norms], dim=-1)
 
     def _folded(self, grams: Tensor, cells: Cells) -> Float[Tensor, "cells batch dim dim"]:
         """W_o A of every cell, A averaged over the windows that cover it; in float32 under autocast too."""

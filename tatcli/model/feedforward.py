@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -12,6 +14,12 @@ from tatcli.model.fused import can_fuse
 from tatcli.model.packing import PackedWeights
 
 __all__ = ["GatedFeedForward"]
+
+W_S_DEVIATION: Final = (2 / 9) ** 0.5
+"""Of an adaptive block's W_S at the start: Kaiming's for ReLU by fan-out, which is 9 for a depthwise 3x3 kernel.
+
+(PyTorch's ``kaiming_normal_`` takes 9 times the channels for it, as if each of them went into all.)
+"""
 
 Map = Float[Tensor, "batch channels rows columns"]
 
@@ -32,7 +40,7 @@ class GatedFeedForward(nn.Module):
         self.project = nn.Conv2d(hidden, dim, 1, bias=False)
         self.packed = (PackedWeights(), PackedWeights())
         if adaptive:
-            nn.init.kaiming_normal_(self.depthwise.shared, mode="fan_out", nonlinearity="relu")
+            nn.init.normal_(self.depthwise.shared, std=W_S_DEVIATION)
 
     def forward(self, x: Map, norm: nn.LayerNorm, generated: Tensor | None = None) -> Map:
         """The residual sum x + feedforward(norm(x)).

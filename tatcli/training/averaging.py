@@ -37,7 +37,7 @@ def cleaner_reference(volume: Volume, *, thickness: float, quiet: float) -> tupl
     count = min(round(thickness / spacing[axis]), volume.geometry.shape[axis] // _FEWEST_SLICES)
     if count < 2:
         return volume, 1
-    stack = np.ascontiguousarray(slices_along(np.nan_to_num(next(volume.iter_frames())), axis))
+    stack = np.ascontiguousarray(slices_along(next(volume.iter_frames()), axis))
     pixel = [step for index, step in enumerate(spacing) if index != axis]
     noise = estimate_noise(stack, (pixel[0], pixel[1]))
     if math.isnan(noise) or noise <= quiet:

@@ -24,6 +24,7 @@ from tatcli.errors import GeometryError, UsageError
 from tatcli.intensity import Window
 from tatcli.tasks import TASKS, Task
 from tatcli.training.config import TrainConfig
+from tatcli.training.holes import without_holes
 from tatcli.training.pairs import ScanPair, find_scans, has_scans
 from tatcli.training.precomputed import ReferenceScan, ct_fields, draw_strength, pet_fields, seeds_for, stacked
 from tatcli.volumes import evenly_spaced, read_volume, slices_along, through_plane_axis
@@ -33,6 +34,11 @@ __all__ = ["Reference", "ReferenceScan", "check_sources", "draw_strength", "prep
 
 FORMAT: Final = 5
 """Raised whenever prepared files change, so that old ones are not reused."""
+
+_HALF_RANGE: Final = (2.0**-4, 2.0**13)
+"""Upper bounds of a network range that half-precision LQ partners keep to 11 bits, with room for voxels beyond it.
+
+Only MRI, whose units are arbitrary, has others: such scans are kept in other units of their own."""
 
 Crop = tuple[slice, slice]
 WHOLE: Final = (slice(None), slice(None))
@@ -218,14 +224,19 @@ def prepare_scan(scan: ReferenceScan, task: Task, config: TrainConfig, folder: P
     pixel = (spacing[0], spacing[1])
     sliceable = has_cubic_voxels if task.modality == "PT" else is_isotropic
     every = config.planes == "all" and sliceable(volume.geometry)
-    frame = np.nan_to_num(next(volume.iter_frames()))
+    frame = without_holes(next(volume.iter_frames()), task)
+    window = config.intensity(task).window_for(frame)
+    unit = 1.0
+    if scan.lq is not None and not _HALF_RANGE[0] <= window.upper <= _HALF_RANGE[1]:
+        unit = 2.0 ** round(math.log2(window.upper / _HALF_RANGE[1])) if window.upper > 0 else 1.0
+        frame, window = frame / np.float32(unit), Window(window.lower / unit, window.upper / unit)
     stack = np.ascontiguousarray(slices_along(frame, axis))
     chosen = evenly_spaced(len(stack), config.max_slices)
     hq = stack[chosen]
     noise: float | None = None
     fields: NDArray[np.float16] | None = None
     if scan.lq is not None:
-        low = np.nan_to_num(next(scan.lq.iter_frames()))
+        low = without_holes(next(scan.lq.iter_frames()), task) / np.float32(unit)
         if low.shape != frame.shape:
             place = scan.lq.provenance.path or scan.name
             msg = f"{place}: expected the grid of its HQ partner, {frame.shape} voxels, got {low.shape}"
@@ -246,7 +257,6 @@ def prepare_scan(scan: ReferenceScan, task: Task, config: TrainConfig, folder: P
         fields = pet_fields(stack, None if every else chosen, steps, known, seeds, config)
         if fields is None:
             return _reject(folder)
-    window = config.intensity(task).window_for(frame)
     np.save(folder / "hq.npy", hq)
     if fields is not None:
         np.save(folder / "fields.npy", fields)

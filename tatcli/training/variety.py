@@ -94,6 +94,8 @@ def resampled(slice_: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np
     upper, lower, right = rows - rows // 2, rows // 2, columns // 2 + 1
     kept[:upper, :right] = k_space[:upper, :right]
     kept[shape[0] - lower :, :right] = k_space[slice_.shape[0] - lower :, :right]
+    if slice_.shape[1] % 2 == 0 and shape[1] > slice_.shape[1]:
+        kept[:, right - 1] /= 2  # the border's line stood for both signs of its frequency, which now has a line each
     image = np.abs(scipy.fft.irfft2(kept, shape, overwrite_x=True))
     image *= np.float32(image.size / slice_.size)
     return np.asarray(image, dtype=np.float32)

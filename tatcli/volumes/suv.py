@@ -117,7 +117,12 @@ def _seconds_to_scan(headers: Sequence[PetHeader], name: str) -> float:
         msg = f"{name}: expected the times of injection and scan, got none; add the tags or convert to SUV first"
         raise UnitsError(msg)
     half_life = headers[0].half_life or 0.0
-    if injected.year > 1:
+    dated = min(injected.year, scan.year) > 1
+    if half_life > _SAME_DAY and not dated:
+        msg = f"{name}: expected dates of injection and scan for a half-life of {half_life / 3600:.0f} h,"
+        msg += " got times of day; say --pet injected=YYYY-MM-DDTHH:MM:SS,scanned=YYYY-MM-DDTHH:MM:SS"
+        raise UnitsError(msg)
+    if dated:
         seconds = (scan - injected).total_seconds()
         if 0 <= seconds <= _LONGEST_WAIT * half_life or half_life > _SAME_DAY:
             return seconds

@@ -119,6 +119,23 @@ class TestVolume:
         assert noise.var() == pytest.approx((drf - 1.0) * 0.10**2, rel=0.12)
         assert noise.mean() == pytest.approx(0.0, abs=0.02)
 
+    def test_variance_is_the_slices_own_where_activity_changes_along_them(self, uniform, counts):
+        """A slice four times as hot as its neighbours: neither lends the other its noise."""
+        stack = np.stack([uniform * scale for scale in (1.0, 1.0, 1.0, 4.0, 1.0, 1.0, 1.0)])
+        inside = distance_from(0, 0) < 20
+        options = {"drf": 4.0, "counts": 20 * counts, "reconstruction": PetReconstruction(iterations=2)}
+        noise = [
+            low_count_volume(stack, spacing_mm=(3.3, *SPACING), seeds=range(7 * i, 7 * i + 7), **options) - stack
+            for i in range(16)
+        ]
+        found = np.stack(noise)[:, :, inside].var(axis=(0, 2))
+        recipe = options["reconstruction"]
+        cold, hot = (
+            np.var(degrade(slice_, 20 * counts, [4.0] * 16, reconstruction=recipe)[:, inside] - slice_[inside])
+            for slice_ in stack[2:4]
+        )
+        np.testing.assert_allclose(found[2:5], [cold, hot, cold], rtol=0.1)
+
     def test_the_ends_are_no_noisier(self, uniform, counts):
         noise = self.added(uniform, counts, slices=3, step=1.5)[[0, 2]]
         assert noise.var() == pytest.approx(3.0 * 0.10**2, rel=0.25)

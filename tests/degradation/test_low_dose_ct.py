@@ -13,6 +13,7 @@ from tatcli.degradation.low_dose_ct import (
     reconstructed,
     soft_tissue,
 )
+from tatcli.degradation.ray_noise import ray_noise
 from tatcli.errors import UsageError
 
 SPACING = (1.0, 1.0)
@@ -149,6 +150,13 @@ def test_noise_is_correlated(water):
     noise = fields(water, [KERNELS["smooth"]])[0]
     centre = noise[80:176, 80:176]
     assert np.mean(centre[:, :-1] * centre[:, 1:]) / np.mean(centre**2) > 0.3
+
+
+@pytest.mark.parametrize("photons", [150.0, 60.0, 20.0, 10.0, 5.0, 3.0, 1.0, 0.1])
+def test_the_noise_of_a_ray_has_no_mean_however_few_photons(photons):
+    quantum = np.full(200_000, 1.0 / photons, dtype=np.float32)
+    noise = ray_noise(quantum, 25.0 * quantum**2, np.random.default_rng(7))
+    assert abs(noise.mean()) < 4.5 * noise.std() / np.sqrt(noise.size)
 
 
 def test_noise_is_streaky_between_dense_rods(water):

@@ -26,6 +26,15 @@ def test_the_same_matrix_changes_nothing() -> None:
     np.testing.assert_allclose(resampled(slice_, (33, 40)), slice_, atol=1e-2)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_the_finest_pattern_of_an_even_matrix_keeps_its_size(axis: int) -> None:
+    """Alternating 11, 9: the border's line of k-space, which a larger matrix holds twice."""
+    slice_ = np.full((16, 16), 10.0, dtype=np.float32)
+    slice_ += np.expand_dims(np.tile(np.float32([1.0, -1.0]), 8), 1 - axis)
+    larger = resampled(slice_, (32, 32))
+    np.testing.assert_allclose(larger[::2, ::2], slice_, atol=1e-4)
+
+
 def test_the_mean_is_kept() -> None:
     slice_ = np.random.default_rng(0).uniform(400, 1000, (60, 70)).astype(np.float32)
     assert resampled(slice_, (40, 90)).mean() == pytest.approx(slice_.mean(), rel=1e-3)

@@ -87,6 +87,20 @@ def test_a_scan_past_midnight(injected: datetime) -> None:
     assert suv_factor([header], "scan") == pytest.approx(ONE_HOUR)
 
 
+def test_a_nuclide_that_lives_for_days_needs_dates() -> None:
+    """Zr-89 (78.4 h) is imaged days after its injection; by times of day it would be the same day."""
+    zirconium = replace(HEADER, half_life=78.4 * 3600, injected=datetime(1, 1, 1, 12, 0))  # noqa: DTZ001
+    with pytest.raises(UnitsError, match=r"dates .* for a half-life of 78 h, .* --pet injected=YYYY"):
+        suv_factor([zirconium], "scan")
+    undated = datetime(1, 1, 1, 13, 0)  # noqa: DTZ001
+    with pytest.raises(UnitsError, match="got times of day"):
+        suv_factor([replace(zirconium, injected=NOON, series_time=undated, acquired=undated)], "scan")
+    later = replace(zirconium, injected=NOON - timedelta(days=4))
+    assert suv_factor([later], "scan") == pytest.approx(70e3 / (350e6 * 0.5 ** (97 / 78.4)))
+    at_injection = replace(zirconium, decay_correction="ADMIN")
+    assert suv_factor([at_injection], "scan") == pytest.approx(70e3 / 350e6)
+
+
 def test_other_units() -> None:
     assert suv_factor([PetHeader(units="GML")], "scan") == 1.0
     assert suv_factor([PetHeader(units="GML", suv_type="BW")], "scan") == 1.0

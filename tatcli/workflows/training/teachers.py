@@ -18,7 +18,7 @@ __all__ = ["load_teachers"]
 
 
 def load_teachers(config: TrainConfig) -> tuple[TeachingNetwork, ...]:
-    """The networks of ``config.teacher``: each teaches those of the run's tasks that its card lists and that are taught.
+    """The networks of ``config.teacher``: each teaches the taught tasks of its card.
 
     Raises:
         UsageError: a network was trained for none of the tasks, or with another network range.
