@@ -96,23 +96,24 @@ def _answers(
 ) -> Iterator[NDArray[np.float32]]:
     """The restored scan by every view, in the scan's own array order."""
 
-    def restore(stack: NDArray[np.float32], plane: int) -> NDArray[np.float32]:
-        # a grid of its own, whose slices are its first axis for certain
-        grid = Geometry(np.diag([1.0, 1.0, 10.0, 1.0]), (stack.shape[0], stack.shape[1], stack.shape[2]))
-        seen = Volume(np.ascontiguousarray(stack), grid, volume.units, Provenance(dtype=volume.provenance.dtype))
+    def restore(frames: NDArray[np.float32], plane: int) -> NDArray[np.float32]:
+        # a grid of its own, whose slices are its first axis for certain; all frames at once, as some may be empty
+        grid = Geometry(np.diag([1.0, 1.0, 10.0, 1.0]), (frames.shape[1], frames.shape[2], frames.shape[3]))
+        array = frames if volume.array.ndim == 4 else frames[0]
+        seen = Volume(array, grid, volume.units, Provenance(dtype=volume.provenance.dtype))
         # what is known of k-space is known of the acquired slices
         own = options if plane == axis else replace(options, data_consistency=False, kspace_factor=None)
-        return restorer(seen, task, options=own).array
+        return restorer(seen, task, options=own).array.reshape(frames.shape)
 
     views = [_View(axis, turns, flipped) for turns, flipped in VIEWS]
     if is_isotropic(volume.geometry):
         views += [_View(other) for other in sorted({0, 1, 2} - {axis})]
     for view in views:
+        shown = np.stack([view.shown(slices_along(frame, view.axis)) for frame in volume.iter_frames()])
         out = np.empty(volume.array.shape, dtype=np.float32)
-        for frame, target in zip(volume.iter_frames(), out.reshape(-1, *volume.geometry.shape), strict=True):
-            slices_along(target, view.axis)[:] = view.undone(
-                restore(view.shown(slices_along(frame, view.axis)), view.axis)
-            )
+        targets = out.reshape(-1, *volume.geometry.shape)
+        for answer, target in zip(restore(shown, view.axis), targets, strict=True):
+            slices_along(target, view.axis)[:] = view.undone(answer)
         yield out
 
 

@@ -78,6 +78,17 @@ def test_neighbours_without_tissue_or_neighbours_share_nothing(anatomy):
     assert estimate_correlation(np.zeros((2, 8, 8), dtype=np.float32), SPACING) == 0.0
 
 
+def test_holes_hide_only_what_they_cover(anatomy):
+    """A column of NaN, as outside of a resampled volume's grid, and single ones in the liver."""
+    stack = volume(anatomy, KERNELS["standard"], 10.0)
+    whole = estimate_noise(stack, SPACING), estimate_correlation(stack, SPACING)
+    stack[:, :, :20] = np.nan
+    stack[:, 140, 90:110:10] = np.nan
+    assert estimate_noise(stack, SPACING) == pytest.approx(whole[0], rel=0.05)
+    assert estimate_correlation(stack, SPACING) == pytest.approx(whole[1], abs=0.03)
+    assert match_kernel(stack, SPACING) is not None
+
+
 def test_no_tissue_no_estimate():
     air = np.full((3, 64, 64), -1000.0, dtype=np.float32)
     assert np.isnan(estimate_noise(air, SPACING))

@@ -94,6 +94,17 @@ def test_orientation_holes_and_frames() -> None:
     assert np.isnan(spread.array).sum() == 1
 
 
+def test_an_empty_frame_of_a_dynamic_scan_has_no_spread() -> None:
+    """The first frame of a dynamic PET, before the tracer came: as the restoration itself takes it."""
+    array = np.stack([np.zeros((3, 8, 8), dtype=np.float32), volume().array])
+    scan = Volume(array, volume().geometry, Units.HU)
+    spread = restoration_spread(restorer(Pointwise()), scan, CT).array
+    assert spread.shape == (2, 3, 8, 8)
+    assert spread[0].max() < 1e-3
+    ramp = restoration_spread(restorer(Ramp()), scan, CT).array
+    np.testing.assert_allclose(ramp[1], restoration_spread(restorer(Ramp()), volume(), CT).array, atol=1e-3)
+
+
 def test_a_coarse_grid_is_refined_first() -> None:
     mri = TASKS["mri-sr"]
     scan = Volume(np.abs(volume().array), volume().geometry, Units.ARBITRARY)

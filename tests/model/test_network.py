@@ -167,6 +167,36 @@ def test_bf16_stays_close() -> None:
     assert (half - full).std() <= 0.05 * (full - x).std()
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_sums_over_pixels_are_float32_under_autocast(kind: torch.dtype) -> None:
+    """The Gram matrix of large maps is beyond what half precision holds: 65504, or 8 bits."""
+    attention = ChannelAttention(4, heads=2, window=64, adaptive=False)
+    query, key = (torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(i)).to(kind) * 8 for i in (0, 1))
+    with torch.autocast("cpu", kind):
+        sums = attention._gram(query, query + key)
+    q, k = (part.double().view(2, 2, -1) for part in (query, query + key))
+    expected = torch.cat([q @ k.mT, q.square().sum(-1, keepdim=True), k.square().sum(-1, keepdim=True)], dim=-1)
+    assert expected.abs().max() > 1e5
+    assert sums.dtype == torch.float32
+    torch.testing.assert_close(sums[0].double(), expected, rtol=1e-5, atol=1.0)
+
+
+def test_shared_kernels_of_adaptive_blocks_start_as_published() -> None:
+    """N(0, 1) in the attention, Kaiming's sqrt(2 / 9) in the feed-forward part, whatever the channels."""
+    torch.manual_seed(0)
+    network = Tat(TatConfig(width=32))
+    seen = set()
+    for name, kernel in network.named_parameters():
+        block = name.removesuffix(".depthwise.shared")
+        if block == name or network.get_submodule(block).depthwise.gain is None:
+            continue
+        expected = 1.0 if block.endswith("attention") else (2 / 9) ** 0.5
+        assert kernel.std().item() == pytest.approx(expected, rel=6 / kernel.numel() ** 0.5)
+        assert abs(kernel.mean().item()) < 5 * expected / kernel.numel() ** 0.5
+        seen.add(block.rpartition(".")[2])
+    assert seen == {"attention", "feedforward"}
+
+
 def test_official_names_of_another_size_load() -> None:
     network = tiny(
         TatConfig(

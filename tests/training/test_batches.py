@@ -155,6 +155,32 @@ def test_fixed_pairs(make_config: Make, tmp_path: Path) -> None:
         prepare_references(TASKS["mri-sr"], "train", make_config("y", data=tmp_path, tasks=("mri",)))
 
 
+@pytest.mark.parametrize("unit", [1e-7, 1e6])
+def test_partners_in_units_beyond_half_precision(make_config: Make, tmp_path: Path, unit: float) -> None:
+    """MR units are arbitrary; what the network sees of a pair doesn't depend on them."""
+    hq = np.random.default_rng(0).uniform(100, 900, (2, 40, 40)).astype(np.float32)
+    for quality, array in (("HQ", hq), ("LQ", hq + 64)):
+        (tmp_path / "MRI" / "train" / quality).mkdir(parents=True)
+        np.save(tmp_path / "MRI" / "train" / quality / "a.npy", array * np.float32(unit))
+    (reference,) = prepare_references(TASKS["mri-sr"], "train", make_config("x", data=tmp_path, tasks=("mri",)))
+    low = reference.window.normalise(reference.low_quality(1, np.random.default_rng(0)))
+    window = TASKS["mri-sr"].intensity.window_for(hq)
+    np.testing.assert_allclose(reference.window.normalise(reference.hq[1]), window.normalise(hq[1]), rtol=0.01)
+    np.testing.assert_allclose(low, window.normalise(hq[1] + 64), rtol=0.01)
+
+
+def test_holes_of_a_ct_are_air(make_config: Make, dataset: Path, tmp_path: Path) -> None:
+    """Not water, which would attenuate, count as tissue, and hide the noise of the scan."""
+    image = nib.load(dataset / "CT" / "train" / "ct0.nii.gz")
+    values = np.asarray(image.dataobj, dtype=np.float32)
+    values[:12] = np.nan
+    (tmp_path / "CT" / "train").mkdir(parents=True)
+    nib.save(nib.Nifti1Image(values, image.affine), tmp_path / "CT" / "train" / "a.nii.gz")
+    (reference,) = prepare_references(TASKS["ct-denoise"], "train", make_config("x", data=tmp_path, tasks=("ct",)))
+    assert (reference.hq[:, :, :12] == -1000).all()
+    assert reference.noise == pytest.approx(10.0, rel=0.3)
+
+
 def test_max_slices(make_config: Make) -> None:
     config = make_config(tasks=("mri",), max_slices=2)
     assert [len(scan.hq) for scan in all_references(config)["mri-sr"]] == [2, 2]
