@@ -23,8 +23,8 @@ Map = Float[Tensor, "batch channels rows columns"]
 class DepthwiseConv(nn.Module):
     """Depthwise 3x3 convolution without bias.
 
-    Task-adaptive (the paper's WATB): W = W_S + lambda * W_G per sample, where W_S is shared by all tasks, W_G comes
-    from TREN, and lambda, a scalar per channel, is zero at the start.
+    Task-adaptive, in the paper's WATB blocks: W = W_S + lambda * W_G per sample, where W_S is shared by all tasks, W_G
+    comes from TREN, and lambda, a scalar per channel, is zero at the start.
     """
 
     def __init__(self, channels: int, *, adaptive: bool) -> None:

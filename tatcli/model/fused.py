@@ -20,7 +20,6 @@ from tatcli.model.packing import LANES, PackedWeights, Shape, call
 from tatcli.model.windows import Cells
 
 __all__ = [
-    "PackedWeights",
     "attention_mix",
     "attention_statistics",
     "can_fuse",

@@ -59,6 +59,7 @@ class Tat(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _stage(self, level: int, count: int, *, adaptive: bool) -> Stage:
+        """Blocks of one level: Restormer's in the encoder, the paper's WATB, which take kernels, after it."""
         dim = self.config.decoder_dim(level) if adaptive else self.config.dim(level)
         return Stage(
             TransformerBlock(
@@ -74,7 +75,8 @@ class Tat(nn.Module):
     def forward(self, x: Float[Tensor, "batch 1 rows columns"]) -> Float[Tensor, "batch 1 rows columns"]:
         """Restored slices, same shape, in the network's range (about [0, 1], not clipped).
 
-        Any number of rows and columns: they are padded to a multiple of 8 by reflection, and cropped back.
+        Any number of rows and columns: they are padded to a multiple of 8 by reflection (tiny ones by
+        their last row and column), and cropped back.
         """
         rows, columns = x.shape[2:]
         with kept_maps() if _eager_on_cpu(x) else nullcontext():

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tatcli.tasks import Task
     from tatcli.volumes.volume import Volume
 
-__all__ = ["EvidenceConfig", "Restoration", "check_evidence", "write_evidence"]
+__all__ = ["EvidenceConfig", "RestoredScan", "check_evidence", "write_evidence"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class EvidenceConfig:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Restoration:
+class RestoredScan:
     """A restoration that was done.
 
     Attributes:
@@ -98,7 +98,7 @@ def check_evidence(config: EvidenceConfig, *, source: Path, others: tuple[Path, 
 
 def write_evidence(
     config: EvidenceConfig,
-    done: Restoration,
+    done: RestoredScan,
     *,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,

@@ -1,4 +1,4 @@
-// What the functions of this library are called with; `native.py` mirrors these structures field by field.
+// What the functions of this library are called with; `packing.py` mirrors these structures field by field.
 #pragma once
 
 #include "expand.h"

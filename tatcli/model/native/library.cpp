@@ -1,4 +1,4 @@
-// The C interface that `native.py` calls through ctypes.
+// The C interface that `native_library.py` loads and `packing.py` calls through ctypes.
 #include "attention.h"
 
 #define FOR_PRECISION(bf16, call)  \

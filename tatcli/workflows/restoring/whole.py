@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from tatcli.errors import DeviceError, UsageError
 from tatcli.inference.guards import check_scan, name_of
 from tatcli.volumes.slices import through_plane_axis
-from tatcli.workflows.evidence import Restoration, write_evidence
+from tatcli.workflows.evidence import RestoredScan, write_evidence
 from tatcli.workflows.restoring.fitting import fitted, loaded_memory
 from tatcli.workflows.restoring.outcome import Job, MemoryRecord, Outcome, in_words
 
@@ -138,7 +138,7 @@ def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: 
     facts: dict[str, float] = {}
     if file.evidence.files:
         with clock.stage("evidence"):
-            done = Restoration(volume=volume, restored=restored, task=task, restorer=restorer, options=checked)
+            done = RestoredScan(volume=volume, restored=restored, task=task, restorer=restorer, options=checked)
             facts = write_evidence(file.evidence, done, overwrite=file.overwrite, progress=job.progress)
     return Outcome(
         task=task,
