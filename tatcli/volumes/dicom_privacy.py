@@ -7,10 +7,12 @@ attributes are removed. Pixels aren't looked at: CT, MR and PET from a scanner c
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from tatcli.errors import UsageError
+from tatcli.volumes.dicom_origin import Derivation, mark_derived
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -22,8 +24,8 @@ _METHOD: Final = "Basic Application Confidentiality Profile (PS3.15 E.1, 2026c)"
 _PROFILE: Final = ("113100", "Basic Application Confidentiality Profile")
 _NO_DATES: Final = {"DA": "19000101", "DT": "19000101000000", "TM": "000000"}
 """Stand-ins for what was removed but must be there: the library's are of the year 1, which is no date in DICOM."""
-_OURS: Final = ("DerivationDescription", "DerivationCodeSequence", "ContributingEquipmentSequence")
-"""What tat itself wrote, which names nobody."""
+_MARKS: Final = ("DerivationDescription", "DerivationCodeSequence", "ContributingEquipmentSequence")
+"""What marks a derived object: the source's, which may name people and departments, and tat's own behind it."""
 
 Action = Callable[[Any, tuple[int, int]], None]
 
@@ -31,16 +33,20 @@ Action = Callable[[Any, tuple[int, int]], None]
 class Anonymiser:
     """Removes who it was, where and when; UIDs are replaced by random ones, the same for the same in a process.
 
+    Args:
+        derivation: what was done, which names nobody; all that the objects say of their origin.
+
     Raises:
         UsageError: dicom-anonymizer isn't installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, derivation: Derivation) -> None:
         try:
             library = import_module("dicomanonymizer.simpledicomanonymizer")
         except ImportError:
             msg = "--anonymise: expected the package dicom-anonymizer, got none; pip install 'tatcli[anonymise]'"
             raise UsageError(msg) from None
+        self._derivation = replace(derivation, moment=None)
         actions: dict[tuple[int, ...], Action] = library.initialize_actions(_EDITION)
         self._exact = {tag: action for tag, action in actions.items() if len(tag) == 2}
         self._ranges = [(tag, action) for tag, action in actions.items() if len(tag) == 4]
@@ -49,18 +55,12 @@ class Anonymiser:
         """Clean a derived object in place, and say so in it."""
         from pydicom.dataset import Dataset as NewDataset
 
-        ours = {keyword: dataset[keyword] for keyword in _OURS if keyword in dataset}
-        for keyword in ours:
-            del dataset[keyword]
-        equipment = ours.get("ContributingEquipmentSequence")
-        if equipment is not None:
-            equipment.value = equipment.value[-1:]  # tat's own; the others name departments
-            if "ContributionDateTime" in equipment.value[0]:
-                del equipment.value[0].ContributionDateTime
+        for keyword in _MARKS:
+            if keyword in dataset:
+                del dataset[keyword]
         dataset.remove_private_tags()
         self._clean(dataset)
-        for element in ours.values():
-            dataset.add(element)
+        mark_derived(dataset, self._derivation)
         dataset.PatientIdentityRemoved = "YES"
         dataset.DeidentificationMethod = _METHOD
         item = NewDataset()

@@ -110,7 +110,7 @@ def _derived(volume: Volume, options: DicomOptions) -> Iterator[Dataset]:
         ),
         options=options,
     )
-    finish = _finisher(header, options)
+    finish = _finisher(header, series)
     for source in source_objects(volume, header, in_suv=_loses_units(header, options)):
         path = source.planes[0].image.path
         with tolerant(path):
@@ -118,12 +118,13 @@ def _derived(volume: Volume, options: DicomOptions) -> Iterator[Dataset]:
                 yield finish(dataset)
 
 
-def _finisher(header: DicomHeader, options: DicomOptions) -> Callable[[Dataset], Dataset]:
+def _finisher(header: DicomHeader, series: _NewSeries) -> Callable[[Dataset], Dataset]:
     """The last step of every object: anonymisation, or nothing.
 
     Raises:
         UsageError: what is asked for leaves no readable object.
     """
+    options = series.options
     private = not (options.anonymise or options.private == "drop")
     if not private and any(image.tile is not None for frame in header.frames for image in frame):
         option = "--anonymise" if options.anonymise else "--private drop"
@@ -133,7 +134,7 @@ def _finisher(header: DicomHeader, options: DicomOptions) -> Callable[[Dataset],
         return lambda dataset: dataset
     from tatcli.volumes.dicom_privacy import Anonymiser
 
-    return Anonymiser()
+    return Anonymiser(series.derivation)
 
 
 def _loses_units(header: DicomHeader, options: DicomOptions) -> bool:

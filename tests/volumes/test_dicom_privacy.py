@@ -23,7 +23,7 @@ PATIENT = {
     "PatientName": "Secret^Name", "PatientID": "ID4711", "PatientBirthDate": "19570809", "StudyDate": "20200517",
     "StudyInstanceUID": "1.2.3.777", "FrameOfReferenceUID": "1.2.3.888", "AccessionNumber": "ACC99",
     "InstitutionName": "Saint Elsewhere", "ReferringPhysicianName": "Doc^Tor", "SeriesDescription": "Secret scan",
-    "OtherPatientIDsSequence": Sequence([]), "StationName": "STATION5",
+    "OtherPatientIDsSequence": Sequence([]), "StationName": "STATION5", "DerivationDescription": "hidden derivation",
 }  # fmt: skip
 SECRETS = (b"Secret", b"Name", b"ID4711", b"19570809", b"20200517", b"1.2.3.777", b"1.2.3.888", b"ACC99", b"Elsewhere",
            b"Doc^Tor", b"STATION5", b"hidden", b"130000")  # fmt: skip
@@ -41,7 +41,13 @@ def nested() -> dict[str, Any]:
     request.RequestedProcedureID, request.AccessionNumber = "hidden1", "hidden2"
     request.ScheduledProtocolCodeSequence = Sequence([code])
     reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", "1.2.3.777.1"
-    return {"RequestAttributesSequence": Sequence([request]), "ReferencedImageSequence": Sequence([reference])}
+    own, equipment = Dataset(), Dataset()
+    own.CodeValue, own.CodingSchemeDesignator, own.CodeMeaning = "2", "99X", "hidden code"
+    equipment.Manufacturer, equipment.ContributionDescription = "M", "hidden contribution"
+    return {
+        "RequestAttributesSequence": Sequence([request]), "ReferencedImageSequence": Sequence([reference]),
+        "DerivationCodeSequence": Sequence([own]), "ContributingEquipmentSequence": Sequence([equipment]),
+    }  # fmt: skip
 
 
 def test_nothing_of_the_patient_is_left(series: Callable[..., Any], tmp_path: Path, profile: None) -> None:
@@ -62,13 +68,34 @@ def test_nothing_of_the_patient_is_left(series: Callable[..., Any], tmp_path: Pa
     assert first.PatientIdentityRemoved == "YES"
     assert first.DeidentificationMethodCodeSequence[0].CodeValue == "113100"
     assert first.ContributingEquipmentSequence[0].SoftwareVersions[0] == "weights identity"
-    assert "restored: made up" in first.DerivationDescription
+    assert first.DerivationDescription.startswith("restored: made up")
+    assert [code.CodeValue for code in first.DerivationCodeSequence] == ["110001"]
+    assert "ContributionDateTime" not in first.ContributingEquipmentSequence[0]
+    assert "InstanceCreationDate" not in first
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
         assert all(other[keyword].value == first[keyword].value for other in others)
     back = read_volume(tmp_path / "out")
     assert back.array.tobytes() == volume.array.tobytes()
     np.testing.assert_array_equal(back.geometry.affine, volume.geometry.affine)
     assert back.units is Units.HU
+
+
+def test_frames_keep_no_text_of_the_source(enhanced: Callable[..., Path], tmp_path: Path, profile: None) -> None:
+    path = enhanced(np.ones((2, 6, 8), np.uint16), [{"position": [0, 0, 2.0 * index]} for index in range(2)])
+    dataset = pydicom.dcmread(path)
+    for index, place in enumerate((*dataset.SharedFunctionalGroupsSequence, *dataset.PerFrameFunctionalGroupsSequence)):
+        item = Dataset()
+        item.DerivationDescription = f"hidden {index}"
+        place.DerivationImageSequence = [item]
+    dataset.DerivationDescription = "hidden derivation"
+    dataset.save_as(path)
+    volume = read_volume(path)
+    for form in ("keep", "classic"):
+        options = DicomOptions(anonymise=True, enhanced=form)
+        write_volume(volume.with_array(volume.array, step="restored: made up"), tmp_path / form, dicom=options)
+        for file in (tmp_path / form).iterdir():
+            assert b"hidden" not in file.read_bytes()
+            assert pydicom.dcmread(file).DerivationDescription.startswith("restored: made up")
 
 
 def test_pet_is_written_in_suv_since_its_times_go(series: Callable[..., Any], tmp_path: Path, profile: None) -> None:
