@@ -42,7 +42,6 @@ _GROUPS: Final = {
 }
 """Attribute of a classic image -> the functional group and the attribute in it that say the same of a frame."""
 _FRAME_TYPES: Final = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence")
-_ENHANCED: Final = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,7 @@ def _image(dataset: Dataset, places: list[Dataset], path: Path, *, frame: int) -
         intercept=0.0 if intercept is None else intercept,
         rescale_type=None if slope is None and intercept is None else str(_find(places, "RescaleType") or "").strip(),
         dimensions={name: value for name, value in found.items() if value is not None},
-        pet=pet_header(dataset) if modality == "PT" else None,
+        pet=pet_header(dataset, places[0] if len(places) > 1 else None) if modality == "PT" else None,
     )
 
 

@@ -57,16 +57,23 @@ class PetHeader:
     corrected_to: datetime | None = None
 
 
-def pet_header(dataset: Dataset) -> PetHeader:
-    """Collect what SUV needs from a PET image's header, classic or enhanced; nothing is judged here."""
+def pet_header(dataset: Dataset, frame: Dataset | None = None) -> PetHeader:
+    """Collect what SUV needs from a PET image's header, classic or enhanced; nothing is judged here.
+
+    Args:
+        dataset: of the file.
+        frame: of enhanced objects the frame's own functional groups, which outweigh the rest.
+    """
     from pydicom.dataset import Dataset as NewDataset
 
-    place = _Places(dataset)
+    place = _Places(dataset, frame)
     drugs = place.get("RadiopharmaceuticalInformationSequence")
     drug = drugs[0] if drugs else NewDataset()
     injected = moment(drug.get("RadiopharmaceuticalStartDateTime")) or moment(
         drug.get("RadiopharmaceuticalStartTime"), date=NO_DATE
     )
+    content = place.get("FrameContentSequence")
+    acquired = moment(place.get("AcquisitionTime"), date=place.get("AcquisitionDate") or NO_DATE)
     reference, duration = _positive(place.get("FrameReferenceTime")), _positive(place.get("ActualFrameDuration"))
     return PetHeader(
         units=_word(place.get("Units")) or _coded_units(place),
@@ -78,7 +85,7 @@ def pet_header(dataset: Dataset) -> PetHeader:
         half_life=_positive(drug.get("RadionuclideHalfLife")),
         injected=injected,
         series_time=moment(place.get("SeriesTime"), date=place.get("SeriesDate") or NO_DATE),
-        acquired=moment(place.get("AcquisitionTime"), date=place.get("AcquisitionDate") or NO_DATE),
+        acquired=acquired or (moment(content[0].get("FrameAcquisitionDateTime")) if content else None),
         frame_reference=None if reference is None else reference / 1000.0,
         frame_duration=None if duration is None else duration / 1000.0,
         philips_suv=_positive(_private(dataset, 0x7053, _PHILIPS, 0x00)),
@@ -89,10 +96,16 @@ def pet_header(dataset: Dataset) -> PetHeader:
 
 
 class _Places:
-    """An attribute at the top level, or where legacy converted enhanced objects keep what classic ones had there."""
+    """An attribute of the frame, at the top level, or of all frames.
 
-    def __init__(self, dataset: Dataset) -> None:
-        self._places = [dataset]
+    Legacy converted enhanced objects keep in groups of their own what classic ones had at the top level.
+    """
+
+    def __init__(self, dataset: Dataset, frame: Dataset | None) -> None:
+        self._places = []
+        if frame is not None:
+            self._places += [frame, *(frame.get("UnassignedPerFrameConvertedAttributesSequence") or [])]
+        self._places.append(dataset)
         for group in dataset.get("SharedFunctionalGroupsSequence") or []:
             self._places += [group, *(group.get("UnassignedSharedConvertedAttributesSequence") or [])]
 
@@ -114,18 +127,25 @@ def _corrections(place: _Places) -> tuple[str, ...] | None:
 
 
 def _coded_units(place: _Places) -> str:
-    """Enhanced PET: the units (CID 84) of the real world value mapping, where it says the same as the rescale."""
-    mappings = place.get("RealWorldValueMappingSequence")
-    codes = mappings[0].get("MeasurementUnitsCodeSequence") if mappings else None
+    """Enhanced PET: the units (CID 84) of the real world value mapping that says the same as the rescale."""
     transformations = place.get("PixelValueTransformationSequence")
-    if not codes or not transformations:
+    if not transformations:
         return ""
-    real, stored = mappings[0], transformations[0]
+    for mapping in place.get("RealWorldValueMappingSequence") or []:
+        codes = mapping.get("MeasurementUnitsCodeSequence")
+        units = _CODED_UNITS.get(str(codes[0].get("CodeValue", ""))) if codes else None
+        if units is not None and _says_the_same(mapping, transformations[0]):
+            return units
+    return ""
+
+
+def _says_the_same(mapping: Dataset, transformation: Dataset) -> bool:
+    """Whether a real world value mapping is the rescale."""
     pairs = (("RealWorldValueSlope", "RescaleSlope"), ("RealWorldValueIntercept", "RescaleIntercept"))
-    for real_keyword, stored_keyword in pairs:
-        if not math.isclose(float(real.get(real_keyword, 0)), float(stored.get(stored_keyword, 0)), rel_tol=1e-6):
-            return ""
-    return _CODED_UNITS.get(str(codes[0].get("CodeValue", "")), "")
+    return all(
+        math.isclose(float(mapping.get(real, 0)), float(transformation.get(stored, 0)), rel_tol=1e-6)
+        for real, stored in pairs
+    )
 
 
 def _is_yes(place: _Places, keyword: str) -> bool:
