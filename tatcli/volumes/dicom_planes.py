@@ -41,7 +41,7 @@ class Plane:
         own: how the source's are.
         position: ImagePositionPatient, None where it is the source's.
         spacing: PixelSpacing, None where it is the source's.
-        in_suv: values are SUVbw instead of the source's units.
+        factor: stored values / the source's: 1, but for PET in SUVbw instead of the source's units.
     """
 
     image: DicomImage
@@ -50,7 +50,12 @@ class Plane:
     own: Coding
     position: tuple[float, float, float] | None = None
     spacing: tuple[float, float] | None = None
-    in_suv: bool = False
+    factor: float = 1.0
+
+    @property
+    def in_suv(self) -> bool:
+        """Whether values are SUVbw instead of the source's units."""
+        return self.factor != 1.0
 
     @property
     def recoded(self) -> bool:
@@ -121,7 +126,7 @@ def source_objects(volume: Volume, header: DicomHeader, *, in_suv: bool = False)
             else:
                 chosen, pixels = coding.times(factor), value.stored(coding, coding)
             place = grid.position(image)
-            planes.append(Plane(image, pixels, chosen, coding, place, grid.spacing, in_suv))
+            planes.append(Plane(image, pixels, chosen, coding, place, grid.spacing, factor))
         yield SourceObject(dataset, frames, tuple(planes))
 
 

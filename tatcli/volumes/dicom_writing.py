@@ -19,14 +19,16 @@ from numpy.typing import NDArray
 import tatcli
 from tatcli.errors import OutputError, UsageError
 from tatcli.volumes.dicom import DicomHeader
+from tatcli.volumes.dicom_classic import CLASSIC, as_classic
 from tatcli.volumes.dicom_coding import as_ds
 from tatcli.volumes.dicom_files import tolerant
-from tatcli.volumes.dicom_frames import CLASSIC, as_classic, drop_acquisition, recode_mappings, update_frames
+from tatcli.volumes.dicom_frames import drop_acquisition, update_frames
 from tatcli.volumes.dicom_mosaic import tile_of
 from tatcli.volumes.dicom_options import DicomOptions, UidMaker
 from tatcli.volumes.dicom_origin import Derivation, derived_type, evidence, mark_derived, source_image
 from tatcli.volumes.dicom_planes import Plane, SourceObject, source_objects
 from tatcli.volumes.dicom_stale import drop_stale, flag_lossy
+from tatcli.volumes.dicom_units import recode_mappings, scale_windows, state_suv
 from tatcli.volumes.volume import Volume
 
 if TYPE_CHECKING:
@@ -88,6 +90,7 @@ def write_dicom_file(volume: Volume, path: Path, options: DicomOptions | None = 
 class _NewSeries:
     """What all derived objects have in common."""
 
+    header: DicomHeader
     uid: str
     uids: UidMaker
     derivation: Derivation
@@ -100,6 +103,7 @@ def _derived(volume: Volume, options: DicomOptions) -> Iterator[Dataset]:
     steps = volume.provenance.steps
     uids = UidMaker(options, (*steps, header.series.part))
     series = _NewSeries(
+        header=header,
         uid=uids.new("series", header.series.uid),
         uids=uids,
         derivation=Derivation(
@@ -110,7 +114,7 @@ def _derived(volume: Volume, options: DicomOptions) -> Iterator[Dataset]:
         ),
         options=options,
     )
-    finish = _finisher(header, series)
+    finish = _finisher(series)
     for source in source_objects(volume, header, in_suv=_loses_units(header, options)):
         path = source.planes[0].image.path
         with tolerant(path):
@@ -118,7 +122,7 @@ def _derived(volume: Volume, options: DicomOptions) -> Iterator[Dataset]:
                 yield finish(dataset)
 
 
-def _finisher(header: DicomHeader, series: _NewSeries) -> Callable[[Dataset], Dataset]:
+def _finisher(series: _NewSeries) -> Callable[[Dataset], Dataset]:
     """The last step of every object: anonymisation, or nothing.
 
     Raises:
@@ -126,7 +130,7 @@ def _finisher(header: DicomHeader, series: _NewSeries) -> Callable[[Dataset], Da
     """
     options = series.options
     private = not (options.anonymise or options.private == "drop")
-    if not private and any(image.tile is not None for frame in header.frames for image in frame):
+    if not private and any(image.tile is not None for frame in series.header.frames for image in frame):
         option = "--anonymise" if options.anonymise else "--private drop"
         msg = f"{option}: expected images that stand without private attributes, got a Siemens mosaic; write .nii.gz"
         raise UsageError(msg)
@@ -177,6 +181,7 @@ def _classic_objects(
         dataset: Dataset = source.dataset
         dataset.SourceImageSequence = [source_image(sop_class, instance, resampled=resampled)]
         _describe_pixels(dataset, plane)
+        _describe_values(dataset, plane)
         _place(dataset, plane)
         dataset.SOPInstanceUID = series.uids.new("instance", instance)
         _set_pixels(dataset, plane.pixels if plane.image.tile is None else _mosaic(source))
@@ -186,7 +191,7 @@ def _classic_objects(
         msg = f"{source.planes[0].image.path.name}: expected enhanced CT, MR or PET to make classic images of, got"
         raise OutputError(msg + " another kind; leave --enhanced classic out")
     for index, plane in enumerate(source.planes):
-        dataset = as_classic(source.dataset, index)
+        dataset = as_classic(source.dataset, index, image=plane.image, frames=series.header.frames)
         frame = plane.image.frame
         dataset.SourceImageSequence = [source_image(sop_class, instance, frame=frame, resampled=resampled)]
         dataset.ImageType = derived_type(dataset.get("ImageType"), str(dataset.SOPClassUID))
@@ -222,7 +227,7 @@ def _common(dataset: Dataset, series: _NewSeries, sop_class: str, *, fits: bool)
 
 
 def _describe_pixels(dataset: Dataset, plane: Plane) -> None:
-    """Matrix and bits, and the rescale where it changed."""
+    """Matrix and bits."""
     coding = plane.coding
     signed = int(coding.signed)
     if bool(dataset.get("PixelRepresentation")) != coding.signed or plane.recoded:
@@ -234,15 +239,21 @@ def _describe_pixels(dataset: Dataset, plane: Plane) -> None:
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = coding.allocated, coding.stored, coding.stored - 1
     dataset.PixelRepresentation = signed
     dataset.SamplesPerPixel = 1
-    if (plane.recoded or plane.in_suv) and "PerFrameFunctionalGroupsSequence" not in dataset:
+
+
+def _describe_values(dataset: Dataset, plane: Plane) -> None:
+    """A classic source's rescale, where it changed, and what follows from it."""
+    if plane.recoded or plane.in_suv:
         _set_rescale(dataset, plane)
         recode_mappings(dataset, plane)
+    if plane.in_suv:
+        scale_windows(dataset, plane.factor)
 
 
 def _set_rescale(dataset: Dataset, plane: Plane) -> None:
     coding = plane.coding
     if plane.in_suv:
-        dataset.Units, dataset.SUVType = "GML", "BW"
+        state_suv(dataset)
     if (coding.slope, coding.intercept) == (1.0, 0.0) and "RescaleSlope" not in dataset:
         return
     dataset.RescaleSlope, dataset.RescaleIntercept = as_ds(coding.slope), as_ds(coding.intercept)

@@ -1,4 +1,4 @@
-"""Enhanced PET, true and legacy converted: read."""
+"""Enhanced PET, true and legacy converted: read, written back, made classic and anonymous, and read again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 from pydicom.dataset import Dataset
 
 from tatcli.intensity import Units
-from tatcli.volumes import read_volume
+from tatcli.volumes import read_volume, write_volume
+from tatcli.volumes.dicom_options import DicomOptions
 
 HALF_LIFE = 6586.2
 ONE_HOUR = 70e3 / (350e6 * 0.5 ** (3600 / HALF_LIFE))
@@ -121,3 +122,120 @@ def test_legacy_units_of_frames_are_read(pet: Callable[..., Path]) -> None:
     np.testing.assert_allclose(volume.array, ACTIVITY * 70e3 / 350e6, rtol=1e-6)
     header = volume.provenance.header.frames[0][2].pet
     assert (header.acquired, header.frame_reference) == (datetime(2020, 5, 17, 13, 2, 10), 2.0)  # noqa: DTZ001
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("options", [{}, {"enhanced": "classic"}, {"anonymise": True}, {"private": "drop"},
+                                     {"enhanced": "classic", "anonymise": True}], ids=str)  # fmt: skip
+@pytest.mark.parametrize("change", [1.0, 0.37])
+def test_there_and_back(
+    pet: Callable[..., Path], tmp_path: Path, options: dict[str, Any], change: float, shared: bool, legacy: bool
+) -> None:
+    if options.get("anonymise"):
+        pytest.importorskip("dicomanonymizer", reason="needs dicom-anonymizer: pip install 'tatcli[anonymise]'")
+    volume = read_volume(pet((0.7,) * 3 if shared else SLOPES, shared=shared, legacy=legacy))
+    changed = volume.with_array(volume.array * np.float32(change), step="restored: made up")
+    write_volume(changed, tmp_path / "out", dicom=DicomOptions(**options))
+    back = read_volume(tmp_path / "out")
+    assert back.units is Units.SUVBW
+    steps = changed.array.max(axis=(1, 2), keepdims=True) / 32767
+    atol = 0 if change == 1.0 else np.broadcast_to(steps / 2 * 1.001, back.array.shape)
+    assert (np.abs(back.array - changed.array) <= atol + 1e-6 * changed.array).all()
+    assert [len(back.provenance.header.frames), back.geometry.shape] == [1, (3, 6, 8)]
+
+
+def activity_of(dataset: Dataset, place: Dataset, pixels: np.ndarray) -> np.ndarray:
+    """Bq/ml by the mapping of that unit."""
+    (found,) = (
+        one for one in place.RealWorldValueMappingSequence if one.MeasurementUnitsCodeSequence[0].CodeValue == "Bq/ml"
+    )
+    assert (found.RealWorldValueFirstValueMapped, found.RealWorldValueLastValueMapped) == (
+        (-32768, 32767) if dataset.PixelRepresentation else (0, 65535)
+    )
+    return np.asarray(pixels * found.RealWorldValueSlope + found.RealWorldValueIntercept)
+
+
+@pytest.mark.parametrize("change", [1.0, 0.37])
+@pytest.mark.parametrize("anonymise", [False, True])
+def test_mappings_and_windows_keep_their_meaning(
+    pet: Callable[..., Path], tmp_path: Path, change: float, anonymise: bool
+) -> None:
+    if anonymise:
+        pytest.importorskip("dicomanonymizer", reason="needs dicom-anonymizer: pip install 'tatcli[anonymise]'")
+    volume = read_volume(pet())
+    changed = volume.with_array(volume.array * np.float32(change), step="restored: made up")
+    write_volume(changed, tmp_path / "keep", dicom=DicomOptions(anonymise=anonymise))
+    kept = pydicom.dcmread(tmp_path / "keep" / "00001.dcm")
+    write_volume(changed, tmp_path / "classic", dicom=DicomOptions(anonymise=anonymise, enhanced="classic"))
+    factor = ONE_HOUR if anonymise else 1.0
+    for index, path in enumerate(sorted((tmp_path / "classic").iterdir())):
+        step = max(SLOPES) * change
+        group = kept.PerFrameFunctionalGroupsSequence[index]
+        np.testing.assert_allclose(
+            activity_of(kept, group, kept.pixel_array[index]), ACTIVITY[index] * change, atol=step
+        )
+        classic = pydicom.dcmread(path)
+        np.testing.assert_allclose(
+            activity_of(classic, classic, classic.pixel_array), ACTIVITY[index] * change, atol=step
+        )
+        assert float(classic.WindowCenter) == pytest.approx(10000 * factor)
+        assert float(classic.WindowWidth) == pytest.approx(20000 * factor)
+        assert classic.get("VOILUTFunction") == ("LINEAR_EXACT" if anonymise else None)
+        first = group.RealWorldValueMappingSequence[0]
+        assert first.MeasurementUnitsCodeSequence[0].CodeValue == ("g/ml{SUVbw}" if anonymise else "Bq/ml")
+    window = kept.SharedFunctionalGroupsSequence[0].FrameVOILUTSequence[0]
+    assert (float(window.WindowCenter), float(window.WindowWidth)) == pytest.approx((10000 * factor, 20000 * factor))
+
+
+def test_classic_pet_says_what_its_modules_demand(pet: Callable[..., Path], tmp_path: Path) -> None:
+    """Type 1 and 2 of the PET series and image modules (PS3.3 C.8.9.1, C.8.9.4)."""
+    write_volume(read_volume(pet()), tmp_path / "out", dicom=DicomOptions(enhanced="classic"))
+    for index, path in enumerate(sorted((tmp_path / "out").iterdir())):
+        dataset = pydicom.dcmread(path)
+        assert dataset.SOPClassUID == CLASSIC
+        assert (dataset.Units, dataset.DecayCorrection, dataset.CountsSource) == ("BQML", "START", "EMISSION")
+        assert list(dataset.SeriesType) == ["STATIC", "IMAGE"]
+        assert list(dataset.CorrectedImage) == ["DECY", "ATTN", "RAN"]
+        assert list(dataset.ImageType) == ["DERIVED", "PRIMARY", "STATIC", "NONE"]
+        # The reference of all times is the moment of the decay correction (C.8.9.1.1.2).
+        assert (dataset.SeriesDate, dataset.SeriesTime) == ("20200517", "130000")
+        assert float(dataset.FrameReferenceTime) == 40e3 + 60e3 * index
+        assert (dataset.AcquisitionDate, dataset.AcquisitionTime) == ("20200517", f"13{index:02d}10")
+        assert dataset.ActualFrameDuration == 60000
+        assert float(dataset.DecayFactor) == 1.0 + index / 100
+        assert (dataset.NumberOfSlices, dataset.ImageIndex) == (3, index + 1)
+        assert not dataset["CollimatorType"].value
+        for keyword in ("Units", "DecayCorrected", "DecayCorrectionDateTime"):
+            assert keyword in dataset
+
+
+def test_what_frames_were_converted_from_is_no_attribute_of_theirs(pet: Callable[..., Path], tmp_path: Path) -> None:
+    write_volume(read_volume(pet(legacy=True)), tmp_path / "out", dicom=DicomOptions(enhanced="classic"))
+    for index, path in enumerate(sorted((tmp_path / "out").iterdir())):
+        dataset = pydicom.dcmread(path)
+        for keyword in ("ReferencedSOPClassUID", "ReferencedSOPInstanceUID", "ConversionSourceAttributesSequence"):
+            assert keyword not in dataset
+        assert (dataset.Units, dataset.DecayCorrection, dataset.CountsSource) == ("BQML", "ADMIN", "EMISSION")
+        assert float(dataset.FrameReferenceTime) == 1000 * index
+        assert (dataset.SeriesTime, dataset.ImageIndex) == ("180000", index + 1)
+
+
+def test_times_of_one_slice(pet: Callable[..., Path], tmp_path: Path) -> None:
+    """A dynamic scan; the factor of the decay correction, where no frame says it, is that of the mean count rate."""
+    path = pet()
+    dataset = pydicom.dcmread(path)
+    for group in dataset.PerFrameFunctionalGroupsSequence:
+        group.PlanePositionSequence[0].ImagePositionPatient = [-12.0, -16.0, 0.0]
+        del group.PETFrameCorrectionFactorsSequence
+    dataset.save_as(path)
+    volume = read_volume(path)
+    assert volume.array.shape == (3, 1, 6, 8)
+    write_volume(volume, tmp_path / "out", dicom=DicomOptions(enhanced="classic"))
+    for index, file in enumerate(sorted((tmp_path / "out").iterdir())):
+        dataset = pydicom.dcmread(file)
+        assert list(dataset.SeriesType) == ["DYNAMIC", "IMAGE"]
+        assert (dataset.NumberOfSlices, dataset.NumberOfTimeSlices, dataset.ImageIndex) == (1, 3, index + 1)
+        seconds = 60 * index + 10 + (np.arange(6000) + 0.5) / 100
+        assert float(dataset.DecayFactor) == pytest.approx(1 / np.mean(0.5 ** (seconds / HALF_LIFE)), rel=1e-9)
+    assert read_volume(tmp_path / "out").array.shape == (3, 1, 6, 8)

@@ -237,6 +237,37 @@ def test_pet_goes_back_to_bq_with_a_slope_per_slice(series: Callable[..., Any], 
         np.testing.assert_allclose(back.array[index], smooth.array[index], atol=step / 2 * (1 + 1e-4))
 
 
+def test_counts_without_the_vendor_s_factor_become_suv(series: Callable[..., Any], tmp_path: Path) -> None:
+    """Windows follow the unit (PS3.3 C.11.2.1.2); real world values keep theirs, however the numbers are stored."""
+    code, real = Dataset(), Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "Bq/ml", "UCUM", "Bq/ml"
+    real.RealWorldValueSlope, real.RealWorldValueIntercept = 7.5, 0.0  # 2.5 Bq/ml for each count of 3
+    real.MeasurementUnitsCodeSequence = [code]
+    windows = {"WindowCenter": [600, 6000], "WindowWidth": [1200, 12000]}
+    maker = series(modality="PT", common={"Units": "CNTS", "CorrectedImage": ["DECY", "ATTN"], **windows})
+    pixels = made((2, 6, 8), 32768)
+    for index, plane in enumerate(pixels):
+        path = maker.add(plane, (0, 0, 3.0 * index), RescaleSlope=3, RescaleIntercept=0)
+        dataset = pydicom.dcmread(path)
+        dataset.RealWorldValueMappingSequence = [real]
+        dataset.private_block(0x7053, "Philips PET Private Group", create=True).add_new(0x00, "DS", "0.001")
+        dataset.save_as(path)
+    volume = read_volume(maker.folder)
+    for name, change in (("same", 0.0), ("changed", 1.0)):
+        for index, dataset in enumerate(written(volume, tmp_path / name, change, private="drop")):
+            assert (dataset.Units, dataset.SUVType) == ("GML", "BW")
+            assert [float(value) for value in dataset.WindowCenter] == pytest.approx([0.6, 6.0])
+            assert [float(value) for value in dataset.WindowWidth] == pytest.approx([1.2, 12.0])
+            assert dataset.VOILUTFunction == "LINEAR_EXACT"
+            (found,) = dataset.RealWorldValueMappingSequence
+            activity = dataset.pixel_array * found.RealWorldValueSlope + found.RealWorldValueIntercept
+            suv = pixels[index] * 3e-3 + change
+            np.testing.assert_allclose(activity, suv * 2500, atol=2500 * suv.max() / 32767)
+        np.testing.assert_allclose(read_volume(tmp_path / name).array, volume.array + change, atol=3e-3)
+    (kept, _) = written(volume, tmp_path / "kept")
+    assert (kept.Units, list(kept.WindowCenter), "VOILUTFunction" in kept) == ("CNTS", [600, 6000], False)
+
+
 def test_one_changed_slice_leaves_the_others_as_they_were(series: Callable[..., Any], tmp_path: Path) -> None:
     maker, pixels = pet_series(series)
     volume = read_volume(maker.folder)
