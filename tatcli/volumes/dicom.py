@@ -21,6 +21,7 @@ from tatcli.volumes.dicom_series import DicomFolder, DicomSeries, SeriesInfo, ch
 from tatcli.volumes.dicom_stack import DicomStack, stack_images
 from tatcli.volumes.encoding import decode
 from tatcli.volumes.geometry import Geometry
+from tatcli.volumes.pet_header import PetHeader
 from tatcli.volumes.pet_tags import PetTags
 from tatcli.volumes.suv import suv_factor
 from tatcli.volumes.volume import Provenance, Volume
@@ -242,13 +243,26 @@ def _pet_units(
     images: Sequence[DicomImage], wanted: Units | None, pet: PetTags, name: str
 ) -> tuple[Units, float, tuple[str, ...]]:
     found = [image.pet for image in images if image.pet is not None]
-    if wanted is Units.BQML and found[0].units == "BQML":
-        return Units.BQML, 1.0, ()
-    doubts = [f"--pet {name} outweighs the header's" for name in pet.replaced(found[0])]
+    as_activity = wanted is Units.BQML and found[0].units == "BQML"
+    if fixed := "values stay Bq/ml" if as_activity else _fixed_factor(found[0]):
+        doubts = [f"--pet has no effect: {fixed}"] if pet != PetTags() else []
+    else:
+        doubts = [f"--pet {key} outweighs the header's" for key in pet.replaced(found[0])]
+    if as_activity:
+        return Units.BQML, 1.0, tuple(doubts)
     if found[0].corrections is None:
         doubts.append("CorrectedImage is absent: PET is taken as corrected")
     factor = suv_factor([pet.applied_to(header) for header in found], name)
     return _agreed(Units.SUVBW, wanted, name), factor, tuple(doubts)
+
+
+def _fixed_factor(header: PetHeader) -> str:
+    """Why nothing that a caller says changes the factor to SUV, '' where it does."""
+    if header.units == "GML":
+        return "the header's values are SUV already"
+    if header.units == "CNTS" and header.philips_suv is not None:
+        return "the header has the vendor's factor to SUV (7053,1000)"
+    return ""
 
 
 def _agreed(found: Units, wanted: Units | None, name: str) -> Units:

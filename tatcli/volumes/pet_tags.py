@@ -92,9 +92,20 @@ class PetTags:
             "half-life": (self.half_life, header.half_life),
             "decay": (self.decay, header.decay_correction or None),
         }
-        return tuple(
+        names = [
             name for name, (ours, theirs) in pairs.items() if ours is not None and theirs is not None and ours != theirs
-        )
+        ]
+        if (self.decay or header.decay_correction) != "ADMIN":  # for which times don't matter
+            scanned = header.corrected_to or header.series_time or header.acquired
+            times = {"injected": (self.injected, header.injected), "scanned": (self.scanned, scanned)}
+            names += [name for name, (ours, theirs) in times.items() if ours and theirs and _differ(ours, theirs)]
+        return tuple(names)
+
+
+def _differ(ours: datetime, theirs: datetime) -> bool:
+    """In whole seconds, and by the time of day where one of the two has no date."""
+    ours, theirs = ours.replace(microsecond=0), theirs.replace(microsecond=0)
+    return ours.time() != theirs.time() or (min(ours.year, theirs.year) > 1 and ours != theirs)
 
 
 def _number(key: str, found: dict[str, str]) -> float | None:
