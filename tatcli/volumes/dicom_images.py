@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tatcli.errors import GeometryError, VolumeReadError
 from tatcli.volumes.dicom_files import tolerant
 from tatcli.volumes.dicom_mosaic import mosaic_images
-from tatcli.volumes.pet_header import PetHeader, pet_header
+from tatcli.volumes.pet_header import NO_DATE, PetHeader, moment, pet_header
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -199,12 +200,19 @@ def _dimension(places: list[Dataset], name: str) -> float | None:
         return _number(_find(places, "TemporalPositionIdentifier"))
     if name == "AcquisitionTime":
         found = _find(places, name)
-        return _number(found if found is not None else top.get("AcquisitionDateTime"))
+        return _seconds(found if found is not None else top.get("AcquisitionDateTime"), top.get("AcquisitionDate"))
     if name == "InstanceNumber":
         # All slices of an enhanced object or a mosaic belong together; classic files number every single slice.
         together = len(places) > 1 or "MOSAIC" in _words(top.get("ImageType"))
         return _number(top.get(name)) if together else None
     return _number(_find(places, name) if name in _GROUPS else top.get(name))
+
+
+def _seconds(time: Any, date: Any) -> float | None:
+    """Seconds since the year 1 of a DT, or of a TM on its date, where that is known."""
+    whole = str(time or "").partition(".")[0]
+    found = moment(time) if len(whole) > len("HH:MM:SS") else moment(time, date=date or NO_DATE)
+    return None if found is None else (found - datetime.min).total_seconds()  # noqa: DTZ901
 
 
 def _frame_kind(places: list[Dataset]) -> tuple[str, ...]:

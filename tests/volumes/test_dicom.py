@@ -310,6 +310,14 @@ def test_repeats_become_frames(series: Callable[..., Any], dimension: str, value
     assert back.provenance.dtype == np.int16
 
 
+def test_frames_on_both_sides_of_midnight(series: Callable[..., Any]) -> None:
+    maker, first = series(), ct()
+    for date, time, plus in (("20200518", "000010", 7), ("20200517", "235950.5", 0)):
+        maker.add_stack(first + np.int16(plus), AcquisitionDate=date, AcquisitionTime=time)
+    volume = read_volume(maker.folder)
+    np.testing.assert_array_equal(volume.array, np.stack([first, first + 7]).astype(np.float32) - 1024)
+
+
 def test_repeats_that_nothing_tells_apart(series: Callable[..., Any]) -> None:
     maker = series()
     maker.add_stack(ct())
