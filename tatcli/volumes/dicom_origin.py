@@ -5,9 +5,10 @@ See PS3.3 C.7.6.1 and C.12.1; codes are of the DICOM controlled terminology (PS3
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Final
 
 import tatcli
@@ -35,7 +36,7 @@ class Derivation:
         steps: one line each.
         software: versions of what did it, beside tat's own: the weights and their hash.
         resampled: whether the matrix is another one.
-        moment: when; None: not said.
+        moment: when, with its time zone; None: not said.
     """
 
     steps: tuple[str, ...]
@@ -97,19 +98,28 @@ def mark_derived(dataset: Dataset, derivation: Derivation) -> None:
     text = "; ".join(filter(None, (before, derivation.description)))
     dataset.DerivationDescription = text if len(text) <= _LONGEST_TEXT else derivation.description[:_LONGEST_TEXT]
     dataset.DerivationCodeSequence = [*(dataset.get("DerivationCodeSequence") or []), *derivation.codes()]
-    equipment = [*(dataset.get("ContributingEquipmentSequence") or []), _equipment(derivation)]
+    moment = _in_zone(derivation.moment, dataset.get("TimezoneOffsetFromUTC"))
+    equipment = [*(dataset.get("ContributingEquipmentSequence") or []), _equipment(derivation, moment)]
     dataset.ContributingEquipmentSequence = equipment
     for keyword in ("InstanceCreationDate", "InstanceCreationTime"):
         if keyword in dataset:
             del dataset[keyword]
-    if derivation.moment is not None:
-        dataset.InstanceCreationDate = f"{derivation.moment:%Y%m%d}"
-        dataset.InstanceCreationTime = f"{derivation.moment:%H%M%S}"
+    if moment is not None:
+        dataset.InstanceCreationDate, dataset.InstanceCreationTime = f"{moment:%Y%m%d}", f"{moment:%H%M%S}"
     if "ContentQualification" in dataset:
         dataset.ContentQualification = "RESEARCH"
 
 
-def _equipment(derivation: Derivation) -> Dataset:
+def _in_zone(moment: datetime | None, offset: Any) -> datetime | None:
+    """The moment by the object's offset from UTC (&ZZXX), which holds for all times in it (PS3.3 C.12.1)."""
+    match = re.fullmatch(r"([+-])(\d\d)([0-5]\d)", str(offset or "").strip())
+    if moment is None or match is None:
+        return moment
+    away = timedelta(hours=int(match[2]), minutes=int(match[3]))
+    return moment if away >= timedelta(days=1) else moment.astimezone(timezone(away if match[1] == "+" else -away))
+
+
+def _equipment(derivation: Derivation, moment: datetime | None) -> Dataset:
     from pydicom.dataset import Dataset as NewDataset
 
     item = NewDataset()
@@ -118,8 +128,8 @@ def _equipment(derivation: Derivation) -> Dataset:
     # The hash, which fills its 64 characters, isn't last: padding would make it one too long.
     versions = (*derivation.software, f"tat {tatcli.__version__}")
     item.SoftwareVersions = [version[:_LONGEST_NAME] for version in versions]
-    if derivation.moment is not None:
-        item.ContributionDateTime = f"{derivation.moment:%Y%m%d%H%M%S}"
+    if moment is not None:
+        item.ContributionDateTime = f"{moment:%Y%m%d%H%M%S}"
     item.ContributionDescription = derivation.description[:_LONGEST_TEXT]
     item.PurposeOfReferenceCodeSequence = [_code(*_EQUIPMENT)]
     return item

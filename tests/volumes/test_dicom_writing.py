@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,22 @@ def test_patient_study_and_place_stay_and_the_rest_is_new(series: Callable[..., 
         assert new.PixelData == old.PixelData
     assert len({new.SeriesInstanceUID for new in after}) == 1
     assert len({new.SOPInstanceUID for new in after}) == 4
+
+
+@pytest.mark.parametrize(("offset", "hours"), [("+0530", 5.5), ("-0800", -8.0), ("+9999", None), (None, None)])
+def test_the_time_of_creation_is_in_the_source_s_time_zone(
+    series: Callable[..., Any], tmp_path: Path, offset: str | None, hours: float | None
+) -> None:
+    """The offset holds for all dates and times of the object (PS3.3 C.12.1); without one they are local."""
+    path = series(common={} if offset is None else {"TimezoneOffsetFromUTC": offset}).add(made((6, 8)), (0, 0, 0))
+    (new,) = written(read_volume(path), tmp_path / "out")
+    zone = None if hours is None else timezone(timedelta(hours=hours))
+    now = datetime.now(zone).replace(tzinfo=None)
+    for text in (
+        new.InstanceCreationDate + new.InstanceCreationTime,
+        new.ContributingEquipmentSequence[0].ContributionDateTime,
+    ):
+        assert abs(datetime.strptime(text, "%Y%m%d%H%M%S") - now) < timedelta(minutes=2)  # noqa: DTZ007
 
 
 def test_what_is_stale_is_dropped(series: Callable[..., Any], tmp_path: Path) -> None:
