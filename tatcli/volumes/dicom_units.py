@@ -1,4 +1,4 @@
-"""What a derived object's header says of its values' units: windows, real world values, and SUV in PET's own words."""
+"""What a derived object says of its values: rescale, windows, real world values, and SUV in PET's own words."""
 
 from __future__ import annotations
 
@@ -10,10 +10,29 @@ from tatcli.volumes.dicom_planes import Plane
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["add_suv_mapping", "recode_mappings", "scale_windows", "state_suv"]
+__all__ = ["add_suv_mapping", "describe_values", "recode_mappings", "scale_windows", "set_rescale", "state_suv"]
 
 _SUV: Final = ("g/ml{SUVbw}", "UCUM", "Standardized Uptake Value body weight")
 """PET units, CID 84."""
+
+
+def describe_values(dataset: Dataset, plane: Plane) -> None:
+    """A classic source's rescale, where it changed, and what follows from it."""
+    if plane.recoded or plane.in_suv:
+        set_rescale(dataset, plane)
+        recode_mappings(dataset, plane)
+    if plane.in_suv:
+        scale_windows(dataset, plane.factor)
+
+
+def set_rescale(dataset: Dataset, plane: Plane) -> None:
+    """A classic object's rescale, and its units where they are SUV; none where there was none and none is needed."""
+    coding = plane.coding
+    if plane.in_suv:
+        state_suv(dataset)
+    if (coding.slope, coding.intercept) == (1.0, 0.0) and "RescaleSlope" not in dataset:
+        return
+    dataset.RescaleSlope, dataset.RescaleIntercept = as_ds(coding.slope), as_ds(coding.intercept)
 
 
 def recode_mappings(place: Dataset, plane: Plane) -> None:

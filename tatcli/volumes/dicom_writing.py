@@ -28,7 +28,8 @@ from tatcli.volumes.dicom_options import DicomOptions, UidMaker
 from tatcli.volumes.dicom_origin import Derivation, derived_type, evidence, mark_derived, source_image
 from tatcli.volumes.dicom_planes import Plane, SourceObject, source_objects
 from tatcli.volumes.dicom_stale import drop_stale, flag_lossy
-from tatcli.volumes.dicom_units import recode_mappings, scale_windows, state_suv
+from tatcli.volumes.dicom_units import describe_values, set_rescale
+from tatcli.volumes.pet_header import rests_on_private
 from tatcli.volumes.volume import Volume
 
 if TYPE_CHECKING:
@@ -142,9 +143,11 @@ def _finisher(series: _NewSeries) -> Callable[[Dataset], Dataset]:
 
 
 def _loses_units(header: DicomHeader, options: DicomOptions) -> bool:
-    """Whether SUV couldn't be computed from the output any more, for want of weight, times or the vendor's factor."""
-    counts = any(image.pet is not None and image.pet.units == "CNTS" for image in header.frames[0])
-    return header.factor != 1.0 and (options.anonymise or (options.private == "drop" and counts))
+    """Whether SUV couldn't be computed from the output any more, for want of weight, times or private attributes."""
+    headers = [image.pet for frame in header.frames for image in frame if image.pet is not None]
+    if header.factor == 1.0 or not headers:
+        return False
+    return options.anonymise or (options.private == "drop" and rests_on_private(headers))
 
 
 def _objects_of(source: SourceObject, series: _NewSeries) -> Iterator[Dataset]:
@@ -181,7 +184,7 @@ def _classic_objects(
         dataset: Dataset = source.dataset
         dataset.SourceImageSequence = [source_image(sop_class, instance, resampled=resampled)]
         _describe_pixels(dataset, plane)
-        _describe_values(dataset, plane)
+        describe_values(dataset, plane)
         _place(dataset, plane)
         dataset.SOPInstanceUID = series.uids.new("instance", instance)
         _set_pixels(dataset, plane.pixels if plane.image.tile is None else _mosaic(source))
@@ -198,7 +201,7 @@ def _classic_objects(
         dataset.InstanceNumber = frame + 1
         _describe_pixels(dataset, plane)
         _place(dataset, plane)
-        _set_rescale(dataset, plane)
+        set_rescale(dataset, plane)
         dataset.SOPInstanceUID = series.uids.new("instance", instance, str(frame))
         _set_pixels(dataset, plane.pixels)
         yield dataset
@@ -239,24 +242,6 @@ def _describe_pixels(dataset: Dataset, plane: Plane) -> None:
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = coding.allocated, coding.stored, coding.stored - 1
     dataset.PixelRepresentation = signed
     dataset.SamplesPerPixel = 1
-
-
-def _describe_values(dataset: Dataset, plane: Plane) -> None:
-    """A classic source's rescale, where it changed, and what follows from it."""
-    if plane.recoded or plane.in_suv:
-        _set_rescale(dataset, plane)
-        recode_mappings(dataset, plane)
-    if plane.in_suv:
-        scale_windows(dataset, plane.factor)
-
-
-def _set_rescale(dataset: Dataset, plane: Plane) -> None:
-    coding = plane.coding
-    if plane.in_suv:
-        state_suv(dataset)
-    if (coding.slope, coding.intercept) == (1.0, 0.0) and "RescaleSlope" not in dataset:
-        return
-    dataset.RescaleSlope, dataset.RescaleIntercept = as_ds(coding.slope), as_ds(coding.intercept)
 
 
 def _place(dataset: Dataset, plane: Plane) -> None:

@@ -8,9 +8,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pydicom.dataset import Dataset
 
-__all__ = ["NO_DATE", "PetHeader", "moment", "pet_header"]
+__all__ = ["NO_DATE", "PetHeader", "moment", "pet_header", "rests_on_private"]
 
 _PHILIPS: Final = "Philips PET Private Group"
 _GE: Final = "GEMS_PETD_01"
@@ -93,6 +95,18 @@ def pet_header(dataset: Dataset, frame: Dataset | None = None) -> PetHeader:
         ge_scan_time=moment(_private(dataset, 0x0009, _GE, 0x0D)),
         corrected_to=moment(place.get("DecayCorrectionDateTime")) if _is_yes(place, "DecayCorrected") else None,
     )
+
+
+def rests_on_private(headers: Sequence[PetHeader]) -> bool:
+    """Whether SUV follows from the vendor's private attributes: counts, or a series' time that isn't the scan's."""
+    first = headers[0]
+    if first.units == "CNTS":
+        return True
+    if first.units != "BQML" or first.decay_correction == "ADMIN" or first.corrected_to is not None:
+        return False
+    acquired = [header.acquired for header in headers if header.acquired is not None]
+    late = first.series_time is not None and bool(acquired) and first.series_time > min(acquired)
+    return late and first.ge_scan_time is not None
 
 
 class _Places:

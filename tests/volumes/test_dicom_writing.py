@@ -285,6 +285,22 @@ def test_counts_without_the_vendor_s_factor_become_suv(series: Callable[..., Any
     assert (kept.Units, list(kept.WindowCenter), "VOILUTFunction" in kept) == ("CNTS", [600, 6000], False)
 
 
+@pytest.mark.parametrize(("series_time", "units"), [("180000", "GML"), ("130000", "BQML")])
+def test_the_vendor_s_time_of_the_scan_counts_where_the_series_is_later(
+    series: Callable[..., Any], tmp_path: Path, series_time: str, units: str
+) -> None:
+    times = {"SeriesTime": series_time, "AcquisitionDate": "20200517", "AcquisitionTime": "130000"}
+    maker, _ = pet_series(series, **times)
+    for path in maker.folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.private_block(0x0009, "GEMS_PETD_01", create=True).add_new(0x0D, "DT", "20200517123000")
+        dataset.save_as(path)
+    volume = read_volume(maker.folder)
+    new = written(volume, tmp_path / "out", private="drop")
+    assert {dataset.Units for dataset in new} == {units}
+    np.testing.assert_allclose(read_volume(tmp_path / "out").array, volume.array, rtol=1e-6)
+
+
 def test_one_changed_slice_leaves_the_others_as_they_were(series: Callable[..., Any], tmp_path: Path) -> None:
     maker, pixels = pet_series(series)
     volume = read_volume(maker.folder)
