@@ -17,6 +17,11 @@ __all__ = ["drop_acquisition", "update_frames"]
 
 _FRAME_TYPES: Final = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence")
 _UNASSIGNED: Final = ("UnassignedSharedConvertedAttributesSequence", "UnassignedPerFrameConvertedAttributesSequence")
+_DESCRIPTIONS: Final = (
+    "PixelPresentation", "VolumetricProperties", "VolumeBasedCalculationTechnique", "ComplexImageComponent",
+    "AcquisitionContrast",
+)  # fmt: skip
+"""What the whole object says in one word, and each frame for itself beside its type."""
 _OF_ORIGINALS: Final = (
     "PulseSequenceName", "MRAcquisitionType", "EchoPulseSequence", "MultipleSpinEcho", "MultiPlanarExcitation",
     "PhaseContrast", "VelocityEncodingAcquisitionSequence", "TimeOfFlightContrast", "ArterialSpinLabelingContrast",
@@ -55,6 +60,7 @@ def update_frames(dataset: Dataset, planes: tuple[Plane, ...], derivation: Deriv
         for keyword in ("DerivationImageSequence", *_groups_of_frames(planes)):
             if keyword in shared:
                 del shared[keyword]
+    _settle(dataset, [_frame_type(group, shared) for group in kept])
     if planes[0].in_suv:
         for place in (dataset, *([] if shared is None else [shared]), *kept):
             _bring_to_suv(place, planes[0])
@@ -127,6 +133,30 @@ def _derivation_item(plane: Plane, derivation: Derivation, source: tuple[str, st
     item.DerivationCodeSequence = derivation.codes()
     item.SourceImageSequence = [source_image(*source, frame=plane.image.frame, resampled=derivation.resampled)]
     return item
+
+
+def _frame_type(group: Dataset, shared: Dataset | None) -> Dataset | None:
+    for place in (group, shared):
+        for keyword in _FRAME_TYPES:
+            if items := None if place is None else place.get(keyword):
+                first: Dataset = items[0]
+                return first
+    return None
+
+
+def _settle(dataset: Dataset, types: list[Dataset | None]) -> None:
+    """What the frames that are left agree on is mixed no more (PS3.3 C.8.16.1, C.8.16.2)."""
+    frames = [list(kind.get("FrameType") or []) for kind in types if kind is not None]
+    if not frames or len(frames) < len(types):
+        return
+    for index, value in enumerate(dataset.ImageType):
+        found = {str(frame[index]) if index < len(frame) else "" for frame in frames}
+        if value == "MIXED" and len(found) == 1 and found != {""}:
+            dataset.ImageType[index] = found.pop()
+    for keyword in _DESCRIPTIONS:
+        found = {str(kind.get(keyword) or "") for kind in types if kind is not None}
+        if dataset.get(keyword) == "MIXED" and len(found) == 1 and found != {""}:
+            setattr(dataset, keyword, found.pop())
 
 
 def _set_type(group: Dataset, sop_class: str) -> None:

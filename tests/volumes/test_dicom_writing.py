@@ -489,7 +489,18 @@ def test_enhanced_becomes_classic_by_option(enhanced: Callable[..., Path], tmp_p
 def test_a_part_of_an_enhanced_object(enhanced: Callable[..., Path], tmp_path: Path) -> None:
     pixels = made((4, 6, 8), dtype="uint16")
     path = enhanced(pixels, [{"position": [0, 0, 3.0 * (i // 2)], "kind": "MP"[i % 2]} for i in range(4)])
+    dataset = pydicom.dcmread(path)
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "MIXED", "MIXED"]
+    dataset.ComplexImageComponent, dataset.AcquisitionContrast = "MIXED", "MIXED"
+    for index, group in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        kind = group.MRImageFrameTypeSequence[0]
+        kind.ComplexImageComponent = ("MAGNITUDE", "PHASE")[index % 2]
+        kind.AcquisitionContrast = ("T1", "T2")[index // 2]
+    dataset.save_as(path)
     (new,) = written(read_volume(path, series="3:P"), tmp_path / "out")
+    # What the frames that are left agree on is mixed no more (PS3.3 C.8.16.1).
+    assert list(new.ImageType) == ["DERIVED", "PRIMARY", "T2", "P"]
+    assert (new.ComplexImageComponent, new.AcquisitionContrast) == ("PHASE", "MIXED")
     assert new.NumberOfFrames == 2
     np.testing.assert_array_equal(new.pixel_array, pixels[1::2])
     numbers = [
