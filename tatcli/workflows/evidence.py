@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tatcli.errors import OutputError, UsageError
+from tatcli.errors import GeometryError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from tatcli.inference.options import RestoreOptions
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tatcli.tasks import Task
     from tatcli.volumes.volume import Volume
 
-__all__ = ["EvidenceConfig", "RestoredScan", "check_evidence", "write_evidence"]
+__all__ = ["EvidenceConfig", "RestoredScan", "check_evidence", "check_evidence_grid", "write_evidence"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +78,7 @@ def check_evidence(config: EvidenceConfig, *, source: Path, others: tuple[Path, 
         OutputError: a file exists, is named twice, or can't be written to.
         UsageError: a map in a format that tat doesn't write, a preview that is no PNG.
     """
+    from tatcli.volumes.formats import format_to_write
     from tatcli.volumes.replacing import checked_output
     from tatcli.volumes.writing import check_output
 
@@ -89,11 +90,35 @@ def check_evidence(config: EvidenceConfig, *, source: Path, others: tuple[Path, 
                 raise UsageError(msg)
             checked_output(path, source=source, overwrite=overwrite)
         else:
+            if format_to_write(path) == "dicom":  # a map is no image of the series that DICOM could be derived from
+                msg = f"{option} {path.name}: expected a map in NIfTI, NRRD or MetaImage, got a name for DICOM"
+                raise UsageError(msg + "; name it .nii.gz")
             check_output(path, source=source, overwrite=overwrite)
         if path.resolve() in taken:
             msg = f"{option} {path}: expected a file of its own, got a name that is used twice; choose another"
             raise OutputError(msg)
         taken.add(path.resolve())
+
+
+def check_evidence_grid(config: EvidenceConfig, volume: Volume) -> None:
+    """Refuse maps of a scan whose slices lie at uneven distances, which only DICOM's positions can tell.
+
+    Args:
+        config: what was asked for.
+        volume: the input.
+
+    Raises:
+        GeometryError: a map was asked for, and the slices are uneven.
+    """
+    if not getattr(volume.provenance.header, "uneven", False):
+        return
+    from tatcli.inference.guards import name_of
+
+    for option in config.files:
+        if option != "--preview":  # a picture of one slice
+            name = name_of(volume)
+            msg = f"{name}: expected evenly spaced slices for {option}, got uneven ones, whose places no map can hold"
+            raise GeometryError(msg + "; leave it out")
 
 
 def write_evidence(

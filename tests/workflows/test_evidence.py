@@ -6,12 +6,15 @@ import json
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
+from pydicom.data import get_testdata_file
+from pydicom.uid import generate_uid
 from torch import nn
 
 from tatcli.degradation.low_resolution_mri import low_resolution
-from tatcli.errors import OutputError, UsageError
+from tatcli.errors import GeometryError, OutputError, UsageError
 from tatcli.inference import RestoreOptions, Restorer
 from tatcli.model.config import PRESETS
 from tatcli.model.weights import card_for_tasks
@@ -40,6 +43,17 @@ def ct(tmp_path):
     array = np.random.default_rng(0).integers(-100, 200, (20, 16, 5)).astype(np.int16)
     nib.Nifti1Image(array, np.diag([-1.0, -1.0, 3.0, 1.0])).to_filename(tmp_path / "ct.nii")
     return tmp_path / "ct.nii"
+
+
+def write_ct_series(folder, heights) -> None:
+    """CT slices at these heights (mm), all of the same voxels."""
+    folder.mkdir()
+    dataset = pydicom.dcmread(str(get_testdata_file("CT_small.dcm")))
+    for number, height in enumerate(heights):
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        dataset.InstanceNumber, dataset.SliceLocation = number + 1, height
+        dataset.ImagePositionPatient = [-158.0, -179.0, height]
+        dataset.save_as(folder / f"{number}.dcm")
 
 
 def test_maps_lie_on_the_scans_grid(darker, ct, tmp_path) -> None:
@@ -134,6 +148,9 @@ def test_what_is_refused_before_the_work(darker, ct, tmp_path) -> None:
 
     refuse(UsageError, r"--preview panel.jpg: expected a name ending in .png", preview=tmp_path / "panel.jpg")
     refuse(UsageError, "an output ending in", residual=tmp_path / "map.txt")
+    for name in ("folder", "map.dcm"):
+        refuse(UsageError, "--residual .*expected a map in NIfTI, NRRD or MetaImage", residual=tmp_path / name)
+        refuse(UsageError, "--uncertainty .*got a name for DICOM; name it", uncertainty=tmp_path / name)
     refuse(OutputError, "got a name that is used twice", residual=tmp_path / "a.nii", uncertainty=tmp_path / "a.nii")
     refuse(OutputError, "got a name that is used twice", residual=tmp_path / "ct_restored.nii")
     for options in (RestoreOptions(data_consistency=True), RestoreOptions(kspace_factor=2.0)):
@@ -141,6 +158,22 @@ def test_what_is_refused_before_the_work(darker, ct, tmp_path) -> None:
             with pytest.raises(UsageError, match="expected only with mri-sr, got ct-denoise"):
                 restore(RestoreConfig(input=ct, task="ct", output=tmp_path / output, options=options), restorer=darker)
     assert [path.name for path in tmp_path.iterdir()] == ["ct.nii"]
+
+
+def test_maps_of_uneven_slices_are_refused_before_the_work(tmp_path) -> None:
+    """Their files hold one step between slices; a picture of one slice needs none."""
+    write_ct_series(tmp_path / "ct", (0.0, 2.0, 27.0, 29.0))
+
+    def asked(**evidence) -> RestoreConfig:
+        return RestoreConfig(input=tmp_path / "ct", output=tmp_path / "out", evidence=EvidenceConfig(**evidence))
+
+    for option in ("residual", "uncertainty"):
+        with pytest.raises(GeometryError, match=f"ct: expected evenly spaced slices for --{option}, got uneven"):
+            restore(asked(**{option: tmp_path / "map.nii.gz"}))
+        assert [path.name for path in tmp_path.iterdir()] == ["ct"]
+    identity = Restorer.from_network(nn.Identity(), card_for_tasks("same", PRESETS["tat-small"]), device="cpu")
+    restore(asked(preview=tmp_path / "panel.png"), restorer=identity)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ct", "out", "panel.png"]
 
 
 def test_warnings_of_the_domain_come_along(darker, tmp_path) -> None:

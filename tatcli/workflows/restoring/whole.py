@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from tatcli.errors import DeviceError, UsageError
 from tatcli.inference.guards import check_scan, name_of
 from tatcli.volumes.slices import through_plane_axis
-from tatcli.workflows.evidence import RestoredScan, write_evidence
+from tatcli.workflows.evidence import RestoredScan, check_evidence_grid, write_evidence
 from tatcli.workflows.restoring.fitting import fitted, loaded_memory
 from tatcli.workflows.restoring.outcome import Job, MemoryRecord, Outcome, in_words
 
@@ -116,6 +116,7 @@ def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: 
     with clock.stage("read"):
         uneven = file.kind == "dicom"  # there each slice keeps its own place
         volume = read_volume(file.path, series=file.series, units=file.units, pet=file.pet, uneven=uneven)
+        check_evidence_grid(file.evidence, volume)
         options = _acquired_plane(options, volume)
         task = job.task(volume.header)
         options.puts_back(task)  # or is refused before torch loads
