@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +15,7 @@ from tatcli.errors import GeometryError, VolumeReadError
 from tatcli.volumes.geometry import Geometry
 from tatcli.volumes.quiet import quiet_stderr
 
-__all__ = ["IMAGE_IO", "ItkHeader", "data_file_of", "read_itk_header", "read_whole", "sitk"]
+__all__ = ["IMAGE_IO", "ItkHeader", "data_file_of", "meta_fields", "read_itk_header", "read_whole", "sitk"]
 
 IMAGE_IO: Final = {"nrrd": "NrrdImageIO", "metaimage": "MetaImageIO"}
 """ITK's classes for the formats."""
@@ -23,6 +24,7 @@ _VOXEL_TYPES: Final = {
     "16-bit signed integer": "i2", "32-bit unsigned integer": "u4", "32-bit signed integer": "i4",
     "64-bit unsigned integer": "u8", "64-bit signed integer": "i8", "32-bit float": "f4", "64-bit float": "f8",
 }  # fmt: skip
+_LONGEST_HEADER: Final = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +39,8 @@ class ItkHeader:
         frames: length of the fourth axis.
         listed: whether the frames are an NRRD axis of kind "list", as 3D Slicer and dcm2niix write them; ITK takes
             these for the components of a voxel.
+        slope, intercept: of MetaImage's ElementToIntensityFunction, which ITK reads over: value = stored * slope +
+            intercept.
     """
 
     origin: tuple[float, ...]
@@ -47,6 +51,8 @@ class ItkHeader:
     geometry: Geometry
     frames: int
     listed: bool = False
+    slope: float = 1.0
+    intercept: float = 0.0
 
 
 def read_whole(path: Path, *, kind: str) -> tuple[ItkHeader, NDArray[Any]]:
@@ -64,7 +70,7 @@ def read_whole(path: Path, *, kind: str) -> tuple[ItkHeader, NDArray[Any]]:
         GeometryError: more than four axes.
     """
     reader = _reader(path, kind)
-    header = _header(reader, path)
+    header = _with_function(_header(reader, path), path, kind)
     with quiet_stderr():
         try:
             image = reader.Execute()
@@ -83,7 +89,20 @@ def read_itk_header(path: Path, *, kind: str) -> ItkHeader:
         VolumeReadError: not that format, or a voxel type that tat doesn't restore.
         GeometryError: more than four axes.
     """
-    return _header(_reader(path, kind), path)
+    return _with_function(_header(_reader(path, kind), path), path, kind)
+
+
+def meta_fields(path: Path) -> tuple[dict[str, str], int]:
+    """A MetaImage header's fields, named in lower case, and where it ends: after the line ElementDataFile.
+
+    The format: https://itk.org/Wiki/MetaIO/Documentation.
+    """
+    fields: dict[str, str] = {}
+    with path.open("rb") as stream:
+        while "elementdatafile" not in fields and (line := stream.readline(_LONGEST_HEADER)):
+            key, _, value = line.decode("latin-1").partition("=")
+            fields[key.strip().lower()] = value.strip()
+        return fields, stream.tell()
 
 
 def data_file_of(header: Path) -> Path | None:
@@ -144,6 +163,30 @@ def _header(reader: Any, path: Path) -> ItkHeader:
         frames=components if listed else frames,
         listed=listed,
     )
+
+
+def _with_function(header: ItkHeader, path: Path, kind: str) -> ItkHeader:
+    """The header with what a MetaImage says about its values."""
+    if kind != "metaimage":
+        return header
+    fields, _ = meta_fields(path)
+    names = ("ElementToIntensityFunctionSlope", "ElementToIntensityFunctionOffset")
+    slope, intercept = (_number(fields.get(name.lower(), "")) for name in names)
+    slope = 1.0 if slope is None else slope
+    intercept = 0.0 if intercept is None else intercept
+    if slope == 0 or not (math.isfinite(slope) and math.isfinite(intercept)):
+        got = " and ".join(fields.get(name.lower(), "none") for name in names)
+        msg = f"{path.name}: expected numbers, the slope other than 0, as {names[0]} and {names[1]}, got {got}"
+        raise VolumeReadError(msg + "; repair the header")
+    return replace(header, slope=slope, intercept=intercept)
+
+
+def _number(text: str) -> float | None:
+    """None where nothing is said; NaN for what is no number."""
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return math.nan
 
 
 def _affine(

@@ -10,14 +10,14 @@ import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Final, Literal, cast
 
 from tatcli.errors import VolumeReadError
 from tatcli.intensity import Units
 from tatcli.volumes.encoding import decode, fits_float32
-from tatcli.volumes.itk import ItkHeader, read_itk_header, read_whole
+from tatcli.volumes.itk import ItkHeader, meta_fields, read_itk_header, read_whole
 from tatcli.volumes.planes import FilePlanes, Unstreamable
 from tatcli.volumes.volume import Provenance, ScanHeader, Volume
 
@@ -63,9 +63,11 @@ def read_itk(path: Path, *, kind: str, units: Units | None = None) -> Volume:
         header, stored = planes.header.provenance.header, planes.held().stored.reshape(planes.header.shape)
     except Unstreamable:
         header, stored = read_whole(path, kind=kind)
-    kept = None if fits_float32(stored) else stored
-    provenance = Provenance(path=path, format=kind, header=header, stored=kept, dtype=stored.dtype)
-    return Volume(decode(stored), header.geometry, units or Units.UNKNOWN, provenance)
+    identity = header.slope == 1.0 and header.intercept == 0.0
+    kept = None if identity and fits_float32(stored) else stored
+    provenance = replace(_provenance(path, kind, header), stored=kept, dtype=stored.dtype)
+    values = decode(stored, slope=header.slope, intercept=header.intercept)
+    return Volume(values, header.geometry, units or Units.UNKNOWN, provenance)
 
 
 def itk_planes(path: Path, *, kind: str, units: Units | None = None) -> FilePlanes:
@@ -81,10 +83,20 @@ def itk_planes(path: Path, *, kind: str, units: Units | None = None) -> FilePlan
         msg = "its frames lie voxel by voxel beside each other"
         raise Unstreamable(msg)
     body = _nrrd_body(path) if kind == "nrrd" else _meta_body(path)
-    provenance = Provenance(path=path, format=kind, header=header, dtype=header.dtype)
-    scan = ScanHeader(header.geometry, header.frames, units or Units.UNKNOWN, provenance)
+    scan = ScanHeader(header.geometry, header.frames, units or Units.UNKNOWN, _provenance(path, kind, header))
     _check_length(scan, body, header)
     return FilePlanes(scan, header.dtype.newbyteorder(body.order), lambda: _opened(body, path))
+
+
+def _provenance(path: Path, kind: str, header: ItkHeader) -> Provenance:
+    return Provenance(
+        path=path,
+        format=kind,
+        header=header,
+        dtype=header.dtype,
+        slope=header.slope,
+        intercept=header.intercept,
+    )
 
 
 def _nrrd_body(path: Path) -> _Body:
@@ -111,21 +123,10 @@ def _nrrd_body(path: Path) -> _Body:
 
 
 def _meta_body(path: Path) -> _Body:
-    """After the line ElementDataFile, or in the file that it names; https://itk.org/Wiki/MetaIO/Documentation."""
-    fields: dict[str, str] = {}
-    with path.open("rb") as stream:
-        while "elementdatafile" not in fields and (line := stream.readline(_LONGEST_HEADER)):
-            key, _, value = line.decode("latin-1").partition("=")
-            fields[key.strip().lower()] = value.strip()
-        offset = stream.tell()
-    plain = (
-        _is_true(fields, "elementtointensityfunctionslope", "1", "1.0")
-        and _is_true(fields, "elementtointensityfunctionoffset", "0", "0.0")
-        and _is_true(fields, "binarydata", "true")
-        and _is_true(fields, "headersize", "0")
-    )
-    if not plain:
-        msg = "its voxels are text, rescaled, or after a header of another kind"
+    """After the line ElementDataFile, or in the file that it names."""
+    fields, offset = meta_fields(path)
+    if not (_is_true(fields, "binarydata", "true") and _is_true(fields, "headersize", "0")):
+        msg = "its voxels are text, or after a header of another kind"
         raise Unstreamable(msg)
     name = fields.get("elementdatafile", "")
     if name.lower() == "local":

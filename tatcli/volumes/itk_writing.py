@@ -49,7 +49,7 @@ def write_itk(volume: Volume, path: Path, *, kind: str, voxels: Path | None = No
     """
     scan = volume.header
     encoding = itk_encoding(scan, kind=kind) or Encoding(cross_format_type(volume))
-    planes = encoded_slices(volume, encoding.dtype)
+    planes = encoded_slices(volume, encoding.dtype, slope=encoding.slope, intercept=encoding.intercept)
     source = _own_header(scan, kind)
     with itk_writer(scan, path, kind=kind, encoding=encoding, voxels=voxels) as write:
         for numbers in _interleaved(planes, scan) if source is not None and source.listed else planes:
@@ -60,7 +60,7 @@ def itk_encoding(scan: ScanHeader, *, kind: str) -> Encoding | None:
     """How a scan's values are stored in a file of this kind; None where the values themselves decide."""
     origin = scan.provenance
     if _same_format(scan, kind) and origin.dtype is not None:
-        return Encoding(origin.dtype)
+        return Encoding(origin.dtype, origin.slope, origin.intercept)
     dtype = type_by_origin(origin)
     return None if dtype is None else Encoding(dtype)
 
@@ -83,7 +83,7 @@ def itk_writer(
         OutputError: a grid that ITK can't hold.
         OSError: the disk is full, the folder vanished.
     """
-    header = _header(scan, kind=kind, dtype=encoding.dtype)
+    header = _header(scan, kind=kind, encoding=encoding)
     if voxels is not None:
         path.write_bytes(header.replace(b"ElementDataFile = LOCAL", f"ElementDataFile = {voxels.name}".encode()))
         with voxels.open("wb") as raw:
@@ -125,7 +125,7 @@ def _interleaved(planes: Iterable[NDArray[Any]], scan: ScanHeader) -> Iterator[N
         yield np.ascontiguousarray(np.moveaxis(whole[:, index], 0, -1))
 
 
-def _header(scan: ScanHeader, *, kind: str, dtype: np.dtype[Any]) -> bytes:
+def _header(scan: ScanHeader, *, kind: str, encoding: Encoding) -> bytes:
     """The file up to its voxels: that of an image of one voxel, with the scan's sizes in place of ones."""
     source = _own_header(scan, kind)
     sizes = [*scan.geometry.shape[::-1], scan.frames]
@@ -133,7 +133,7 @@ def _header(scan: ScanHeader, *, kind: str, dtype: np.dtype[Any]) -> bytes:
     listed = source is not None and source.listed
     if listed or (source is not None and len(source.origin) == 2):
         axes = len(source.origin) if source is not None else axes
-    one = np.zeros([1] * axes + ([scan.frames] if listed else []), dtype=dtype)
+    one = np.zeros([1] * axes + ([scan.frames] if listed else []), dtype=encoding.dtype)
     image = sitk().GetImageFromArray(one, isVector=listed)
     if source is not None and len(source.origin) == axes:
         image.SetOrigin(source.origin)
@@ -149,7 +149,16 @@ def _header(scan: ScanHeader, *, kind: str, dtype: np.dtype[Any]) -> bytes:
         ours = [scan.frames, *sizes[:axes]] if listed else sizes[:axes]
         header = header.replace(b"kinds: vector ", b"kinds: list ") if listed else header
         return _with_sizes(header, rb"^sizes: [1-9][0-9 ]*$", "sizes: ", ours)
-    return _with_sizes(header, rb"^DimSize = [1 ]+$", "DimSize = ", sizes[:axes])
+    return _with_function(_with_sizes(header, rb"^DimSize = [1 ]+$", "DimSize = ", sizes[:axes]), encoding)
+
+
+def _with_function(header: bytes, encoding: Encoding) -> bytes:
+    """A MetaImage header that says how its values are stored, which ITK leaves out."""
+    if (encoding.slope, encoding.intercept) == (1.0, 0.0):
+        return header
+    numbers = {"Slope": encoding.slope, "Offset": encoding.intercept}
+    lines = "".join(f"ElementToIntensityFunction{name} = {number!r}\n" for name, number in numbers.items())
+    return header.replace(b"ElementDataFile = ", lines.encode() + b"ElementDataFile = ")
 
 
 def _with_sizes(header: bytes, line: bytes, words: str, sizes: list[int]) -> bytes:

@@ -187,8 +187,8 @@ def _describe_itk(path: Path, kind: str, units: Units | None) -> ScanInfo:
         format=kind,
         units=(units or Units.UNKNOWN).value,
         dtype=header.dtype.name,
-        slope=1.0,
-        intercept=0.0,
+        slope=header.slope,
+        intercept=header.intercept,
     )
     return _with_grid(info, header.geometry, header.frames)
 

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from tatcli.errors import GeometryError, VolumeReadError
 from tatcli.volumes import Geometry, Provenance, Volume, read_volume, write_volume
+from tatcli.volumes.reading import open_planes
+from tatcli.volumes.scan_info import describe
 
 TYPES = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64"]
 EXTENSIONS = [".nrrd", ".mha", ".mhd"]
@@ -91,6 +93,56 @@ def test_free_fields_survive(extension: str, tmp_path: Path) -> None:
     SimpleITK.WriteImage(made, tmp_path / f"in{extension}")
     write_volume(read_volume(tmp_path / f"in{extension}"), tmp_path / f"out{extension}")
     assert SimpleITK.ReadImage(tmp_path / f"out{extension}").GetMetaData("Protocol") == "low dose chest"
+
+
+def rescaled(path: Path, stored: np.ndarray, slope: str, offset: str, *, text: bool = False) -> None:
+    """A MetaImage whose values are stored * slope + offset, as its header says and ITK doesn't heed."""
+    SimpleITK.WriteImage(image(stored), path)
+    header, _, body = path.read_bytes().partition(b"ElementDataFile = LOCAL\n")
+    if text:
+        header = header.replace(b"BinaryData = True", b"BinaryData = False")
+        body = "".join(f"{number}\n" for number in stored.ravel()).encode()
+    function = f"ElementToIntensityFunctionSlope = {slope}\nElementToIntensityFunctionOffset = {offset}\n"
+    path.write_bytes(header + function.encode() + b"ElementDataFile = LOCAL\n" + body)
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_metaimage_with_an_intensity_function(text: bool, tmp_path: Path) -> None:
+    stored = np.arange(455, 515, dtype=np.int16).reshape(3, 4, 5)
+    rescaled(tmp_path / "in.mha", stored, "2", "-1000", text=text)
+    volume = read_volume(tmp_path / "in.mha")
+    np.testing.assert_array_equal(volume.array, stored * 2.0 - 1000.0)
+    if not text:
+        planes = list(open_planes(tmp_path / "in.mha").values())
+        np.testing.assert_array_equal(np.concatenate([values for _, values in planes]), volume.array)
+    told = describe(tmp_path / "in.mha", values=True)
+    assert (told.slope, told.intercept, told.value_range) == (2.0, -1000.0, (-90.0, 28.0))
+    changed = volume.with_array(volume.array + np.float32(20.0), step="brighter")
+    for name in ("out.mha", "out.mhd"):
+        back = read_volume(write_volume(changed, tmp_path / name))
+        np.testing.assert_array_equal(back.array, changed.array)
+        assert (back.provenance.slope, back.provenance.intercept) == (2.0, -1000.0)
+        np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(tmp_path / name)), stored + 10)
+    for name in ("out.nrrd", "out.nii"):  # without a rescale
+        back = read_volume(write_volume(changed, tmp_path / name))
+        np.testing.assert_array_equal(back.array, changed.array)
+        assert back.provenance.dtype == np.int16
+    turned = read_volume(write_volume(read_volume(tmp_path / "out.nii"), tmp_path / "again.mha"))
+    np.testing.assert_array_equal(turned.array, changed.array)
+
+
+def test_unchanged_numbers_of_an_intensity_function_come_back(tmp_path: Path) -> None:
+    stored = values("int16", (3, 4, 5))
+    rescaled(tmp_path / "in.mha", stored, "0.1", "1e-3")
+    back = SimpleITK.ReadImage(write_volume(read_volume(tmp_path / "in.mha"), tmp_path / "out.mha"))
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(back), stored)
+
+
+@pytest.mark.parametrize(("slope", "offset"), [("0", "0"), ("one", "0"), ("1", "nan")])
+def test_impossible_intensity_functions(slope: str, offset: str, tmp_path: Path) -> None:
+    rescaled(tmp_path / "in.mha", values("int16", (3, 4, 5)), slope, offset)
+    with pytest.raises(VolumeReadError, match=rf"in.mha: expected numbers.* got {slope} and {offset}; repair"):
+        read_volume(tmp_path / "in.mha")
 
 
 def test_nrrd_in_ras_is_turned_to_lps(tmp_path: Path) -> None:
