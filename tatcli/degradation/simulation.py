@@ -14,10 +14,11 @@ from tatcli.degradation.low_dose_ct import low_dose_volume
 from tatcli.degradation.low_resolution_mri import low_resolution
 from tatcli.degradation.pet_count_level import count_level
 from tatcli.degradation.reference_noise import estimate_correlation, estimate_noise, match_kernel
-from tatcli.errors import UnitsError, UsageError
+from tatcli.errors import UnitsError, UsageError, VolumeReadError
 from tatcli.intensity import Units
 from tatcli.tasks import Task, find_task
 from tatcli.volumes.slices import slices_along, through_plane_axis
+from tatcli.volumes.varying_frames import varying_frames
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,6 +71,9 @@ def simulate(  # noqa: PLR0913 - the options of three simulators, each with a de
 ) -> Volume:
     """The low-quality scan that would have come instead of this reference.
 
+    Frames of one value throughout, as before the injection of a tracer, have nothing to lose: beside others they stay
+    as they are.
+
     Every slice has its own generator, from ``seed``, the frame and the slice's index: the result depends on neither the
     order of the slices nor the number of threads. The noise of PET, and of CT whose neighbouring slices share noise, is
     then filtered along the slices.
@@ -91,8 +95,8 @@ def simulate(  # noqa: PLR0913 - the options of three simulators, each with a de
 
     Raises:
         UnitsError: the volume is not in the task's units.
-        UsageError: an option is out of range or doesn't belong to the task, or the reference's noise can't be
-            estimated.
+        UsageError: an option is out of range or doesn't belong to the task.
+        VolumeReadError: the reference's noise can't be estimated; of a dynamic scan the message names the frame.
     """
     task = find_task(task) if isinstance(task, str) else task
     strength = task.default_strength if strength is None else strength
@@ -103,9 +107,14 @@ def simulate(  # noqa: PLR0913 - the options of three simulators, each with a de
     row_step, column_step = (step for index, step in enumerate(volume.geometry.spacing) if index != across)
     result = np.empty(volume.array.shape, dtype=np.float32)
     notes: list[str] = []
+    varying = varying_frames(volume)
+    empty = [index for index, varies in enumerate(varying) if not varies] if any(varying) else []
     for index, (frame, target) in enumerate(
         zip(volume.iter_frames(), result.reshape(-1, *volume.geometry.shape), strict=True)
     ):
+        if index in empty:
+            target[:] = frame
+            continue
         stack = np.ascontiguousarray(slices_along(frame, across))
         seeds = np.random.SeedSequence((seed, index)).spawn(len(stack) + 1)
         request = _Frame(
@@ -113,11 +122,13 @@ def simulate(  # noqa: PLR0913 - the options of three simulators, each with a de
         )
         try:
             degraded, note = _SIMULATORS[task.name](request)
-        except UsageError as error:
-            msg = f"{volume.provenance.path or 'volume'}: {error}"
-            raise UsageError(msg) from error
+        except VolumeReadError as error:
+            which = f"frame {index + 1} of {volume.frames}: " if volume.frames > 1 else ""
+            msg = f"{volume.provenance.path or 'volume'}: {which}{error}"
+            raise VolumeReadError(msg) from error
         slices_along(target, across)[:] = degraded
         notes += [note] if note not in notes else []
+    notes += [f"{len(empty)} empty of {volume.frames} frames left as they are"] if empty else []
     return volume.with_array(result, step=f"simulated {task.name}: {'; '.join(notes)}; seed {seed}")
 
 
@@ -172,7 +183,7 @@ def _low_dose(frame: _Frame) -> tuple[NDArray[np.float32], str]:
         noise = estimate_noise(frame.stack, frame.spacing_mm)
         if not noise > 0:
             msg = "expected homogeneous soft tissue to estimate the noise in, found none; give the reference noise (HU)"
-            raise UsageError(msg)
+            raise VolumeReadError(msg)
     kernel = frame.kernel
     if kernel == "auto":
         kernel = match_kernel(frame.stack, frame.spacing_mm) or KERNELS["standard"]
@@ -200,7 +211,7 @@ def _low_count(frame: _Frame) -> tuple[NDArray[np.float32], str]:
         msg = (
             "expected tissue of a few centimetres with uptake to estimate the counts from, found none; check the units"
         )
-        raise UsageError(msg)
+        raise VolumeReadError(msg)
     drf = frame.strength
     spacing = (frame.step_mm, *frame.spacing_mm)
     degraded = low_count_volume(frame.stack, spacing_mm=spacing, drf=drf, counts=counts, seeds=frame.seeds[1:])

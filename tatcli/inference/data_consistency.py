@@ -62,7 +62,7 @@ __all__ = [
 
 SMALLEST_DROP: Final = 0.8
 SPECTRUM_SLICES: Final = 24
-"""Of the first frame are looked at."""
+"""Of the frame that tells what the scan is like are looked at."""
 SMALLEST_MATRIX: Final = 96
 """A smaller matrix has too few lines to see a border in: one of four 64x64 echo-planar scans seemed to have one."""
 _LINES: Final = 4
@@ -148,8 +148,8 @@ def lines_to_put_back(stack: NDArray[np.float32], options: RestoreOptions) -> Kn
     """Which lines a restoration puts back whose options allow it (:meth:`RestoreOptions.puts_back`).
 
     Args:
-        stack: (slices, rows, columns), the network's input: the first frame's slices, or those of them that
-            ``evenly_spaced(len(stack), SPECTRUM_SLICES)`` names.
+        stack: (slices, rows, columns), the network's input: the slices of one frame, the first that isn't empty, or
+            those of them that ``evenly_spaced(len(stack), SPECTRUM_SLICES)`` names.
         options: may say the factor; ``scale`` is one too.
 
     Returns:

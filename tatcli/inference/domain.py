@@ -79,7 +79,7 @@ def domain_warnings(
 
     Args:
         scan: the input, in the task's units.
-        stack: slices of its first frame, or some of them: (slices, rows, columns).
+        stack: slices of its first frame that isn't empty, or some of them: (slices, rows, columns).
         task: what is to be restored.
         card: of the weights.
         axis: that is sliced through.

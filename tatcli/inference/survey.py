@@ -9,6 +9,7 @@ from tatcli.inference.value_summary import Summariser, ValueSummary
 from tatcli.intensity import FixedRange, IntensityRule, Window
 from tatcli.percentile import PositivePercentile
 from tatcli.volumes.planes import PlaneSource
+from tatcli.volumes.varying_frames import FirstVarying
 
 __all__ = ["Survey", "survey", "windows_for"]
 
@@ -19,10 +20,12 @@ class Survey:
 
     Attributes:
         summary: of the values.
+        telling_frame: the first whose values differ, or the first where none has such.
         percentiles: for each frame, after the first of their two passes; empty where no rule was expected to need them.
     """
 
     summary: ValueSummary
+    telling_frame: int = 0
     percentiles: Sequence[PositivePercentile] = ()
 
 
@@ -36,14 +39,15 @@ def survey(source: PlaneSource, expected: IntensityRule) -> Survey:
     Raises:
         VolumeReadError: the file is truncated or damaged.
     """
-    summariser = Summariser(source.header)
+    summariser, varying = Summariser(source.header), FirstVarying()
     frames = 0 if isinstance(expected, FixedRange) else source.header.frames
     percentiles = [PositivePercentile() for _ in range(frames)]
     for frame, values in source.values():
         summariser.add(values)
+        varying.add(frame, values)
         if percentiles:
             percentiles[frame].add(values)
-    return Survey(summariser.summary(), percentiles)
+    return Survey(summariser.summary(), varying.frame, percentiles)
 
 
 def windows_for(source: PlaneSource, rule: IntensityRule, found: Survey) -> list[Window]:

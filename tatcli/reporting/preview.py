@@ -11,6 +11,7 @@ from PIL import Image
 from tatcli.intensity import Window
 from tatcli.reporting.figures import BACKGROUND, Display, Panel, before_after, display_for, upright
 from tatcli.reporting.html_page import difference_display
+from tatcli.volumes.varying_frames import telling_frame
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,7 +33,7 @@ def preview(
     uncertainty: Volume | None = None,
     height: int = 512,
 ) -> Image.Image:
-    """The middle slice of the first frame: before, after and their difference, each upright under its title.
+    """The middle slice of the first frame that isn't empty: before, after, difference, each upright under its title.
 
     Args:
         before: the input, on the restored scan's grid.
@@ -42,7 +43,9 @@ def preview(
         uncertainty: the spread's map, shown from 0 to the slice's 99.5th percentile.
         height: of each picture, pixels.
     """
-    display = display_for(task, next(before.iter_frames()))
+    number = telling_frame(before)
+    old, new = (list(volume.iter_frames())[number] for volume in (before, after))
+    display = display_for(task, old)
     half = difference_display(display)
     index = after.geometry.shape[axis] // 2
 
@@ -50,7 +53,6 @@ def preview(
         image, spacing = upright(frame, after.geometry, axis=axis, index=index)
         return Panel(title, image, spacing)
 
-    old, new = next(before.iter_frames()), next(after.iter_frames())
     shown = display.window
     window = f"[{shown.lower:.4g}, {shown.upper:.4g}] {task.units}"
     sheets = [
@@ -62,7 +64,7 @@ def preview(
         ),
     ]
     if uncertainty is not None:
-        spread = panel("", next(uncertainty.iter_frames()))
+        spread = panel("", list(uncertainty.iter_frames())[number])
         known = spread.image[np.isfinite(spread.image)]
         top = float(np.percentile(known, _BRIGHTEST)) if known.size else 0.0
         scale = Display(Window(0.0, top if top > 0.0 else half.window.upper))

@@ -5,7 +5,7 @@ import pytest
 
 from tatcli.degradation import simulate
 from tatcli.degradation.low_resolution_mri import low_resolution
-from tatcli.errors import UnitsError, UsageError
+from tatcli.errors import UnitsError, UsageError, VolumeReadError
 from tatcli.intensity import Units
 from tatcli.volumes.geometry import Geometry
 from tatcli.volumes.volume import Volume
@@ -148,5 +148,31 @@ def test_options_of_other_tasks_are_refused(pet):
 @pytest.mark.parametrize(("task", "units"), [("ct", Units.HU), ("pet", Units.SUVBW)])
 def test_a_reference_without_tissue_needs_its_noise(task, units):
     scan = volume(np.zeros((2, 40, 40)) - (1000 if task == "ct" else 0), units)
-    with pytest.raises(UsageError, match=r"volume: expected .* found none"):
+    with pytest.raises(VolumeReadError, match=r"volume: expected .* found none"):
         simulate(scan, task)
+
+
+@pytest.mark.parametrize("empty", [0, 1])
+def test_an_empty_frame_stays_as_it_is(pet, empty):
+    frames = [pet.array, pet.array]
+    frames.insert(empty, np.zeros(SHAPE, np.float32))
+    dynamic = volume(np.stack(frames), Units.SUVBW)
+    low = simulate(dynamic, "pet", strength=4.0)
+    np.testing.assert_array_equal(low.array[empty], 0.0)
+    for number in {0, 1, 2} - {empty}:
+        assert (low.array[number] - dynamic.array[number]).std() > 0.05
+    assert "; 1 empty of 3 frames left as they are; seed 0" in low.provenance.steps[-1]
+
+
+def test_a_frame_that_cannot_be_degraded_is_named(pet):
+    specks = np.zeros(SHAPE, np.float32)
+    specks[:, ::9, ::9] = 1.0
+    with pytest.raises(VolumeReadError, match=r"volume: frame 2 of 2: expected tissue of a few centimetres"):
+        simulate(volume(np.stack([pet.array, specks]), Units.SUVBW), "pet")
+
+
+def test_constant_scans_are_no_empty_frames():
+    """A uniform phantom of known noise is a reference like others."""
+    water = volume(np.zeros((2, *SHAPE)), Units.HU)
+    low = simulate(water, "ct", strength=0.25, reference_noise=10.0, kernel="standard")
+    assert (low.array.std(axis=(1, 2, 3)) > 5.0).all()

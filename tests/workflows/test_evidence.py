@@ -140,6 +140,29 @@ def test_data_consistency_by_spectrum_and_factor(tmp_path, darker) -> None:
         assert out[name].mean() < 0.95 * float(lq.mean())
 
 
+def test_an_empty_first_frame_hides_no_spectrum(tmp_path, darker) -> None:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[-1:1:96j, -1:1:96j]
+    head = np.where(x**2 + y**2 < 0.6, 500.0, 0.0) + rng.normal(100, 20, (2, 96, 96))
+    lq = low_resolution(head.astype(np.float32), 3.0)
+    out = {}
+    for first, frames in {"empty": (0.0 * lq, lq), "full": (lq, 0.0 * lq)}.items():
+        path = tmp_path / f"{first}.nii"
+        nib.Nifti1Image(np.stack(frames).T, np.diag([-1.0, -1.0, 4.0, 1.0])).to_filename(path)
+        for suffix, options in ((".nii", {}), (".mha", {"residual": tmp_path / f"{first}_r.nii"})):  # by planes; whole
+            output = tmp_path / f"{first}_out{suffix}"
+            report = restore(
+                RestoreConfig(input=path, output=output, task="mri", evidence=EvidenceConfig(**options)),
+                restorer=darker,
+            )
+            assert "measured k-space put back: lines -16 to 15 x -16 to 15" in report.steps[-1]
+            assert not any("not empty outside" in warning for warning in report.warnings)
+            out[first + suffix] = read_volume(output).array
+    for suffix in (".nii", ".mha"):
+        np.testing.assert_array_equal(out["empty" + suffix][::-1], out["full" + suffix])
+        assert out["full" + suffix][0].mean() == pytest.approx(float(lq.mean()), rel=1e-3)
+
+
 def test_what_is_refused_before_the_work(darker, ct, tmp_path) -> None:
     def refuse(error, match, **options) -> None:
         with pytest.raises(error, match=match):

@@ -6,6 +6,7 @@ import json
 import tracemalloc
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -14,13 +15,16 @@ import SimpleITK
 import torch
 from torch import nn
 
+from tatcli.degradation.low_resolution_mri import low_resolution
 from tatcli.errors import DeviceError, UnitsError
 from tatcli.inference import RestoreOptions, Restorer, memory, value_summary
+from tatcli.inference.data_consistency import lines_to_put_back
 from tatcli.inference.passes import Pass
 from tatcli.model.config import PRESETS
 from tatcli.model.fused import kernels_for
 from tatcli.model.weights import card_for_tasks
 from tatcli.volumes import read_volume, write_volume
+from tatcli.volumes.reading import open_planes
 from tatcli.workflows.restore import RestoreConfig, restore
 from tatcli.workflows.restoring import fitting, whole
 from tatcli.workflows.restoring import planes as by_planes
@@ -282,6 +286,19 @@ def test_a_scan_that_is_read_as_a_whole_brings_tiles_too(tmp_path, monkeypatch):
     words = f"to stay within {round(slices / 2**20)} MiB of memory, went on with tiles of 96; see --max-memory"
     assert report.warnings == (words,)
     assert read_volume(tmp_path / "scan_restored.nii").array.shape == (2, 200, 160)
+
+
+@pytest.mark.parametrize("empty", [0, 1])
+def test_measured_lines_are_looked_for_in_all_blocks_of_a_frame(tmp_path, empty):
+    """Across the planes, a block of every frame comes before the next block of the first."""
+    lq = low_resolution(np.random.default_rng(0).uniform(100.0, 500.0, (9, 96, 96)).astype(np.float32), 3.0)
+    frames = [np.moveaxis(lq, 0, 1), np.zeros((96, 9, 96), np.float32)]
+    nib.Nifti1Image(np.stack(frames[:: 2 * empty - 1]).T, np.eye(4)).to_filename(tmp_path / "x.nii")
+    plan = SimpleNamespace(workload=SimpleNamespace(axis=1), block=2)
+    for source in (open_planes(tmp_path / "x.nii"), open_planes(tmp_path / "x.nii").held()):
+        lines = by_planes._measured(source, 1 - empty, plan, RestoreOptions())
+        assert lines == lines_to_put_back(lq, RestoreOptions())
+        assert lines.rows == lines.columns == (-16, 15)
 
 
 def test_less_than_anything_takes_is_refused_with_what_it_takes(tmp_path):

@@ -96,7 +96,7 @@ def degrade(pair: ScanPair, task: Task, *, rule: IntensityRule, strength: float,
     Raises:
         VolumeReadError: a scan can't be read, or isn't one of the task.
         GeometryError: the scan is dynamic, or the partner has another shape.
-        UsageError: the reference can't be degraded (its noise can't be estimated, say).
+        VolumeReadError: the reference can't be degraded (its noise can't be estimated, say).
     """
     hq = read_scan(pair.reference, task)
     window = evaluation_window(task, hq.array, rule=rule)
@@ -155,7 +155,7 @@ def simulate_slices(
         seed: of the noise.
 
     Raises:
-        UsageError: the reference can't be degraded.
+        VolumeReadError: the reference can't be degraded.
     """
     axis = through_plane_axis(hq.geometry)
     if task.modality != "CT":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -104,10 +103,10 @@ def restore_planes(
                 windows,
                 slices=planes.header.frames * planes.header.geometry.shape[axis],
                 settings=plan.settings,
-                known=_measured(source, axis, plan.block, options) if puts_back else None,
+                known=_measured(source, found.telling_frame, plan, options) if puts_back else None,
                 progress=job.progress,
             )
-            seen = _Seen(planes.header.geometry, axis)
+            seen = _Seen(planes.header.geometry, axis, frame=found.telling_frame)
             statistics = _pass_through(source, restoration, write, seen, axis=axis, block=plan.block)
             outside = domain_warnings(planes.header, seen.slices, task, restorer.card, axis=axis)
         with clock.stage("write"):
@@ -128,28 +127,34 @@ def restore_planes(
 
 
 class _Seen:
-    """Slices of the first frame that tell what the scan is like."""
+    """Slices of the frame that tells what the scan is like."""
 
-    def __init__(self, geometry: Geometry, axis: int, *, most: int = MOST_SLICES) -> None:
+    def __init__(self, geometry: Geometry, axis: int, *, frame: int, most: int = MOST_SLICES) -> None:
         self.indices = evenly_spaced(geometry.shape[axis], most)
         self.axis = axis
+        self.frame = frame
+        self.missing = len(self.indices)
         self.slices = np.empty((len(self.indices), *slice_shape(geometry, axis)), dtype=np.float32)
 
     def look(self, part: Block) -> None:
         """Keep those that lie in this block."""
-        if part.frame == 0:
+        if part.frame == self.frame:
             within = slices_along(part.values, self.axis)
             for number in np.flatnonzero((self.indices >= part.start) & (self.indices < part.stop)):
                 self.slices[number] = within[self.indices[number] - part.start]
+                self.missing -= 1
 
 
-def _measured(source: PlaneSource, axis: int, block: int, options: RestoreOptions) -> KnownLines | None:
-    """Lines of k-space to put back; the first frame is passed over once more for them."""
+def _measured(source: PlaneSource, frame: int, plan: Plan, options: RestoreOptions) -> KnownLines | None:
+    """Lines of k-space to put back; the scan is passed over once more for them, as far as that frame's slices."""
     from tatcli.inference.data_consistency import SPECTRUM_SLICES, lines_to_put_back
 
-    seen = _Seen(source.header.geometry, axis, most=SPECTRUM_SLICES)
-    for part in takewhile(lambda part: part.frame == 0, source.blocks(axis, block)):
+    axis = plan.workload.axis
+    seen = _Seen(source.header.geometry, axis, frame=frame, most=SPECTRUM_SLICES)
+    for part in source.blocks(axis, plan.block):
         seen.look(part)
+        if not seen.missing:
+            break
     return lines_to_put_back(seen.slices, options)
 
 

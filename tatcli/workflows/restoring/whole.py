@@ -111,6 +111,7 @@ def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: 
     from tatcli.reporting.run_report import change_statistics, intensity_statistics
     from tatcli.volumes.reading import read_volume
     from tatcli.volumes.slices import slices_along
+    from tatcli.volumes.varying_frames import telling_frame
     from tatcli.volumes.writing import write_volume
 
     with clock.stage("read"):
@@ -130,7 +131,7 @@ def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: 
         checked = replace(fitting, check_values=False)  # done above
         restored = restorer(volume, task, options=checked, progress=job.progress)
         axis = through_plane_axis(volume.geometry, options.axis)
-        stack = slices_along(next(volume.iter_frames()), axis)
+        stack = slices_along(list(volume.iter_frames())[telling_frame(volume)], axis)
         outside = domain_warnings(volume.header, stack, task, restorer.card, axis=axis, scale=options.scale)
     with clock.stage("write"):
         card = restorer.card
