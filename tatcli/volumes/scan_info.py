@@ -93,6 +93,7 @@ def describe(
     units: Units | None = None,
     pet: PetTags | None = None,
     values: bool = False,
+    uneven: bool = False,
 ) -> ScanInfo:
     """Describe a scan from its headers.
 
@@ -103,6 +104,7 @@ def describe(
         units: the caller's word on the units.
         pet: the caller's word on what SUV needs.
         values: whether to read the voxels for their range as well.
+        uneven: take DICOM slices at uneven distances, with a warning; the grid has their mean distance then.
 
     Raises:
         VolumeReadError, GeometryError, UnitsError, UsageError: as :func:`tatcli.volumes.read_volume`.
@@ -110,7 +112,7 @@ def describe(
     source = Path(path)
     kind = kind_of(source, series=series)
     if kind == "dicom":
-        info = _describe_dicom(source, series, units, pet)
+        info = _describe_dicom(source, series, units=units, pet=pet, uneven=uneven)
     elif kind == "nifti":
         info = _describe_nifti(source, units, pet)
     elif kind in ("nrrd", "metaimage"):
@@ -118,7 +120,7 @@ def describe(
     else:
         info = _describe_array(source, units)
     if values and info.shape is not None:
-        array = read_volume(source, series=series, units=units, pet=pet).array
+        array = read_volume(source, series=series, units=units, pet=pet, uneven=uneven).array
         finite = np.isfinite(array)
         count = int(np.count_nonzero(finite))
         bounds = None
@@ -207,26 +209,29 @@ def _describe_array(path: Path, units: Units | None) -> ScanInfo:
     return _with_grid(info, volume.geometry, volume.frames)
 
 
-def _describe_dicom(path: Path, wanted: str | None, units: Units | None, pet: PetTags | None) -> ScanInfo:
+def _describe_dicom(
+    path: Path, wanted: str | None, *, units: Units | None, pet: PetTags | None, uneven: bool
+) -> ScanInfo:
     from tatcli.volumes.dicom import find_scan, scan_of
     from tatcli.volumes.dicom_archives import is_collection
     from tatcli.volumes.dicom_series import choose_series, read_folder
 
     if not is_collection(path):
-        return _dicom_info(find_scan(path, series=wanted, units=units, pet=pet))
+        return _dicom_info(find_scan(path, series=wanted, units=units, pet=pet, uneven=uneven))
     folder = read_folder(path)
     listed = []
     for series in folder.series:
         problem = ""
         try:
-            scan_of(series, path, units=units, pet=pet if series.info.modality == "PT" else None)
+            own = pet if series.info.modality == "PT" else None
+            scan_of(series, path, units=units, pet=own, uneven=uneven)
         except TatError as error:
             problem = str(error)
         listed.append(replace(series.info, problem=problem))
     candidates = [series for series in folder.series if not series.info.localizer] or folder.series
     if wanted is None and len(candidates) > 1:
         return ScanInfo(path=str(path), format="dicom", series=tuple(listed), warnings=folder.warnings)
-    scan = scan_of(choose_series(folder, wanted), path, units=units, pet=pet)
+    scan = scan_of(choose_series(folder, wanted), path, units=units, pet=pet, uneven=uneven)
     info = _dicom_info(scan)
     return replace(info, series=tuple(listed), warnings=(*folder.warnings, *info.warnings))
 

@@ -12,6 +12,7 @@ from tatcli.volumes.geometry import Geometry
 
 __all__ = [
     "PLANES",
+    "acquired_plane",
     "evenly_spaced",
     "has_cubic_voxels",
     "is_isotropic",
@@ -79,6 +80,24 @@ def through_plane_axis(geometry: Geometry, axis: str = "auto") -> int:
         shortest, middle = sorted(range(3), key=lambda index: geometry.shape[index])[:2]
         return shortest if _SLAB * geometry.shape[shortest] < geometry.shape[middle] else axial
     return {"sagittal": sagittal, "coronal": coronal, "axial": axial}[axis]
+
+
+def acquired_plane(geometry: Geometry, axis: str) -> str:
+    """The plane of slices at uneven distances: that of the images, as there is none across them.
+
+    Args:
+        geometry: grid of one frame; the images are the slices along its first array axis.
+        axis: what was asked for, as for :func:`through_plane_axis`.
+
+    Raises:
+        UsageError: another plane was asked for.
+    """
+    sagittal, coronal, _ = geometry.anatomical_axes
+    plane = {sagittal: "sagittal", coronal: "coronal"}.get(0, "axial")
+    if axis not in ("auto", plane):
+        msg = f"--axis {axis}: expected {plane}, the acquired plane, since the slices lie at uneven distances"
+        raise UsageError(msg)
+    return plane
 
 
 def slice_shape(geometry: Geometry, axis: int) -> tuple[int, int]:

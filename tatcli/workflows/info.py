@@ -43,12 +43,12 @@ def scan_info(
     from tatcli.volumes.reading import read_volume
     from tatcli.volumes.scan_info import describe
 
-    info = describe(path, series=series, units=units, pet=pet)
+    info = describe(path, series=series, units=units, pet=pet, uneven=True)  # restored to DICOM, they are taken
     if not values or info.shape is None:
         return info
     from tatcli.inference.guards import summarise
 
-    volume = read_volume(path, series=series, units=units, pet=pet)
+    volume = read_volume(path, series=series, units=units, pet=pet, uneven=True)
     summary = summarise(volume)
     known = summary.lower <= summary.upper
     return replace(

@@ -70,7 +70,9 @@ def simulate_scan(config: SimulateConfig) -> SimulateReport:
     from tatcli.degradation import simulate
     from tatcli.inference.guards import check_scan
     from tatcli.volumes.dicom_options import DicomOptions
+    from tatcli.volumes.formats import format_to_write
     from tatcli.volumes.reading import kind_of, read_volume
+    from tatcli.volumes.slices import acquired_plane
     from tatcli.volumes.writing import check_output, write_volume
     from tatcli.workflows.restoring.pet_sidecar import pet_sidecar
     from tatcli.workflows.task_choice import task_of
@@ -81,7 +83,10 @@ def simulate_scan(config: SimulateConfig) -> SimulateReport:
     sidecar = pet_sidecar(config.input, config.output, pet=config.pet, description="simulated by tat")
     if sidecar is not None:
         sidecar.check(source=config.input, overwrite=config.overwrite)
-    volume = read_volume(config.input, series=config.series, units=config.units, pet=config.pet)
+    uneven = format_to_write(config.output) == "dicom"  # there each slice keeps its own place
+    volume = read_volume(config.input, series=config.series, units=config.units, pet=config.pet, uneven=uneven)
+    uneven = getattr(volume.provenance.header, "uneven", False)
+    axis = acquired_plane(volume.geometry, config.axis) if uneven else config.axis
     task = asked or task_of(volume.provenance.modality, config.input.name)
     check_scan(volume, task, trust_values=config.units is not None)
     if volume.units is Units.UNKNOWN:  # the task says what the values are, and they passed
@@ -91,7 +96,7 @@ def simulate_scan(config: SimulateConfig) -> SimulateReport:
         task,
         strength=config.strength,
         seed=config.seed,
-        axis=config.axis,
+        axis=axis,
         reference_noise=config.reference_noise,
         kernel=config.kernel,
         slice_correlation=config.slice_correlation,

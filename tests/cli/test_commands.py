@@ -264,6 +264,18 @@ def test_info_says_why_a_series_fits_or_does_not(tat, dicom):
     assert fits["mri-sr"]["reason"] == "takes MR, the scan is CT"
 
 
+def test_info_warns_of_uneven_slices(tat, dicom):
+    folder = dicom()
+    last = pydicom.dcmread(folder / "1-2.dcm")
+    last.ImagePositionPatient = [0.0, 0.0, 20.0]
+    last.save_as(folder / "1-2.dcm")
+    for words in ((), ("--header-only",)):
+        told = tat("info", folder, *words)
+        assert told.exit_code == 0
+        assert "every slice keeps its own position" in " ".join(told.stderr.split())
+        assert "10 mm (column, row, slice)" in told.stdout
+
+
 def test_info_lists_the_series_to_choose_from(tat, dicom):
     dicom(number=4)
     result = tat("info", dicom(number=7))

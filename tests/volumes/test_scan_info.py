@@ -52,6 +52,20 @@ def test_arrays(tmp_path: Path) -> None:
     assert len(info.warnings) == 1
 
 
+def test_uneven_slices_are_described_where_they_are_taken(series: Callable[..., Any]) -> None:
+    maker = series(common={"RescaleType": "HU"})
+    for plane, height in zip(ARRAY.astype(np.int16), (0.0, 3.0, 10.0), strict=True):
+        maker.add(plane, (0, 0, height))
+    with pytest.raises(GeometryError, match="evenly spaced"):
+        describe(maker.folder)
+    info = describe(maker.folder, values=True, uneven=True)
+    assert info.spacing == (5.0, 0.7, 0.5)
+    assert info.value_range == (-1024.0, -965.0)
+    assert info.series[0].problem == ""
+    assert [fit.fits for fit in info.tasks] == [True, False, False]
+    assert [warning.endswith("every slice keeps its own position") for warning in info.warnings] == [True]
+
+
 def test_a_dicom_series(series: Callable[..., Any]) -> None:
     maker = series(common={"RescaleType": "HU"})
     maker.add_stack(ARRAY.astype(np.int16))

@@ -108,7 +108,8 @@ def look(request: Look) -> Seen:
     if parts:
         return Seen(parts=parts)
     config = work.config
-    info = describe(config.input, series=config.series, units=config.units, pet=config.pet)
+    uneven = config.format == "dicom"
+    info = describe(config.input, series=config.series, units=config.units, pet=config.pet, uneven=uneven)
     if info.shape is None:
         msg = f"{config.input}: expected one scan, got several series"
         raise VolumeReadError(msg)

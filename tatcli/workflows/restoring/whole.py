@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from tatcli.errors import DeviceError, UsageError
 from tatcli.inference.guards import check_scan, name_of
-from tatcli.volumes.slices import through_plane_axis
+from tatcli.volumes.slices import acquired_plane, through_plane_axis
 from tatcli.workflows.evidence import RestoredScan, check_evidence_grid, write_evidence
 from tatcli.workflows.restoring.fitting import fitted, loaded_memory
 from tatcli.workflows.restoring.outcome import Job, MemoryRecord, Outcome, in_words
@@ -195,11 +195,7 @@ def _acquired_plane(options: RestoreOptions, volume: Volume) -> RestoreOptions:
     """Slices at uneven distances are restored as they were acquired: there is no plane across them."""
     if not getattr(volume.provenance.header, "uneven", False):
         return options
-    sagittal, coronal, _ = volume.geometry.anatomical_axes
-    plane = {sagittal: "sagittal", coronal: "coronal"}.get(0, "axial")
-    if options.axis not in ("auto", plane):
-        msg = f"--axis {options.axis}: expected {plane}, the acquired plane, since the slices lie at uneven distances"
-        raise UsageError(msg)
+    plane = acquired_plane(volume.geometry, options.axis)
     if options.planes not in (None, 1):
         msg = f"--planes {options.planes}: expected 1, since the slices lie at uneven distances"
         raise UsageError(msg)
@@ -216,6 +212,7 @@ def _size_of(file: WholeFile) -> tuple[int, int]:
     if format_of(file.path) == "npy":
         array = np.load(file.path, mmap_mode="r", allow_pickle=False)
         return int(array.size), int(array.dtype.itemsize)
-    info = describe(file.path, series=file.series, units=file.units, pet=file.pet)
+    uneven = file.kind == "dicom"
+    info = describe(file.path, series=file.series, units=file.units, pet=file.pet, uneven=uneven)
     voxels = math.prod(info.shape or ()) * (info.frames or 1)
     return voxels, np.dtype(info.dtype).itemsize if info.dtype else 4
