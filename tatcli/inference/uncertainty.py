@@ -86,6 +86,7 @@ def restoration_spread(
     provenance = Provenance(
         format="memory",
         modality=volume.provenance.modality,
+        frame_step=volume.provenance.frame_step,
         steps=(*volume.provenance.steps, f"spread of {total} restorations: {task.name}, weights {restorer.card.name}"),
     )
     return Volume(deviation, volume.geometry, task.units, provenance)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tatcli.errors import GeometryError, VolumeReadError
 from tatcli.volumes.geometry import Geometry
 from tatcli.volumes.quiet import quiet_stderr
+from tatcli.volumes.volume import FrameStep
 
 __all__ = ["IMAGE_IO", "ItkHeader", "data_file_of", "meta_fields", "read_itk_header", "read_whole", "sitk"]
 
@@ -53,6 +54,11 @@ class ItkHeader:
     listed: bool = False
     slope: float = 1.0
     intercept: float = 0.0
+
+    @property
+    def frame_step(self) -> FrameStep | None:
+        """From frame to frame, in a unit that neither format names; None where the frames are no axis of their own."""
+        return FrameStep(self.spacing[3]) if len(self.spacing) == 4 and self.frames > 1 else None
 
 
 def read_whole(path: Path, *, kind: str) -> tuple[ItkHeader, NDArray[Any]]:

@@ -96,6 +96,7 @@ def _provenance(path: Path, kind: str, header: ItkHeader) -> Provenance:
         dtype=header.dtype,
         slope=header.slope,
         intercept=header.intercept,
+        frame_step=header.frame_step,
     )
 
 

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from tatcli.errors import OutputError
 from tatcli.volumes.encoding import Encoding, cross_format_type, encoded_slices, type_by_origin
-from tatcli.volumes.geometry import Geometry
 from tatcli.volumes.itk import IMAGE_IO, ItkHeader, sitk
 from tatcli.volumes.quiet import quiet_stderr
 from tatcli.volumes.volume import ScanHeader, Volume
@@ -140,7 +139,7 @@ def _header(scan: ScanHeader, *, kind: str, encoding: Encoding) -> bytes:
         image.SetSpacing(source.spacing)
         image.SetDirection(source.direction)
     else:
-        _place(image, scan.geometry)
+        _place(image, scan)
     if _same_format(scan, kind):
         for key, value in scan.provenance.header.metadata.items():
             image.SetMetaData(key, value)
@@ -191,13 +190,14 @@ def _written_by_itk(image: Any, kind: str) -> bytes:
     return content[: content.index(b"\n", start) + 1]
 
 
-def _place(image: Any, geometry: Geometry) -> None:
+def _place(image: Any, scan: ScanHeader) -> None:
+    geometry, step = scan.geometry, scan.provenance.frame_step
     slice_step, row_step, column_step = geometry.spacing
     direction, spacing, origin = geometry.direction, [column_step, row_step, slice_step], list(geometry.origin)
     if image.GetDimension() == 4:
         whole = np.eye(4)
         whole[:3, :3] = direction
-        direction, spacing, origin = whole, [*spacing, 1.0], [*origin, 0.0]
+        direction, spacing, origin = whole, [*spacing, 1.0 if step is None else step.plain], [*origin, 0.0]
     image.SetDirection([float(value) for value in direction.ravel()])
     image.SetSpacing([float(value) for value in spacing])
     image.SetOrigin([float(value) for value in origin])

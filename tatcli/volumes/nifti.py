@@ -89,6 +89,7 @@ def nifti_planes(path: Path, *, units: Units | None = None, pet: PetTags | None 
         dtype=header.dtype.newbyteorder("="),
         slope=header.slope,
         intercept=header.intercept,
+        frame_step=header.frame_step,
         steps=() if scale is None else (f"{scale.units} from {scale.source}",),
         warnings=header.warnings if scale is None else (*header.warnings, *scale.warnings),
     )
@@ -145,7 +146,8 @@ def nifti_writer(scan: ScanHeader, path: Path, *, encoding: Encoding) -> Iterato
         OSError: the disk is full, the folder vanished.
     """
     source = _own_header(scan)
-    header = source or new_header(scan.geometry, dtype=encoding.dtype, frames=scan.frames)
+    step = scan.provenance.frame_step
+    header = source or new_header(scan.geometry, dtype=encoding.dtype, frames=scan.frames, frame_step=step)
     with path.open("wb") as raw, ExitStack() as stack:
         stream: IO[bytes] = raw
         if path.name.lower().endswith(".gz"):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tatcli.errors import GeometryError, VolumeReadError
 from tatcli.volumes.geometry import RAS_FROM_LPS, Geometry
+from tatcli.volumes.volume import FrameStep
 
 __all__ = ["NiftiHeader", "new_header", "read_header"]
 
@@ -29,6 +30,9 @@ _REFUSED_TYPES: Final = {
 }  # fmt: skip
 _MILLIMETRES: Final = {1: 1000.0, 2: 1.0, 3: 0.001}
 """xyzt_units' spatial codes (metre, millimetre, micron); 0, unknown, is taken as mm like everywhere in the field."""
+
+_FRAME_UNITS: Final = {8: "sec", 16: "msec", 24: "usec", 32: "hz", 40: "ppm", 48: "rads"}
+"""xyzt_units' codes of the fourth axis."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +63,15 @@ class NiftiHeader:
     def bytes_of_voxels(self) -> int:
         """Size of the voxel block."""
         return math.prod(self.geometry.shape) * self.frames * self.dtype.itemsize
+
+    @property
+    def frame_step(self) -> FrameStep | None:
+        """From frame to frame; None where there is one frame, or no usable step is written."""
+        length = float(self.fields["pixdim"][4])
+        if self.frames == 1 or not (math.isfinite(length) and length > 0):
+            return None
+        unit = _FRAME_UNITS.get(int(self.fields["xyzt_units"]) & 0x38, "unknown")
+        return FrameStep(float(str(self.fields["pixdim"][4])), unit)  # 2.2 s, not float32's 2.2000000477
 
     def scaled(self, factor: float) -> NiftiHeader:
         """The same header for values in other units: what is written to it again is in the file's own."""
@@ -104,20 +117,27 @@ def read_header(stream: IO[bytes], path: Path) -> NiftiHeader:
     return NiftiHeader(preamble, fields, dtype, slope, intercept, geometry, frames, tuple(warnings))
 
 
-def new_header(geometry: Geometry, *, dtype: np.dtype[Any], frames: int) -> NiftiHeader:
-    """A header for a volume that wasn't NIfTI before: NIfTI-1, mm, scanner coordinates, no scaling."""
+def new_header(
+    geometry: Geometry, *, dtype: np.dtype[Any], frames: int, frame_step: FrameStep | None = None
+) -> NiftiHeader:
+    """A header for a volume that wasn't NIfTI before: NIfTI-1, mm, scanner coordinates, no scaling.
+
+    Frames whose step isn't known are one apart, as the standard wants it positive, in no unit.
+    """
     shape = geometry.shape[::-1] if frames == 1 else (*geometry.shape[::-1], frames)
     nifti1, nifti2 = _header_classes()
     fields = (nifti1 if max(shape) < 2**15 else nifti2)()
     fields.set_data_shape(shape)
     fields.set_data_dtype(dtype)
-    fields.set_xyzt_units("mm", "sec" if frames > 1 else None)
+    fields.set_xyzt_units("mm", frame_step.unit if frames > 1 and frame_step is not None else "unknown")
     affine = RAS_FROM_LPS @ geometry.affine
     fields.set_qform(affine, code="scanner", strip_shears=True)
     fields.set_sform(affine, code="scanner")
     if geometry.is_sheared:
         fields["qform_code"] = 0  # a quaternion can't say it; the sform can
     fields["pixdim"][1:4] = geometry.spacing[::-1]
+    if frames > 1 and frame_step is not None:
+        fields["pixdim"][4] = frame_step.length
     fields["scl_slope"], fields["scl_inter"] = 1.0, 0.0
     fields["vox_offset"] = fields.single_vox_offset
     preamble = fields.binaryblock + b"\0" * (fields.single_vox_offset - len(fields.binaryblock))

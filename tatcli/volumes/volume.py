@@ -15,7 +15,26 @@ from tatcli.errors import GeometryError
 from tatcli.intensity import Units
 from tatcli.volumes.geometry import Geometry
 
-__all__ = ["Provenance", "ScanHeader", "Volume"]
+__all__ = ["FrameStep", "Provenance", "ScanHeader", "Volume"]
+
+
+@dataclass(frozen=True)
+class FrameStep:
+    """How far the frames of a dynamic scan lie apart, as its file says it.
+
+    Attributes:
+        length: positive.
+        unit: NIfTI's, as nibabel names it: ``sec``, ``msec``, ``usec``, ``hz``, ``ppm``, ``rads``; ``unknown`` where
+            the file doesn't say, as NRRD and MetaImage don't.
+    """
+
+    length: float
+    unit: str = "unknown"
+
+    @property
+    def plain(self) -> float:
+        """The number for formats without units: a time in seconds, else the length as it is."""
+        return self.length * {"msec": 1e-3, "usec": 1e-6}.get(self.unit, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +49,7 @@ class Provenance:
         stored: the array as stored (native dtype, same axis order as the volume's array), or None.
         dtype: the voxel type in the file, also where ``stored`` is None; None for volumes made in memory.
         slope, intercept: value = stored * slope + intercept.
+        frame_step: from frame to frame, where the source says it; None: not known, or not the same for all.
         steps: what was done since reading, in order.
         warnings: what the reader found odd but could handle, one line each.
     """
@@ -42,6 +62,7 @@ class Provenance:
     dtype: np.dtype[Any] | None = None
     slope: float = 1.0
     intercept: float = 0.0
+    frame_step: FrameStep | None = None
     steps: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 

@@ -171,9 +171,9 @@ def _residual(before: Volume, restored: Volume, task: Task) -> Volume:
     with np.errstate(invalid="ignore"):  # where both are infinite nothing is known
         difference = restored.array - before.array
     steps = (*restored.provenance.steps, "residual: restored - input")
-    return Volume(
-        difference, restored.geometry, task.units, Provenance(modality=before.provenance.modality, steps=steps)
-    )
+    origin = before.provenance
+    made = Provenance(modality=origin.modality, frame_step=origin.frame_step, steps=steps)
+    return Volume(difference, restored.geometry, task.units, made)
 
 
 def _shown(volume: Volume, task: Task, options: RestoreOptions) -> tuple[int, Volume]:

@@ -1,6 +1,7 @@
 import tempfile
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK
@@ -11,6 +12,7 @@ from tatcli.errors import GeometryError, VolumeReadError
 from tatcli.volumes import Geometry, Provenance, Volume, read_volume, write_volume
 from tatcli.volumes.reading import open_planes
 from tatcli.volumes.scan_info import describe
+from tatcli.volumes.volume import FrameStep
 
 TYPES = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64"]
 EXTENSIONS = [".nrrd", ".mha", ".mhd"]
@@ -205,6 +207,39 @@ def test_frames_in_an_nrrd_list(last: bool, dtype: str, tmp_path: Path) -> None:
     assert back.provenance.header.metadata["MultiVolume.FrameLabels"] == "1,2"
     assert back.provenance.dtype == np.dtype(dtype)
     np.testing.assert_array_equal(read_volume(write_volume(volume, tmp_path / "out.nii")).array, frames)
+
+
+@pytest.mark.parametrize("extension", [".nrrd", ".mha"])
+def test_the_step_between_frames_goes_to_other_formats(extension: str, tmp_path: Path) -> None:
+    """Without a unit, which neither format names; a step that isn't known is none of a second."""
+    made = image(values("int16", (2, 3, 4, 5)))
+    made.SetSpacing((0.5, 0.7, 3.0, 2.5))
+    SimpleITK.WriteImage(made, tmp_path / f"in{extension}")
+    volume = read_volume(tmp_path / f"in{extension}")
+    other = {".nrrd": "other.mha", ".mha": "other.nrrd"}[extension]
+    assert SimpleITK.ReadImage(write_volume(volume, tmp_path / other)).GetSpacing() == (0.5, 0.7, 3.0, 2.5)
+    header = nib.load(write_volume(volume, tmp_path / "out.nii")).header
+    assert (header["pixdim"][4], header.get_xyzt_units()) == (2.5, ("mm", "unknown"))
+    unknown = Volume(volume.array, volume.geometry, volume.units)
+    header = nib.load(write_volume(unknown, tmp_path / "unknown.nii")).header
+    assert (header["pixdim"][4], header.get_xyzt_units()) == (1.0, ("mm", "unknown"))
+
+
+@pytest.mark.parametrize(
+    ("unit", "length", "seconds"), [("sec", 2.2, 2.2), ("msec", 2200.0, 2.2), ("unknown", 7.0, 7.0)]
+)
+def test_nifti_frames_in_seconds(unit: str, length: float, seconds: float, tmp_path: Path) -> None:
+    made = nib.Nifti1Image(values("int16", (5, 4, 3, 2)), np.eye(4))
+    made.header.set_zooms((1.0, 1.0, 1.0, length))
+    made.header.set_xyzt_units("mm", unit)
+    made.to_filename(tmp_path / "in.nii")
+    volume = read_volume(tmp_path / "in.nii")
+    assert volume.provenance.frame_step == FrameStep(length, unit)
+    back = SimpleITK.ReadImage(write_volume(volume, tmp_path / "out.nrrd"))
+    assert back.GetSpacing() == pytest.approx((1.0, 1.0, 1.0, seconds), rel=1e-12)
+    made.header["pixdim"][4] = 0.0
+    made.to_filename(tmp_path / "none.nii")
+    assert read_volume(tmp_path / "none.nii").provenance.frame_step is None
 
 
 def test_a_changed_number_of_frames_is_a_new_grid(tmp_path: Path) -> None:

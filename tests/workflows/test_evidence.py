@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK
 from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
@@ -97,6 +98,16 @@ def test_the_preview(darker, ct, tmp_path) -> None:
     np.testing.assert_array_equal(after[:, width // 2 + 80 :], before[:, width // 2 + 80 :])
     assert difference[:, : width // 2 - 80].max() == 0
     assert set(np.unique(difference[:, width // 2 + 80 : width - 1])) <= {127, 128}
+
+
+def test_maps_of_frames_keep_their_step(tmp_path, darker) -> None:
+    made = SimpleITK.GetImageFromArray(np.arange(384, dtype=np.int16).reshape(2, 3, 8, 8), isVector=False)
+    made.SetSpacing((1.0, 1.0, 3.0, 2.5))
+    SimpleITK.WriteImage(made, tmp_path / "in.nrrd")
+    maps = {"residual": tmp_path / "residual.nrrd", "uncertainty": tmp_path / "spread.nii"}
+    restore(RestoreConfig(input=tmp_path / "in.nrrd", task="ct", evidence=EvidenceConfig(**maps)), restorer=darker)
+    assert SimpleITK.ReadImage(maps["residual"]).GetSpacing() == (1.0, 1.0, 3.0, 2.5)
+    assert nib.load(maps["uncertainty"]).header["pixdim"][4] == 2.5
 
 
 def test_a_refined_grid(tmp_path, darker) -> None:
