@@ -17,8 +17,10 @@ from tatcli.cli.options import (
     PrecisionOption,
     QuietOption,
     ThreadsOption,
+    UnitsOption,
     completes,
     parse_list,
+    parse_units,
 )
 from tatcli.cli.scores import EvaluationOutputs, end_with_failures, show_task
 from tatcli.errors import UsageError
@@ -103,6 +105,7 @@ def evaluate(
         Path | None,
         typer.Option(metavar="PATH", show_default=False, help="Only its voxels count; a folder: by equal names."),
     ] = None,
+    units: UnitsOption = None,
     subjects: Annotated[
         str | None,
         typer.Option(
@@ -159,6 +162,7 @@ def evaluate(
         data_consistency=data_consistency,
         compare=compare,
         mask=mask,
+        units=parse_units(units),
         subjects=subjects,
         pictures=html_slices if html is not None else 0,
     )

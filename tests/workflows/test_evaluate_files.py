@@ -15,10 +15,11 @@ from tatcli.errors import (
     MissingPartnerError,
     OutputError,
     PartialFailure,
+    UnitsError,
     UsageError,
     VolumeReadError,
 )
-from tatcli.intensity import Window
+from tatcli.intensity import Units, Window
 from tatcli.metrics import PROTOCOLS, score_volume
 from tatcli.tasks import TASKS
 from tatcli.workflows.evaluate import EvaluateConfig, evaluate
@@ -287,6 +288,48 @@ def test_matching(tmp_path) -> None:
     write(out / "b.nii", body(0))
     with pytest.raises(UsageError, match=r"expected one scan named b, got b.nii and b_restored.nii.gz"):
         match_scans(hq, {"restored": out})
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("max_slices", 2),
+        ("weights", "tat-small"),
+        ("strength", 0.5),
+        ("planes", 1),
+        ("ensemble", True),
+        ("data_consistency", False),
+        ("baselines", ()),
+        ("seed", 3),
+        ("split", "test"),
+    ],
+)
+def test_what_belongs_to_a_dataset_is_refused(option, value) -> None:
+    dashed = "--" + option.replace("_", "-")
+    with pytest.raises(UsageError, match=rf"{dashed}: expected together with a dataset \(--data\); leave it out"):
+        EvaluateConfig(restored="a", reference="b", tasks=("ct",), **{option: value})
+
+
+@pytest.mark.parametrize(("option", "value"), [("input", "c"), ("compare", "c"), ("units", Units.HU)])
+def test_what_belongs_to_files_is_refused(option, value) -> None:
+    with pytest.raises(UsageError, match=f"--{option}: expected together with a restored scan and its --reference"):
+        EvaluateConfig(data="a", **{option: value})
+
+
+def test_values_that_contradict_the_task_are_refused(tmp_path) -> None:
+    hu = write(tmp_path / "hu.nii", body(0) - 300)
+    suv = tmp_path / "suv.nii"
+    nibabel.save(nibabel.Nifti1Image(np.abs(body(1)).T.astype(np.float32) / 50, AFFINE), suv)
+    for restored, reference in ((hu, hu), (hu, suv), (suv, hu)):
+        with pytest.raises(UnitsError, match=r"hu.nii: expected SUVbw for pet-synthesis, got values from -"):
+            evaluate(EvaluateConfig(restored=restored, reference=reference, tasks=("pet",)))
+    whole = write(tmp_path / "whole.nii", np.abs(body(1)) / 20)  # whole numbers without rescale
+    with pytest.raises(UnitsError, match="vouch for it with --units SUVbw"):
+        evaluate(EvaluateConfig(restored=whole, reference=whole, tasks=("pet",)))
+    vouched = EvaluateConfig(restored=whole, reference=whole, tasks=("pet",), units=Units.SUVBW)
+    assert evaluate(vouched).tasks[0].methods[0].score.rmse == 0.0
+    with pytest.raises(UnitsError, match="got HU"):
+        evaluate(EvaluateConfig(restored=suv, reference=suv, tasks=("pet",), units=Units.HU))
 
 
 def test_a_folder_of_dicom_files_is_one_scan(tmp_path) -> None:

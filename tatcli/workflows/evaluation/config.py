@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Final
 
 from tatcli.errors import UsageError
 from tatcli.inference.options import RestoreOptions
+from tatcli.intensity import Units
 from tatcli.metrics.protocols import find_protocol
 from tatcli.tasks import find_task
 
 __all__ = ["EvaluateConfig"]
+
+_OF_FILES: Final = ("input", "compare", "units")
+"""What belongs to a restored scan and its reference alone."""
+_OF_A_DATASET: Final = (
+    "split", "tune_split", "weights", "strength", "seed", "baselines", "max_slices", "tune_slices", "ensemble",
+    "planes", "data_consistency", "networks",
+)  # fmt: skip
+"""What belongs to a dataset alone, whose scans are degraded and restored: of restored scans it would change nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +47,7 @@ class EvaluateConfig:
         ensemble, planes, data_consistency: as of ``tat restore``, for the comparison networks too.
         compare: another method's restored scan or folder, scored beside ``restored`` and tested against it.
         mask: a mask, or a folder with one for each scan; only its voxels count.
+        units: the caller's word on the units of the restored scan and its reference; they are then not checked.
         subjects: regular expression for a scan's name; its first group (or all of its match) names the subject.
         physical: score what lies beyond the protocol too (bias, noise texture, edges, uptake).
         pictures: slices of each scan that are kept for the HTML report.
@@ -66,6 +77,7 @@ class EvaluateConfig:
     data_consistency: bool | None = None
     compare: Path | None = None
     mask: Path | None = None
+    units: Units | None = None
     subjects: str | None = None
     physical: bool = True
     pictures: int = 0
@@ -85,15 +97,7 @@ class EvaluateConfig:
         if (self.data is None) == (self.restored is None) or (self.restored is None) != (self.reference is None):
             msg = "evaluate: expected a restored scan with its --reference, or a dataset (--data), and not both"
             raise UsageError(msg)
-        if self.input is not None and self.restored is None:
-            msg = "--input: expected together with a restored scan and its --reference; leave it out"
-            raise UsageError(msg)
-        if self.compare is not None and self.restored is None:
-            msg = "--compare: expected together with a restored scan and its --reference; leave it out"
-            raise UsageError(msg)
-        if self.networks and self.data is None:
-            msg = "--networks: expected together with a dataset (--data); leave it out"
-            raise UsageError(msg)
+        self._check_belonging()
         _check_pattern(self.subjects)
         if self.restored is not None and len(self.tasks) > 1:
             msg = f"--tasks: expected one task for restored scans, got {', '.join(self.tasks)}"
@@ -103,6 +107,21 @@ class EvaluateConfig:
             raise UsageError(msg)
         self._check_counts()
         _ = self.options  # refuses what doesn't fit
+
+    def _check_belonging(self) -> None:
+        """Refuse what would have no effect on what is evaluated."""
+        defaults = {field.name: field.default for field in fields(self)}
+        given = [name for name, default in defaults.items() if getattr(self, name) != default]
+        strangers, home = (
+            (_OF_FILES, "a restored scan and its --reference")
+            if self.restored is None
+            else (_OF_A_DATASET, "a dataset (--data)")
+        )
+        for name in strangers:
+            if name in given:
+                option = "--" + name.replace("_", "-")
+                msg = f"{option}: expected together with {home}; leave it out"
+                raise UsageError(msg)
 
     def _check_counts(self) -> None:
         counts = (

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import tatcli
 from tatcli.errors import PartialFailure, TatError, UsageError, VolumeReadError
+from tatcli.inference.guards import check_header, check_values, name_of
+from tatcli.inference.value_summary import summarise as values_of
 from tatcli.metrics import evaluation_window, find_protocol
 from tatcli.tasks import TASKS, Task, find_task, task_for_modality
 from tatcli.volumes.reading import read_volume
@@ -43,6 +45,7 @@ def evaluate_files(
 
     Raises:
         UsageError: the task can't be told, or the scans need different tasks.
+        TaskMismatchError, UnitsError: a scan's modality or values aren't the task's.
         VolumeReadError: a scan can't be read, or holds NaN where its reference has values.
         GeometryError: a scan's grid isn't its reference's.
         EmptyMaskError: nothing is left by the mask.
@@ -103,8 +106,9 @@ def _scored(
     failures = {name: f"{type(error).__name__}: {error}" for name, error in matched.missing.items()}
     for index, (name, (reference, partners)) in enumerate(matched.scans.items()):
         try:
-            truth = _read(reference, task)
+            truth = _read(reference, task, config)
             task = task or _task_of(truth, reference)
+            _check(truth, task, config)
             scans.append(_score(name, truth, partners, task=task, config=config))
         except TatError as error:
             if not matched.folders:
@@ -121,7 +125,8 @@ def _score(name: str, truth: Volume, partners: dict[str, Path], *, task: Task, c
     for role in (INPUT, RESTORED, OTHER):
         if role not in partners:
             continue
-        volume = _read(partners[role], task)
+        volume = _read(partners[role], task, config)
+        _check(volume, task, config)
         check_grid(volume, truth, partners[role])
         methods[role] = stack_of(volume, axis)
     mask = None if config.mask is None else read_mask(config.mask, name, truth, axis=axis)
@@ -140,9 +145,17 @@ def _score(name: str, truth: Volume, partners: dict[str, Path], *, task: Task, c
     return score_scan(stacks, task, config)
 
 
-def _read(path: Path, task: Task | None) -> Volume:
-    """A volume in the task's units, where the file doesn't say its own."""
-    return read_volume(path, units=None if task is None else task.units)
+def _read(path: Path, task: Task | None, config: EvaluateConfig) -> Volume:
+    """A volume in the task's units, where neither the file nor the caller says others."""
+    return read_volume(path, units=config.units or (None if task is None else task.units))
+
+
+def _check(volume: Volume, task: Task, config: EvaluateConfig) -> None:
+    """The guards of restoring, but for those against scans with nothing to restore: such may have been restored."""
+    check_header(volume.header, task)
+    found = values_of(volume)
+    if config.units is None and found.lower < found.upper:
+        check_values(found, task, name_of(volume))
 
 
 def _task_of(volume: Volume, path: Path) -> Task:
