@@ -19,6 +19,7 @@ from tatcli.volumes.bids_fields import PetFields
 from tatcli.volumes.bids_sidecar import ImageMetadata, entities_of, image_metadata, suffix_of
 from tatcli.volumes.body_weight import BodyWeight, body_weight
 from tatcli.volumes.pet_tags import PetTags
+from tatcli.volumes.suv import PLAUSIBLE_WEIGHT
 
 __all__ = ["SUV_UNITS", "PetScale", "derived_fields", "pet_scale", "weight_field"]
 
@@ -179,6 +180,10 @@ def _suv_scale(fields: PetFields, becquerels: float, *, agreed: Units, tags: Pet
 def _weight(metadata: ImageMetadata, tags: PetTags) -> tuple[BodyWeight | None, list[str]]:
     if tags.weight is None:
         return body_weight(metadata), []
+    lightest, heaviest = PLAUSIBLE_WEIGHT
+    if not lightest <= tags.weight <= heaviest:
+        msg = f"--pet weight={tags.weight:g}: expected {lightest:g} to {heaviest:g} kg; correct it"
+        raise UsageError(msg)
     try:
         told = body_weight(metadata)
     except TatError:  # the caller's word settles it

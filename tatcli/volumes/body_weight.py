@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from tatcli.errors import UnitsError, VolumeReadError
 from tatcli.volumes.bids_sidecar import ImageMetadata, entities_of, read_metadata
+from tatcli.volumes.suv import PLAUSIBLE_WEIGHT
 
 __all__ = ["BodyWeight", "body_weight"]
 
@@ -23,8 +24,6 @@ _KILOGRAMS: Final = {
     "kg": 1.0, "kilogram": 1.0, "kilograms": 1.0, "g": 1e-3, "gram": 1e-3, "grams": 1e-3,
     "lb": 0.45359237, "lbs": 0.45359237, "pound": 0.45359237, "pounds": 0.45359237,
 }  # fmt: skip
-_PLAUSIBLE: Final = (0.005, 500.0)
-"""kg, from a newborn mouse up."""
 _AGREE: Final = 0.02
 
 
@@ -151,7 +150,7 @@ def _checked(text: str, unit: str, what: str, source: str) -> BodyWeight:
         weight = float(text) * factor
     except ValueError:
         weight = math.nan
-    if not _PLAUSIBLE[0] <= weight <= _PLAUSIBLE[1]:
+    if not PLAUSIBLE_WEIGHT[0] <= weight <= PLAUSIBLE_WEIGHT[1]:
         msg = f"{what}: expected a body weight, got {text} {unit}; correct it, or say --pet weight=KG"
         raise UnitsError(msg)
     return BodyWeight(weight, source)

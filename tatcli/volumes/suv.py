@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
     from tatcli.volumes.pet_header import PetHeader
 
-__all__ = ["suv_factor"]
+__all__ = ["PLAUSIBLE_WEIGHT", "suv_factor"]
+
+PLAUSIBLE_WEIGHT: Final = (0.005, 500.0)
+"""kg, from a newborn mouse up. Some systems write grams where the standard says kg."""
 
 _PLAUSIBLE_DOSE: Final = (1e5, 1e11)
 """Bq: from a mouse's 0.1 MBq to 100 GBq. Some systems write MBq where the standard says Bq."""
@@ -105,6 +108,10 @@ def _check_tags(header: PetHeader, name: str) -> None:
     if absent:
         msg = f"{name}: expected PET corrected for attenuation and decay, got none of {absent}; choose that series"
         raise UnitsError(msg)
+    lightest, heaviest = PLAUSIBLE_WEIGHT
+    if not lightest <= (header.weight or 0.0) <= heaviest:
+        msg = f"{name}: expected {lightest:g} to {heaviest:g} kg as PatientWeight (0010,1030), got {header.weight:g}"
+        raise UnitsError(msg + "; repair the tag, or say --pet weight=KG")
     if not _PLAUSIBLE_DOSE[0] <= (header.dose or 0.0) <= _PLAUSIBLE_DOSE[1]:
         msg = f"{name}: expected RadionuclideTotalDose in Bq, got {header.dose:g}, which is none; repair the tag"
         raise UnitsError(msg)

@@ -218,6 +218,8 @@ def test_weights_that_say_too_little_are_refused(
         pet_scale(image, 1)
     # the caller's word settles each of them
     assert scale_of(image, pet=PetTags.parse("weight=70")).factor == pytest.approx(4e-4)
+    with pytest.raises(UsageError, match=r"--pet weight=70000: expected 0.005 to 500 kg"):
+        scale_of(image, pet=PetTags.parse("weight=70000"))
 
 
 def test_two_weights_that_contradict_each_other(study: Callable[..., Path]) -> None:

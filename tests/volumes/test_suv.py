@@ -121,6 +121,8 @@ def test_other_units() -> None:
         ({"corrections": ("DECY",)}, "ATTN"),
         ({"corrections": ("ATTN",)}, "DECY"),
         ({"dose": 350.0}, "in Bq, got 350"),
+        ({"weight": 91000.0}, r"0\.005 to 500 kg as PatientWeight \(0010,1030\), got 91000; .* --pet weight=KG"),
+        ({"weight": 0.001}, r"to 500 kg as PatientWeight \(0010,1030\), got 0.001"),
         ({"injected": NOON + timedelta(hours=1, minutes=5)}, "after the injection"),
         ({"units": "CNTS"}, r"\(7053,1000\)"),
         ({"units": "GML", "suv_type": "LBM"}, "SUVType LBM"),
@@ -132,6 +134,16 @@ def test_what_is_missing_is_named(changes: dict[str, Any], message: str) -> None
     with pytest.raises(UnitsError, match=message) as caught:
         suv_factor([replace(HEADER, **changes)], "scan")
     assert str(caught.value).startswith("scan: expected ")
+
+
+@pytest.mark.parametrize("weight", [0.02, 0.3, 200.0])
+def test_mice_rats_and_heavy_patients_have_weights(weight: float) -> None:
+    assert suv_factor([replace(HEADER, weight=weight)], "scan") == pytest.approx(ONE_HOUR * weight / 70.0)
+
+
+def test_the_callers_weight_outweighs_an_impossible_one() -> None:
+    header = PetTags(weight=91.0).applied_to(replace(HEADER, weight=91000.0))
+    assert suv_factor([header], "scan") == pytest.approx(ONE_HOUR * 91.0 / 70.0)
 
 
 def test_one_unit_throughout() -> None:
