@@ -7,7 +7,15 @@ from typing import Final
 
 from tatcli.errors import UsageError
 
-__all__ = ["DEFAULT_EXTENSIONS", "EXTENSIONS", "extension_of", "format_of", "format_to_write", "is_folder_output"]
+__all__ = [
+    "DEFAULT_EXTENSIONS",
+    "EXTENSIONS",
+    "extension_of",
+    "format_of",
+    "format_to_write",
+    "is_folder_output",
+    "voxels_of",
+]
 
 EXTENSIONS: Final = {
     ".nii": "nifti",
@@ -77,3 +85,8 @@ def format_to_write(path: Path, kind: str | None = None) -> str:
 def is_folder_output(path: Path) -> bool:
     """Whether a path that is written in DICOM is a folder for a series, not one file."""
     return EXTENSIONS.get(extension_of(path) or "") != "dicom"
+
+
+def voxels_of(path: Path) -> Path | None:
+    """The second file that tat writes for this name: the .raw of a .mhd, which is but a header; None: there is none."""
+    return path.with_suffix(".raw") if extension_of(path) == ".mhd" else None

@@ -18,8 +18,14 @@ _OURS = re.compile(r"\d{5}\.dcm")
 """The files of a folder that tat wrote."""
 
 
-def checked_output(path: Path, *, source: Path | None, overwrite: bool) -> None:
+def checked_output(path: Path, *, source: Path | None, overwrite: bool, makes_folders: bool = False) -> None:
     """Refuse an output path before any work is done for it.
+
+    Args:
+        path: the output.
+        source: the input.
+        overwrite: whether an existing output may be replaced.
+        makes_folders: whether the caller makes the folders above the output that don't exist.
 
     Raises:
         OutputError: it exists (unless ``overwrite``), is a folder, is the input itself, or its folder can't be
@@ -31,21 +37,22 @@ def checked_output(path: Path, *, source: Path | None, overwrite: bool) -> None:
     if path.is_dir():
         msg = f"{path}: expected a file name as output, got a folder; add a file name"
         raise OutputError(msg)
-    if not path.parent.is_dir():
-        msg = f"{path}: expected an existing folder {path.parent}, got none; create it first"
-        raise OutputError(msg)
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        msg = f"{path}: expected a writable folder {path.parent}, got a read-only one; write elsewhere"
-        raise OutputError(msg)
+    _check_parent(path, path.parent, makes_folders=makes_folders)
     if path.exists() and not overwrite:
         msg = f"{path}: expected a new file, got one that exists; choose another name or allow overwriting"
         raise OutputError(msg)
 
 
-def checked_folder(path: Path, *, source: Path | None, overwrite: bool) -> None:
+def checked_folder(path: Path, *, source: Path | None, overwrite: bool, makes_folders: bool = False) -> None:
     """Refuse an output folder before any work is done for it.
 
     An existing folder is replaced only where ``overwrite`` allows it and it holds nothing but files as tat writes them.
+
+    Args:
+        path: the output.
+        source: the input.
+        overwrite: whether an existing output may be replaced.
+        makes_folders: whether the caller makes the folders above the output that don't exist.
 
     Raises:
         OutputError: it isn't empty, holds or is held by the input, or its parent can't be written to.
@@ -68,12 +75,7 @@ def checked_folder(path: Path, *, source: Path | None, overwrite: bool) -> None:
         if not all(map(_OURS.fullmatch, names)):
             msg = f"{path}: expected a folder with nothing but 00001.dcm and so on to overwrite, got other files in it"
             raise OutputError(msg + "; choose another name")
-    if not place.parent.is_dir():
-        msg = f"{path}: expected an existing folder {path.parent}, got none; create it first"
-        raise OutputError(msg)
-    if not os.access(place.parent, os.W_OK | os.X_OK):
-        msg = f"{path}: expected a writable folder {path.parent}, got a read-only one; write elsewhere"
-        raise OutputError(msg)
+    _check_parent(path, place.parent, makes_folders=makes_folders)
 
 
 @contextmanager
@@ -150,6 +152,19 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def _check_parent(path: Path, folder: Path, *, makes_folders: bool) -> None:
+    """Refuse a folder that a new entry can't be made in; of folders that are to be made, the last one that exists."""
+    while makes_folders and not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        got = "a file; choose another name" if folder.exists() else "none; create it first"
+        msg = f"{path}: expected an existing folder {folder}, got {got}"
+        raise OutputError(msg)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        msg = f"{path}: expected a writable folder {folder}, got a read-only one; write elsewhere"
+        raise OutputError(msg)
 
 
 def _same_file(path: Path, source: Path) -> bool:

@@ -9,15 +9,20 @@ from pathlib import Path
 
 from tatcli.errors import GeometryError
 from tatcli.volumes.dicom_options import DicomOptions
-from tatcli.volumes.formats import extension_of, format_to_write, is_folder_output
+from tatcli.volumes.formats import extension_of, format_to_write, is_folder_output, voxels_of
 from tatcli.volumes.replacing import checked_folder, checked_output, replaced, replaced_folder
 from tatcli.volumes.volume import ScanHeader, Volume
 
-__all__ = ["check_output", "temporaries", "write_volume"]
+__all__ = ["check_output", "source_voxels", "temporaries", "write_volume"]
 
 
 def check_output(
-    path: str | os.PathLike[str], *, source: Path | None = None, overwrite: bool = False, kind: str | None = None
+    path: str | os.PathLike[str],
+    *,
+    source: Path | None = None,
+    overwrite: bool = False,
+    kind: str | None = None,
+    makes_folders: bool = False,
 ) -> None:
     """Everything that can be wrong with an output name, checked before hours of work rather than after.
 
@@ -26,16 +31,29 @@ def check_output(
         source: the input.
         overwrite: whether an existing output may be replaced.
         kind: the format asked for; None: by the name.
+        makes_folders: whether the caller makes the folders above the output that don't exist.
 
     Raises:
-        OutputError: it exists, is the input, or can't be written to.
+        OutputError: it, or the .raw of a .mhd, exists, is the input, or can't be written to.
         UsageError: a format that tat doesn't write.
     """
     target = Path(path)
     if format_to_write(target, kind) == "dicom" and is_folder_output(target):
-        checked_folder(target, source=source, overwrite=overwrite)
-    else:
-        checked_output(target, source=source, overwrite=overwrite)
+        checked_folder(target, source=source, overwrite=overwrite, makes_folders=makes_folders)
+        return
+    checked_output(target, source=source, overwrite=overwrite, makes_folders=makes_folders)
+    voxels = voxels_of(target)
+    if voxels is not None:
+        checked_output(voxels, source=source_voxels(source), overwrite=overwrite, makes_folders=makes_folders)
+
+
+def source_voxels(source: Path | None) -> Path | None:
+    """The file that holds the voxels of an input that is a .mhd header; None: the input is no such header."""
+    if source is None or source.suffix.lower() != ".mhd":
+        return None
+    from tatcli.volumes.itk import data_file_of
+
+    return data_file_of(source)
 
 
 def write_volume(
@@ -121,17 +139,12 @@ def temporaries(scan: ScanHeader, target: Path, *, overwrite: bool) -> Iterator[
     Raises:
         OutputError: the .raw exists, or is the input's; the system refuses to write.
     """
-    extension = extension_of(target) or ""
-    with replaced(target, extension=extension) as temporary:
-        if extension != ".mhd":
+    voxels = voxels_of(target)
+    with replaced(target, extension=extension_of(target) or "") as temporary:
+        if voxels is None:
             yield temporary, None
             return
-        from tatcli.volumes.itk import data_file_of
-
-        voxels = target.with_suffix(".raw")
-        source = scan.provenance.path
-        source_voxels = data_file_of(source) if source is not None and source.suffix.lower() == ".mhd" else None
-        checked_output(voxels, source=source_voxels, overwrite=overwrite)
+        checked_output(voxels, source=source_voxels(scan.provenance.path), overwrite=overwrite)
         with replaced(voxels, extension=".raw") as temporary_voxels:
             yield temporary, temporary_voxels
             header = temporary.read_bytes()

@@ -15,11 +15,10 @@ from tatcli.inference.restorer import Restorer
 from tatcli.inference.system_memory import default_limit, free_memory, resident
 from tatcli.model.weights import DEFAULT_WEIGHTS
 from tatcli.reporting.run_report import write_json
-from tatcli.volumes.formats import extension_of
 from tatcli.workflows.batch.estimate import Measure, measure
 from tatcli.workflows.batch.locks import Lock
 from tatcli.workflows.batch.roles import Assignment, EngineSettings
-from tatcli.workflows.batch.sidecar import Contents, Sidecar, contents_of, request_of, sidecar_of, stamp_of
+from tatcli.workflows.batch.sidecar import Contents, Sidecar, contents_of, note_of, request_of, sidecar_of, stamp_of
 from tatcli.workflows.batch.staging import publish, staging_folder
 from tatcli.workflows.restore import RestoreReport, restore
 
@@ -140,7 +139,6 @@ def _describe(work: Work, folder: Path, *, request: Mapping[str, Any], source: C
     told = json.loads(report.to_json())
     told["output"]["path"] = str(work.output)
     if work.note is not None:
-        stem = made.name[: -len(extension_of(made) or "")]
-        write_json(json.dumps(dict(work.note), indent=2) + "\n", folder / f"{stem}.json")
+        write_json(json.dumps(dict(work.note), indent=2) + "\n", note_of(made))
     sidecar = Sidecar.make(request, source=source, output=contents_of(made), report=told)
     sidecar.write(folder / sidecar_of(work.output).name)

@@ -15,7 +15,7 @@ from tatcli.tasks import find_task, task_for_modality
 from tatcli.volumes.geometry import Geometry
 from tatcli.volumes.scan_info import describe
 from tatcli.volumes.slices import through_plane_axis
-from tatcli.workflows.batch.vetting import is_finished, parts_of
+from tatcli.workflows.batch.vetting import check_beside, check_place, is_finished, parts_of
 from tatcli.workflows.batch.work import Work
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def look(request: Look) -> Seen:
     """Look at a scan's headers.
 
     Raises:
-        TatError: what they say can't be restored.
+        TatError: what they say can't be restored; the output can't be written, or is another's.
     """
     work = request.work
     if is_finished(work, request.weights):
@@ -107,12 +107,14 @@ def look(request: Look) -> Seen:
     parts = parts_of(work)
     if parts:
         return Seen(parts=parts)
+    check_place(work)
     config = work.config
     uneven = config.format == "dicom"
     info = describe(config.input, series=config.series, units=config.units, pet=config.pet, uneven=uneven)
     if info.shape is None:
         msg = f"{config.input}: expected one scan, got several series"
         raise VolumeReadError(msg)
+    check_beside(work)
     geometry = Geometry(np.array(info.affine), info.shape)
     axis = through_plane_axis(geometry, config.options.axis)
     task = task_for_modality(info.modality) if config.task == "auto" else find_task(config.task)

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import tatcli
 from tatcli.volumes.bids_pet import derived_fields
+from tatcli.volumes.formats import extension_of
 from tatcli.volumes.replacing import replaced
 
 if TYPE_CHECKING:
     from tatcli.workflows.batch.work import Work
 
-__all__ = ["Contents", "Sidecar", "contents_of", "digest_of", "request_of", "sidecar_of", "stamp_of"]
+__all__ = ["Contents", "Sidecar", "contents_of", "digest_of", "note_of", "request_of", "sidecar_of", "stamp_of"]
 
 _EXTENSION: Final = ".tat.json"
 
@@ -109,6 +110,11 @@ class Sidecar:
 def sidecar_of(output: Path) -> Path:
     """Where an output's sidecar lies."""
     return output.with_name(output.name + _EXTENSION)
+
+
+def note_of(output: Path) -> Path:
+    """Where what a BIDS dataset keeps beside an output lies."""
+    return output.with_name(output.name[: len(output.name) - len(extension_of(output) or "")] + ".json")
 
 
 def request_of(work: Work, weights: str) -> dict[str, Any]:

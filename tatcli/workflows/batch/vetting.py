@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 from tatcli.errors import OutputError, VolumeReadError
 from tatcli.tasks import Task, find_task, task_for_modality
+from tatcli.volumes.formats import voxels_of
+from tatcli.volumes.replacing import checked_output
 from tatcli.volumes.slices import through_plane_axis
 from tatcli.volumes.writing import check_output
 from tatcli.workflows.batch.naming import series_output
-from tatcli.workflows.batch.sidecar import Contents, Sidecar, contents_of, request_of, sidecar_of, stamp_of
+from tatcli.workflows.batch.sidecar import Contents, Sidecar, contents_of, note_of, request_of, sidecar_of, stamp_of
 from tatcli.workflows.batch.work import Work
 from tatcli.workflows.restoring.pet_sidecar import pet_sidecar
 from tatcli.workflows.task_choice import task_of
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from tatcli.volumes.dicom_series import DicomFolder, DicomSeries
     from tatcli.volumes.volume import ScanHeader
 
-__all__ = ["Vetted", "is_finished", "parts_of", "vet"]
+__all__ = ["Vetted", "check_beside", "check_place", "is_finished", "parts_of", "vet"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,15 +65,14 @@ def vet(work: Work, weights: str, *, limit: int | None = None) -> Vetted:
     parts = parts_of(work)
     if parts:
         return Vetted(parts=parts)
-    _check_place(work, sidecar)
+    check_place(work)
     try:
         stamp = stamp_of(work.config.input)
     except OSError as error:
         msg = f"{work.config.input}: expected an image file or a DICOM folder, got {error.strerror or error}"
         raise VolumeReadError(msg) from error
     header = _read(work, limit)
-    if sidecar is None and work.note is None:
-        _check_beside(work)
+    check_beside(work)
     source = replace(_contents(work.config.input, header), stamp=stamp)
     if sidecar is not None and not work.force and sidecar.input.sha256 == source.sha256:
         renewed = replace(sidecar, input=source)
@@ -94,26 +95,36 @@ def is_finished(work: Work, weights: str) -> bool:
     return unchanged and sidecar.describes(work.output)
 
 
-def _check_place(work: Work, sidecar: Sidecar | None) -> None:
-    """Refuse an output that can't be written, or would replace what no batch has made."""
-    output, source = work.output, work.config.input
-    if output.exists() and sidecar is None and not work.config.overwrite:
-        msg = f"{output}: expected a new output, got one without a sidecar, which tat didn't finish; remove it or allow"
-        raise OutputError(msg + " overwriting")
-    place = output
-    while not place.parent.is_dir():  # the engine makes the folders; what is there must allow it
-        place = place.parent
-    if place == output:
-        check_output(output, source=source, overwrite=True, kind=_kind(work))
-    else:
-        check_output(place.parent / output.name, source=source, overwrite=True, kind=_kind(work))
+def check_place(work: Work) -> None:
+    """Refuse an output that can't be written, or would replace what no batch has made.
+
+    Raises:
+        OutputError: it is so.
+    """
+    sidecar = Sidecar.read(sidecar_of(work.output))
+    voxels = voxels_of(work.output)
+    for path in (work.output,) if voxels is None else (work.output, voxels):
+        if path.exists() and sidecar is None and not work.config.overwrite:
+            msg = f"{path}: expected a new output, got one without a sidecar, which tat didn't finish; remove it or"
+            raise OutputError(msg + " allow overwriting")
+    check_output(work.output, source=work.config.input, overwrite=True, kind=_kind(work), makes_folders=True)
 
 
-def _check_beside(work: Work) -> None:
-    """What goes beside a PET in NIfTI must not replace another's file either."""
-    beside = pet_sidecar(work.config.input, work.output, pet=work.config.pet)
+def check_beside(work: Work) -> None:
+    """What goes beside a PET in NIfTI, or with a BIDS derivative, must not replace another's file either.
+
+    Raises:
+        OutputError: it would.
+    """
+    if Sidecar.read(sidecar_of(work.output)) is not None:
+        return
+    source, overwrite = work.config.input, work.config.overwrite
+    if work.note is not None:
+        checked_output(note_of(work.output), source=source, overwrite=overwrite, makes_folders=True)
+        return
+    beside = pet_sidecar(source, work.output, pet=work.config.pet)
     if beside is not None and beside.path.parent.is_dir():
-        beside.check(source=work.config.input, overwrite=work.config.overwrite)
+        beside.check(source=source, overwrite=overwrite)
 
 
 def _kind(work: Work) -> str | None:

@@ -2,85 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 
 import numpy as np
 import pydicom
 import pytest
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from tatcli.errors import DeviceError, OutputError, VolumeReadError
 from tatcli.volumes import read_volume
-from tatcli.workflows.batch.engine import Engine
-from tatcli.workflows.batch.locks import Lock
 from tatcli.workflows.batch.planning import plan
-from tatcli.workflows.batch.roles import Assignment, EngineSettings
 from tatcli.workflows.batch.sidecar import Sidecar, sidecar_of
 from tatcli.workflows.batch.staging import lock_path
-from tatcli.workflows.batch.vetting import is_finished, vet
+from tatcli.workflows.batch.vetting import is_finished
 from tatcli.workflows.batch.work import Failure
-
-
-@pytest.fixture
-def series(tmp_path):
-    """Write a CT series (or another modality) of two slices into a folder."""
-
-    def make(folder, number, modality="CT", uid=None):
-        place = tmp_path / "in" / folder
-        place.mkdir(parents=True, exist_ok=True)
-        for index in range(2):
-            body = np.where(np.hypot(*np.ogrid[-1:1:32j, -1:1:40j]) < 0.8, 40, -1000)
-            pixels = (body + np.random.default_rng(10 * number + index).normal(0, 20, body.shape)).astype(
-                np.int16
-            ) + 1024
-            dataset = Dataset()
-            dataset.file_meta = FileMetaDataset()
-            dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-            dataset.SOPClassUID = CTImageStorage
-            dataset.SOPInstanceUID, dataset.SeriesInstanceUID = f"1.2.{number}.{index + 1}", uid or f"1.2.{number}"
-            dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = "1.2", "1.3"
-            dataset.SeriesNumber, dataset.SeriesDescription, dataset.Modality = number, "thin slices", modality
-            dataset.Rows, dataset.Columns = pixels.shape
-            dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-            dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 1
-            dataset.ImagePositionPatient, dataset.ImageOrientationPatient = [0.0, 0.0, 3.0 * index], [1, 0, 0, 0, 1, 0]
-            dataset.PixelSpacing, dataset.SliceThickness, dataset.InstanceNumber = [0.7, 0.7], 3, index + 1
-            dataset.RescaleSlope, dataset.RescaleIntercept = 1, -1024
-            dataset.PixelData = pixels.astype("<i2").tobytes()
-            dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-            dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-            dataset.save_as(place / f"{number}-{index}.dcm", enforce_file_format=True)
-        return place
-
-    return make
-
-
-@pytest.fixture
-def restored(tiny_weights):
-    """Do what a lane does, in this process."""
-    engine = Engine(EngineSettings(device="cpu", threads=1))
-    weights = hashlib.sha256((tiny_weights / "tat-small.safetensors").read_bytes()).hexdigest()
-    assert engine.info["weights"] == weights
-
-    def run(work, *, between=lambda: None):
-        vetted = vet(work, weights)
-        if vetted.finished or vetted.parts:
-            return vetted
-        lock = Lock.take(lock_path(work))
-        between()
-        try:
-            request = Assignment(
-                work=work, weights=weights, source=vetted.source, lock=lock.path, token=lock.token, alone=True
-            )
-            engine.answer(request, lambda *_: None)
-        finally:
-            lock.release()
-        return vetted
-
-    run.weights = weights
-    return run
 
 
 def contents(folder):
