@@ -164,6 +164,7 @@ def _line(event: Mapping[str, Any]) -> str:
         "start": f"{event.get('scans')} scans (of {event.get('of')} in all shards)",
         "cluster": str(event.get("message")),
         "several": f"{scan}: {len(event.get('series', ()))} series",
+        "replaced": f"{event.get('output')}: deleted, outputs of its series replace it",
         "busy": f"{scan}: {event.get('owner')} is at it; later",
         "finished": f"{scan}: was finished",
         "done": f"{event.get('output')}: {event.get('task')} in {took:.1f} s",

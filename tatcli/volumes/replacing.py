@@ -9,13 +9,18 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from tatcli.errors import OutputError
 
-__all__ = ["checked_folder", "checked_output", "replaced", "replaced_folder", "sync"]
+__all__ = ["checked_folder", "checked_output", "is_ours", "replaced", "replaced_folder", "sync"]
 
-_OURS = re.compile(r"\d{5}\.dcm")
-"""The files of a folder that tat wrote."""
+_OURS: Final = re.compile(r"\d{5,}\.dcm")
+
+
+def is_ours(name: str) -> bool:
+    """Whether a name in a folder is one of those that tat gives to the files of a series."""
+    return _OURS.fullmatch(name) is not None
 
 
 def checked_output(path: Path, *, source: Path | None, overwrite: bool, makes_folders: bool = False) -> None:
@@ -72,7 +77,7 @@ def checked_folder(path: Path, *, source: Path | None, overwrite: bool, makes_fo
         if names and not overwrite:
             msg = f"{path}: expected a new or empty folder, got one with {len(names)} entries; choose another name or"
             raise OutputError(msg + " allow overwriting")
-        if not all(map(_OURS.fullmatch, names)):
+        if not all(map(is_ours, names)):
             msg = f"{path}: expected a folder with nothing but 00001.dcm and so on to overwrite, got other files in it"
             raise OutputError(msg + "; choose another name")
     _check_parent(path, place.parent, makes_folders=makes_folders)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tatcli.workflows.batch.discovery import Found
     from tatcli.workflows.restore import RestoreConfig
 
-__all__ = ["area_of", "check_pattern", "output_of", "series_output", "with_output"]
+__all__ = ["area_of", "check_pattern", "output_of", "series_folder", "series_output", "with_output"]
 
 _FIELDS: Final = ("folder", "name", "ext", "task")
 
@@ -85,9 +85,13 @@ def series_output(output: Path, name: str, word: str) -> Path:
         name: of the series.
         word: the format.
     """
-    extension = extension_of(output) or ""
-    folder = output.with_name(output.name[: -len(extension)]) if extension else output
-    return folder / (name if word == "dicom" else name + (extension or DEFAULT_EXTENSIONS["nifti"]))
+    extension = extension_of(output) or DEFAULT_EXTENSIONS["nifti"]
+    return series_folder(output) / (name if word == "dicom" else name + extension)
+
+
+def series_folder(output: Path) -> Path:
+    """The folder where the series of a folder go, if they are several; ``output`` is that of the whole folder."""
+    return output.with_name(output.name[: len(output.name) - len(extension_of(output) or "")])
 
 
 def area_of(output: Path, folder: Path | None) -> Path:

@@ -16,7 +16,7 @@ from tatcli.volumes.formats import format_of
 from tatcli.workflows.batch.bids import bids_images, derived_name, is_dataset, write_description
 from tatcli.workflows.batch.discovery import Found, Rules, find_scans, read_list
 from tatcli.workflows.batch.manifest import is_manifest, read_manifest
-from tatcli.workflows.batch.naming import area_of, check_pattern, output_of, with_output
+from tatcli.workflows.batch.naming import area_of, check_pattern, output_of, series_folder, with_output
 from tatcli.workflows.batch.work import Work
 from tatcli.workflows.output_names import asked_format
 
@@ -98,6 +98,7 @@ def plan(config: BatchConfig, *, read_stdin: Callable[[], str]) -> Plan:
         msg = f"{', '.join(selection.inputs) or 'the list'}: expected scans, got none; check the folder, --include and"
         raise VolumeReadError(msg + " --exclude")
     _check_outputs(works)
+    works = _with_neighbours(works)
     mine = tuple(work for work in works if selection.shard is None or in_shard(work.place, selection.shard))
     return Plan(mine, len(works), folder, tuple(datasets))
 
@@ -185,6 +186,23 @@ def _work(found: Found, scan: RestoreConfig, output: Path, config: BatchConfig) 
         area=area_of(output, scan.output),
         force=config.endurance.force,
     )
+
+
+def _with_neighbours(works: list[Work]) -> list[Work]:
+    """The scans, each knowing which names others' outputs take where its series would go; shards agree on it."""
+    names: dict[Path, set[str]] = {
+        series_folder(work.output): set() for work in works if format_of(work.config.input) is None
+    }
+    for work in works:
+        for folder in work.output.parents:
+            if folder in names:
+                names[folder].add(work.output.relative_to(folder).parts[0])
+    return [
+        replace(work, neighbours=frozenset(names[series_folder(work.output)]))
+        if format_of(work.config.input) is None
+        else work
+        for work in works
+    ]
 
 
 def _check_outputs(works: list[Work]) -> None:

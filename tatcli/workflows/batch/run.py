@@ -15,6 +15,7 @@ from tatcli.errors import OutputError, UsageError
 from tatcli.workflows.batch.cluster import ClusterPool, check_dask, local_workers
 from tatcli.workflows.batch.events import event_log
 from tatcli.workflows.batch.failures import failures_path, write_failures
+from tatcli.workflows.batch.former import Formers
 from tatcli.workflows.batch.planning import Plan, plan
 from tatcli.workflows.batch.pool import LocalPool, Message, Pool, lane_settings
 from tatcli.workflows.batch.reader import find_weights
@@ -127,6 +128,7 @@ class _Run:
         self._done = self._finished = self._slices = 0
         self._scans = len(planned.works)
         self._ended_early = False
+        self._formers = Formers()
 
     def through(self, pool: Pool) -> None:
         """Until nothing is left."""
@@ -180,6 +182,7 @@ class _Run:
         began = self._began.pop((work.place, work.attempt), None)
         if status == "several":
             self._scans += len(outcome.parts) - 1
+            self._formers.split(work, outcome.parts)
             self._waiting.extendleft(reversed(outcome.parts))
             parts = [part.place for part in outcome.parts]
             self._tell({"event": "several", "scan": work.place, "series": parts, "scans": self._scans})
@@ -196,6 +199,8 @@ class _Run:
             self._tell({"event": "done", **told, **outcome.facts, **took})
         else:
             self._take_failure(outcome, told)
+        if status in ("finished", "done") and (folder := self._formers.replaced(work)) is not None:
+            self._tell({"event": "replaced", "scan": folder.place, "output": str(folder.output)})
 
     def _take_failure(self, outcome: Outcome, told: Mapping[str, str]) -> None:
         work, failure = outcome.work, outcome.failure

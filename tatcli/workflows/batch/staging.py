@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tatcli.errors import OutputError
-from tatcli.volumes.replacing import sync
+from tatcli.volumes.formats import voxels_of
+from tatcli.volumes.replacing import is_ours, sync
 from tatcli.workflows.batch.locks import Lock, is_stale
-from tatcli.workflows.batch.sidecar import sidecar_of
+from tatcli.workflows.batch.sidecar import Sidecar, sidecar_of
 
 if TYPE_CHECKING:
     from tatcli.workflows.batch.work import Work
 
-__all__ = ["AREA", "clear", "lock_path", "publish", "staging_folder", "sweep"]
+__all__ = ["AREA", "clear", "lock_path", "publish", "staging_folder", "sweep", "withdraw"]
 
 AREA: Final = ".tat-work"
 """The work folder's name."""
@@ -60,12 +61,14 @@ def publish(folder: Path, output: Path) -> None:
 
     Args:
         folder: holds the output, its sidecar and what belongs to them, under their final names.
-        output: where it goes; an older one is replaced.
+        output: where it goes; an older one is replaced, but no folder with anything else than a series that tat wrote.
 
     Raises:
-        OutputError: the system refuses.
+        OutputError: the system refuses, or there is such a folder.
     """
     place = output.parent
+    for made in folder.iterdir():
+        _check_replaceable(place / made.name, made)
     try:
         place.mkdir(parents=True, exist_ok=True)
         sidecar = sidecar_of(output).name
@@ -75,7 +78,9 @@ def publish(folder: Path, output: Path) -> None:
         for made in sorted(folder.iterdir(), key=lambda entry: entry.name == output.name):
             target = place / made.name
             if target.is_dir():
-                target.rename(folder / f"before-{made.name}")
+                before = folder / f"before-{made.name}"
+                target.rename(before)
+                _check_kept(before, target)
             made.replace(target)
             if made.name == output.name:
                 break
@@ -83,6 +88,51 @@ def publish(folder: Path, output: Path) -> None:
     except OSError as error:
         msg = f"{output}: expected to move the output to its place, got {error.strerror or error}; check permissions"
         raise OutputError(msg) from error
+
+
+def withdraw(output: Path) -> bool:
+    """Delete an output that has a sidecar, then the sidecar; of a folder only a series as tat writes it.
+
+    Args:
+        output: a file or a folder; what else lies in a folder stays.
+
+    Returns:
+        Whether there was a sidecar.
+
+    Raises:
+        OSError: the system refuses.
+    """
+    sidecar = sidecar_of(output)
+    if Sidecar.read(sidecar) is None:
+        return False
+    if output.is_dir():
+        made = [entry for entry in output.iterdir() if is_ours(entry.name) and not entry.is_dir()]
+    else:
+        made = [path for path in (output, voxels_of(output)) if path is not None]
+    for path in (*made, sidecar):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):  # what replaces it is in there
+        output.rmdir()
+    return True
+
+
+def _check_replaceable(target: Path, made: Path) -> None:
+    if not target.is_dir():
+        return
+    others = sorted(entry.name for entry in target.iterdir() if not is_ours(entry.name))
+    if others or not made.is_dir():
+        got = f"{others[0]} in it" if others else "a folder where a file goes"
+        msg = f"{target}: expected an output with nothing but 00001.dcm and so on to replace, got {got}; move it away"
+        raise OutputError(msg)
+
+
+def _check_kept(before: Path, target: Path) -> None:
+    """What came into a folder since it was checked is not thrown away with it."""
+    try:
+        _check_replaceable(before, before)
+    except OutputError:
+        before.rename(target)
+        raise
 
 
 def sweep(area: Path) -> None:

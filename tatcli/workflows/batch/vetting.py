@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tatcli.errors import OutputError, VolumeReadError
 from tatcli.tasks import Task, find_task, task_for_modality
-from tatcli.volumes.formats import voxels_of
+from tatcli.volumes.formats import extension_of, voxels_of
 from tatcli.volumes.replacing import checked_output
 from tatcli.volumes.slices import through_plane_axis
 from tatcli.volumes.writing import check_output
@@ -84,9 +84,12 @@ def vet(work: Work, weights: str, *, limit: int | None = None) -> Vetted:
 
 
 def is_finished(work: Work, weights: str) -> bool:
-    """Whether output and sidecar are there, as they were written, and nothing was changed since."""
+    """Whether output and sidecar are there, as they were written, and nothing was changed since.
+
+    An output that others' now go into is never finished: its series move to folders of their own.
+    """
     sidecar = Sidecar.read(sidecar_of(work.output))
-    if work.force or sidecar is None or sidecar.request != request_of(work, weights):
+    if work.force or work.shares_folder or sidecar is None or sidecar.request != request_of(work, weights):
         return False
     try:
         unchanged = stamp_of(work.config.input) == sidecar.input.stamp
@@ -103,6 +106,9 @@ def check_place(work: Work) -> None:
     """
     sidecar = Sidecar.read(sidecar_of(work.output))
     voxels = voxels_of(work.output)
+    if work.shares_folder:
+        msg = f"{work.output}: expected a folder for this series alone, got one that other outputs go into; use"
+        raise OutputError(msg + " --output-pattern, or a manifest")
     for path in (work.output,) if voxels is None else (work.output, voxels):
         if path.exists() and sidecar is None and not work.config.overwrite:
             msg = f"{path}: expected a new output, got one without a sidecar, which tat didn't finish; remove it or"
@@ -189,7 +195,10 @@ def _contents(path: Path, header: ScanHeader) -> Contents:
 
 
 def parts_of(work: Work) -> tuple[Work, ...]:
-    """The series of a DICOM folder, archive or medium that holds several; none where it holds one, or no DICOM."""
+    """The series of a DICOM folder, archive or medium that holds several; none where it holds one, or no DICOM.
+
+    Where others' outputs go into its output, one series is a part, too, with a folder of its own.
+    """
     from tatcli.volumes.dicom_archives import is_collection
     from tatcli.volumes.dicom_series import read_folder
     from tatcli.volumes.formats import format_of
@@ -199,12 +208,12 @@ def parts_of(work: Work) -> tuple[Work, ...]:
         return ()
     folder = read_folder(path)
     candidates = [series for series in folder.series if not series.info.localizer] or list(folder.series)
-    if len(candidates) < 2:
+    if len(candidates) < (1 if work.shares_folder else 2):
         return ()
     meant = [series for series in candidates if _is_meant(series, work)]
     if not meant:
         raise VolumeReadError(_nothing_meant(folder, work))
-    names = _series_names(meant)
+    names = _series_names(meant, taken=[Path(name) for name in work.neighbours])
     return tuple(_part(work, series, name) for series, name in zip(meant, names, strict=True))
 
 
@@ -212,7 +221,7 @@ def _part(work: Work, series: DicomSeries, name: str) -> Work:
     info = series.info
     wanted = f"{info.uid}:{info.part}" if info.part else info.uid
     config = replace(work.config, series=wanted, output=series_output(work.output, name, work.config.format))
-    return replace(work, config=config, place=f"{work.place}/{name}")
+    return replace(work, config=config, place=f"{work.place}/{name}", neighbours=frozenset())
 
 
 def _is_meant(series: DicomSeries, work: Work) -> bool:
@@ -229,11 +238,12 @@ def _nothing_meant(folder: DicomFolder, work: Work) -> str:
     return f"{folder.path}: expected a series for {task}, got {listed}"
 
 
-def _series_names(series: list[DicomSeries]) -> list[str]:
+def _series_names(series: list[DicomSeries], *, taken: list[Path]) -> list[str]:
     """A folder name for each series: number, description, and the end of the UID where those aren't enough."""
+    others = [path.name[: len(path.name) - len(extension_of(path) or "")] for path in taken]
     plain = [_plain(f"{one.info.number or '0'}_{one.info.description}_{one.info.part}") for one in series]
     return [
-        name if plain.count(name) == 1 else f"{name}_{one.info.uid[-12:].strip('.')}_{index}"
+        name if plain.count(name) == 1 and name not in others else f"{name}_{one.info.uid[-12:].strip('.')}_{index}"
         for index, (name, one) in enumerate(zip(plain, series, strict=True))
     ]
 

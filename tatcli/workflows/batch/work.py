@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tatcli.errors import DeviceError, OutputError, TatError, UsageError, WeightsError
+from tatcli.workflows.batch.naming import series_folder
 
 if TYPE_CHECKING:
     from tatcli.workflows.restore import RestoreConfig
@@ -27,6 +28,7 @@ class Work:
         note: what a BIDS dataset keeps beside the output (JSON); None: nothing.
         force: redo it even if it is finished.
         attempt: 0 for the first.
+        neighbours: names that other scans' outputs take in the folder where series of this one would go.
     """
 
     config: RestoreConfig
@@ -35,6 +37,12 @@ class Work:
     note: Mapping[str, Any] | None = None
     force: bool = False
     attempt: int = 0
+    neighbours: frozenset[str] = frozenset()
+
+    @property
+    def shares_folder(self) -> bool:
+        """Whether the output is a folder in which others' outputs go, too: its series then get folders of their own."""
+        return bool(self.neighbours) and series_folder(self.output) == self.output
 
     @property
     def output(self) -> Path:
