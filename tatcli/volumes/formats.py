@@ -15,6 +15,7 @@ __all__ = [
     "format_to_write",
     "is_folder_output",
     "voxels_of",
+    "written_for",
 ]
 
 EXTENSIONS: Final = {
@@ -90,3 +91,9 @@ def is_folder_output(path: Path) -> bool:
 def voxels_of(path: Path) -> Path | None:
     """The second file that tat writes for this name: the .raw of a .mhd, which is but a header; None: there is none."""
     return path.with_suffix(".raw") if extension_of(path) == ".mhd" else None
+
+
+def written_for(path: Path) -> tuple[Path, ...]:
+    """All files that tat writes for this name."""
+    voxels = voxels_of(path)
+    return (path,) if voxels is None else (path, voxels)

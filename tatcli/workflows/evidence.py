@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tatcli.errors import GeometryError, OutputError, UsageError
+from tatcli.volumes.formats import written_for
 
 if TYPE_CHECKING:
     from tatcli.inference.options import RestoreOptions
@@ -71,7 +72,7 @@ def check_evidence(config: EvidenceConfig, *, source: Path, others: tuple[Path, 
     Args:
         config: names them.
         source: the input.
-        others: files that the run writes beside them.
+        others: all files that the run writes beside them.
         overwrite: whether existing ones may be replaced.
 
     Raises:
@@ -94,10 +95,11 @@ def check_evidence(config: EvidenceConfig, *, source: Path, others: tuple[Path, 
                 msg = f"{option} {path.name}: expected a map in NIfTI, NRRD or MetaImage, got a name for DICOM"
                 raise UsageError(msg + "; name it .nii.gz")
             check_output(path, source=source, overwrite=overwrite)
-        if path.resolve() in taken:
+        names = {name.resolve() for name in written_for(path)}
+        if names & taken:
             msg = f"{option} {path}: expected a file of its own, got a name that is used twice; choose another"
             raise OutputError(msg)
-        taken.add(path.resolve())
+        taken |= names
 
 
 def check_evidence_grid(config: EvidenceConfig, volume: Volume) -> None:

@@ -8,14 +8,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tatcli.errors import DeviceError, OutputError
+from tatcli.errors import DeviceError
 from tatcli.inference.options import RestoreOptions
 from tatcli.intensity import Units
 from tatcli.tasks import find_task
 from tatcli.volumes.dicom_options import DicomOptions
-from tatcli.volumes.formats import extension_of, format_to_write
-from tatcli.workflows.evidence import EvidenceConfig, check_evidence
-from tatcli.workflows.output_names import asked_format, default_output
+from tatcli.volumes.formats import extension_of
+from tatcli.workflows.evidence import EvidenceConfig
+from tatcli.workflows.output_checks import checked_outputs
+from tatcli.workflows.output_names import default_output
 from tatcli.workflows.restoring.clock import Clock
 from tatcli.workflows.restoring.outcome import Job, MemoryRecord, Outcome
 from tatcli.workflows.restoring.pet_sidecar import pet_sidecar
@@ -153,7 +154,7 @@ def restore(
 
     clock = Clock()
     asked = None if config.task == "auto" else find_task(config.task)
-    output, kind = _checked_output(config)
+    output, kind = checked_outputs(config)
     sidecar = pet_sidecar(config.input, output, pet=config.pet)
     if sidecar is not None:
         sidecar.check(source=config.input, overwrite=config.overwrite, report=config.report)
@@ -251,35 +252,6 @@ def _restored(
         words = "restored in the plane of its slices alone, to stay within the memory; see --max-memory and --planes"
         return replace(done, warnings=(*done.warnings, words))
     return restore_whole(file, job, options=options, clock=clock)
-
-
-def _checked_output(config: RestoreConfig) -> tuple[Path, str]:
-    """The output's path and format, once nothing speaks against it and the report's."""
-    from tatcli.volumes.reading import kind_of
-    from tatcli.volumes.replacing import checked_output
-    from tatcli.volumes.writing import check_output
-
-    source = kind_of(config.input, series=config.series)
-    asked = asked_format(config.format)
-    source = "npy" if source == "tensor" else source  # a bare array, too
-    output = config.output or default_output(config.input, asked or source)
-    kind = format_to_write(output, asked if config.output else asked or source)
-    check_output(output, source=config.input, overwrite=config.overwrite, kind=kind)
-    if kind == "npy" and source != "npy":
-        msg = f"{output}: expected a format that keeps the scan's grid, got .npy; name the output .nii.gz"
-        raise OutputError(msg)
-    if kind == "dicom" and source != "dicom":
-        msg = f"{output}: expected an output ending in .nii.gz, .nrrd or .mha, since DICOM is written from DICOM only"
-        raise OutputError(msg + f", got {source} to write a folder of it; change the name")
-    report = config.report
-    if report is not None:
-        checked_output(report, source=config.input, overwrite=config.overwrite)
-        if output.resolve() in (report.resolve(), *report.resolve().parents):
-            msg = f"{report}: expected a report apart from the output, got the same name; choose another"
-            raise OutputError(msg)
-    others = (output,) if report is None else (output, report)
-    check_evidence(config.evidence, source=config.input, others=others, overwrite=config.overwrite)
-    return output, kind
 
 
 def _load(config: RestoreConfig) -> Restorer:

@@ -13,6 +13,7 @@ import torch
 
 from tatcli.inference.restorer import Restorer
 from tatcli.tasks import TASKS
+from tatcli.volumes import read_volume, write_volume
 
 CT = ("--task", "ct-denoise")
 rng = np.random.default_rng(0)
@@ -32,6 +33,13 @@ def raw_nifti(path, dims, dtype=np.int16):
 
 
 # --- the input itself ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [("",), (" ",), ("scan.nii.gz", ""), ("", "--dry-run"), ("", "--list", "x.txt")])
+def test_an_empty_word_is_not_the_current_folder(refused, ct, monkeypatch, words):
+    """As a shell makes of an unset "$SCAN"."""
+    monkeypatch.chdir(ct.parent)
+    refused("restore", *words, *CT, "-o", "out", code=2, match="expected a path, got an empty word")
 
 
 def test_missing_file(refused, tmp_path):
@@ -274,6 +282,26 @@ class TestOutput:
     def test_report_in_the_outputs_place(self, refused, ct):
         out = ct.with_name("out.nii.gz")
         refused("restore", ct, *CT, "-o", out, "--report", out, code=2, match="expected a report apart from the output")
+
+    @pytest.mark.parametrize(
+        ("words", "match"),
+        [
+            (("-o", "x.mhd", "--report", "x.raw"), "x.raw: expected a report apart from the output"),
+            (("-o", "x.mhd", "--residual", "x.mhd"), "--residual x.mhd: expected a file of its own"),
+            (("--residual", "y.mhd", "--report", "y.raw"), "--residual y.mhd: expected a file of its own"),
+            (("--residual", "y.mhd", "--uncertainty", "y.mhd"), "--residual y.mhd: expected a file of its own"),
+        ],
+    )
+    def test_names_of_the_voxels_of_a_header(self, refused, ct, monkeypatch, words, match):
+        monkeypatch.chdir(ct.parent)
+        refused("restore", ct, *CT, *words, code=2, match=match)
+
+    def test_voxels_that_exist(self, refused, ct):
+        ct.with_name("x.raw").write_bytes(b"precious")
+        refused("restore", ct, *CT, "-o", ct.with_name("x.mhd"), code=2, match="x.raw: expected a new file")
+        write_volume(read_volume(ct), ct.with_name("in.mhd"))
+        words = ("--report", ct.with_name("in.raw"), "--overwrite")
+        refused("restore", ct.with_name("in.mhd"), *CT, *words, code=2, match="in.raw: expected an output different")
 
     def test_missing_folder(self, refused, ct, tmp_path):
         refused("restore", ct, *CT, "-o", tmp_path / "no" / "x.nii", code=2, match="expected an existing folder")

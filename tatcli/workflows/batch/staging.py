@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tatcli.errors import OutputError
-from tatcli.volumes.formats import voxels_of
+from tatcli.volumes.formats import written_for
 from tatcli.volumes.replacing import is_ours, sync
 from tatcli.workflows.batch.locks import Lock, is_stale
 from tatcli.workflows.batch.sidecar import Sidecar, sidecar_of
@@ -108,7 +108,7 @@ def withdraw(output: Path) -> bool:
     if output.is_dir():
         made = [entry for entry in output.iterdir() if is_ours(entry.name) and not entry.is_dir()]
     else:
-        made = [path for path in (output, voxels_of(output)) if path is not None]
+        made = list(written_for(output))
     for path in (*made, sidecar):
         path.unlink(missing_ok=True)
     with suppress(OSError):  # what replaces it is in there

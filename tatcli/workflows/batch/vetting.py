@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tatcli.errors import OutputError, VolumeReadError
 from tatcli.tasks import Task, find_task, task_for_modality
-from tatcli.volumes.formats import extension_of, voxels_of
+from tatcli.volumes.formats import extension_of, written_for
 from tatcli.volumes.replacing import checked_output
 from tatcli.volumes.slices import through_plane_axis
 from tatcli.volumes.writing import check_output
@@ -105,11 +105,10 @@ def check_place(work: Work) -> None:
         OutputError: it is so.
     """
     sidecar = Sidecar.read(sidecar_of(work.output))
-    voxels = voxels_of(work.output)
     if work.shares_folder:
         msg = f"{work.output}: expected a folder for this series alone, got one that other outputs go into; use"
         raise OutputError(msg + " --output-pattern, or a manifest")
-    for path in (work.output,) if voxels is None else (work.output, voxels):
+    for path in written_for(work.output):
         if path.exists() and sidecar is None and not work.config.overwrite:
             msg = f"{path}: expected a new output, got one without a sidecar, which tat didn't finish; remove it or"
             raise OutputError(msg + " allow overwriting")
