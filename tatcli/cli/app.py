@@ -114,11 +114,14 @@ def start(
 
 
 def _terminated(number: int, frame: object) -> NoReturn:  # noqa: ARG001 - the signature of a signal handler
-    """End as by Ctrl-C, so that what is half-written is deleted; 128 + SIGTERM is what a shell reports."""
+    """End as by Ctrl-C, so that what is half-written is deleted; 128 + the signal is what a shell reports."""
     raise SystemExit(128 + number)
 
 
 def main() -> None:
     """The entry point of the installed command."""
     signal.signal(signal.SIGTERM, _terminated)
+    hangup = getattr(signal, "SIGHUP", None)  # of a terminal that was closed; Windows has none
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:  # as nohup does
+        signal.signal(hangup, _terminated)
     app()

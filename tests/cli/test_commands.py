@@ -20,6 +20,7 @@ import pytest
 import torch
 
 import tatcli
+from tatcli.cli.app import _terminated, main
 from tatcli.cli.train import _NETWORKS, train
 from tatcli.model import to_official
 from tatcli.model.tat import Tat
@@ -496,7 +497,7 @@ def test_the_shell_completes_tasks(tat):
     assert set(done.stdout.split()) == {*TASKS, "auto"}
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize("command", ["simulate", "restore"])
 def test_signals_end_the_installed_command_without_traces(nifti, tmp_path, number, code, command):
     """With a write (a pass of the network) that takes for ever: the signal comes while the temporary file is there."""
@@ -505,6 +506,7 @@ def test_signals_end_the_installed_command_without_traces(nifti, tmp_path, numbe
         "import signal, sys, time\n"
         # A shell's background jobs ignore SIGINT and hand that down, whoever runs the tests.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "from tatcli.cli.app import main\n"
         "from tatcli.volumes import nifti\n"
         "def slow(*_, **options):\n"
@@ -532,3 +534,16 @@ def test_signals_end_the_installed_command_without_traces(nifti, tmp_path, numbe
     assert process.returncode == code
     assert "Traceback" not in errors
     assert list(tmp_path.iterdir()) == [scan]
+
+
+def test_a_closed_terminal_is_ignored_where_nohup_says_so(monkeypatch):
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    monkeypatch.setattr("tatcli.cli.app.app", lambda: None)
+    try:
+        for handler, expected in ((signal.SIG_IGN, signal.SIG_IGN), (signal.SIG_DFL, _terminated)):
+            signal.signal(signal.SIGHUP, handler)
+            main()
+            assert signal.getsignal(signal.SIGHUP) is expected
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
