@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -11,7 +12,7 @@ from tatcli.errors import UsageError
 if TYPE_CHECKING:
     from tatcli.workflows.restore import RestoreConfig
 
-__all__ = ["BatchConfig", "Endurance", "Selection", "Shard"]
+__all__ = ["BatchConfig", "Endurance", "Selection", "Shard", "check_words"]
 
 DEFAULT_TIMEOUT: Final = 600.0
 """Seconds; a slice of 2048x2048 on one slow core takes a minute."""
@@ -58,6 +59,20 @@ class Selection:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     shard: Shard | None = None
+
+    def __post_init__(self) -> None:
+        check_words(self.inputs)
+
+
+def check_words(inputs: Iterable[str]) -> None:
+    """Refuse empty words, which would stand for the current folder.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if not all(word.strip() for word in inputs):
+        msg = "SCAN: expected a path, got an empty word (an unset variable?); use . for the current folder"
+        raise UsageError(msg)
 
 
 @dataclass(frozen=True, kw_only=True)

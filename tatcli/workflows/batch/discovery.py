@@ -94,7 +94,7 @@ def read_list(text: str, folder: Path) -> list[str]:
         text: the list.
         folder: to which relative paths are relative.
     """
-    lines = (line.strip() for line in text.splitlines())
+    lines = (line.strip() for line in text.removeprefix("\ufeff").splitlines())  # as Windows begins UTF-8
     return [str(folder / line) for line in lines if line and not line.startswith("#")]
 
 

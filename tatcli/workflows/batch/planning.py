@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tatcli.errors import UsageError, VolumeReadError
 from tatcli.tasks import find_task
 from tatcli.volumes.bids_pet import SUV_UNITS
-from tatcli.volumes.formats import format_of
+from tatcli.volumes.formats import format_of, written_for
 from tatcli.workflows.batch.bids import bids_images, derived_name, is_dataset, write_description
 from tatcli.workflows.batch.discovery import Found, Rules, find_scans, read_list
 from tatcli.workflows.batch.manifest import is_manifest, read_manifest
@@ -98,6 +98,7 @@ def plan(config: BatchConfig, *, read_stdin: Callable[[], str]) -> Plan:
         msg = f"{', '.join(selection.inputs) or 'the list'}: expected scans, got none; check the folder, --include and"
         raise VolumeReadError(msg + " --exclude")
     _check_outputs(works)
+    _check_reports(config, works)
     works = _with_neighbours(works)
     mine = tuple(work for work in works if selection.shard is None or in_shard(work.place, selection.shard))
     return Plan(mine, len(works), folder, tuple(datasets))
@@ -216,4 +217,13 @@ def _check_outputs(works: list[Work]) -> None:
         if work.output == work.config.input:
             msg = f"{work.output}: expected outputs apart from the inputs, got the same path; choose another -o or"
             msg += " --output-pattern"
+            raise UsageError(msg)
+
+
+def _check_reports(config: BatchConfig, works: list[Work]) -> None:
+    """What the batch tells of itself replaces no scan."""
+    scans = {path for work in works for path in (*written_for(work.config.input), *written_for(work.output))}
+    for option, path in (("--report", config.summary), ("--events", config.events), ("--failures", config.failures)):
+        if path is not None and Path(os.path.abspath(path)) in scans:  # noqa: PTH100
+            msg = f"{option} {path}: expected a file of its own, got a scan's; choose another name"
             raise UsageError(msg)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 import pytest
@@ -75,6 +76,26 @@ def test_outputs_of_a_batch_are_not_inputs_of_the_next(tree, tmp_path):
     assert places(find_scans([str(root)], Rules(outside=frozenset({root / "out"})))) == ["a.nii.gz"]
 
 
+def test_empty_words_are_not_the_current_folder(tree, batch, tmp_path):
+    root = tree("a.nii.gz")
+    for words in (("",), (str(root), " ")):
+        with pytest.raises(UsageError, match="expected a path, got an empty word"):
+            batch(*words)
+        with pytest.raises(UsageError, match="expected a path, got an empty word"):
+            is_one_scan(words, output=None, series=None)
+    (root / "table.csv").write_text("path,task\na.nii.gz,ct\n  ,ct\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"table\.csv, line 3: expected a path"):
+        plan(batch(root / "table.csv"), read_stdin=str)
+
+
+def test_lists_may_begin_with_a_byte_order_mark(tree, batch):
+    root = tree("a.nii.gz", "b.nii.gz")
+    (root / "scans.txt").write_text("\ufeffa.nii.gz\r\n\r\nb.nii.gz\r\n", encoding="utf-8")
+    works = plan(batch("-", lists=(str(root / "scans.txt"),)), read_stdin=str).works
+    assert [work.place for work in works] == ["a.nii.gz", "b.nii.gz"]
+    assert read_list("\ufeff/x/b.nii\n", root) == ["/x/b.nii"]
+
+
 def test_a_list_has_one_path_a_line(tmp_path):
     assert read_list("# scans\na.nii\n\n  /x/b.nii \n", tmp_path) == [str(tmp_path / "a.nii"), "/x/b.nii"]
 
@@ -126,6 +147,16 @@ def test_what_makes_no_batch_is_refused_before_anything_is_done(tree, batch, opt
         plan(batch(**options), read_stdin=str)
 
 
+@pytest.mark.parametrize(
+    ("option", "name"), [("events", "in/a.nii.gz"), ("summary", "in/b.raw"), ("failures", "out/b.raw")]
+)
+def test_what_a_batch_tells_replaces_no_scan(tree, batch, tmp_path, option, name):
+    tree("a.nii.gz", "b.mhd", "b.raw")
+    config = replace(batch(), **{option: tmp_path / name})
+    with pytest.raises(UsageError, match=f"{name}: expected a file of its own, got a scan's"):
+        plan(config, read_stdin=str)
+
+
 def test_outputs_never_are_the_inputs(tree, batch):
     root = tree("a.nii.gz", "b.nii.gz")
     with pytest.raises(UsageError, match="expected outputs apart from the inputs"):
@@ -157,7 +188,7 @@ def test_shards_are_a_partition_that_depends_on_the_places_alone(tree, batch):
 
 def test_one_scan_is_told_from_many(tree, tmp_path, monkeypatch):
     root = tree("one.nii.gz", "images/a.nii.gz", "images/b.nii.gz", "table.csv", "mixed/a.nii.gz")
-    tree("top/dicom-1", "top/below/dicom-2", "mixed/s/dicom-1")
+    tree("top/dicom-1", "top/below/dicom-2", "mixed/s/dicom-1", "study/pat1/dicom-1", "disc/DICOMDIR", "disc/s/dicom-1")
     (root / "empty").mkdir()
     (root / "set").mkdir()
     (root / "set" / "dataset_description.json").touch()
@@ -172,6 +203,10 @@ def test_one_scan_is_told_from_many(tree, tmp_path, monkeypatch):
     assert one("images", series="3")
     assert one("images", output=PurePosixPath("x.nii.gz"))
     assert not one("images", output=PurePosixPath("folder"))
+    assert one("disc")
+    assert one("study/pat1")
+    assert one("study", series="3")
+    assert not one("study")  # one patient now, more tomorrow
     assert not one("mixed")
     assert not one("table.csv")
     assert not one("set")
