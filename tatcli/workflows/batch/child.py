@@ -65,7 +65,9 @@ def _answer(channel: Channel, role: Role, number: int, request: Any) -> None:
 
 def _own_channel() -> Channel:
     """Standard input and output, kept from libraries that print."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent ends us
+    for name in ("SIGINT", "SIGHUP"):  # Ctrl-C and a closed terminal reach all its processes; the parent ends us
+        if (number := getattr(signal, name, None)) is not None:
+            signal.signal(number, signal.SIG_IGN)
     incoming, outgoing = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
