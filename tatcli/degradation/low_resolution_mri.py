@@ -18,7 +18,6 @@ import numpy as np
 import scipy.fft
 
 from tatcli.errors import UsageError
-from tatcli.volumes.geometry import Geometry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -110,23 +109,14 @@ def zero_fill_volume(volume: Volume, factor: int, axis: int) -> Volume:
     factor = int(factor)
     if factor == 1:
         return volume
-    in_plane = [other for other in range(3) if other != axis]
     frames = [
         np.stack([zero_fill(slice_, factor) for slice_ in np.moveaxis(frame, axis, 0)], axis=axis)
         for frame in volume.iter_frames()
     ]
     array = np.stack(frames) if volume.array.ndim == 4 else frames[0]
-    affine = volume.geometry.affine.copy()
-    for other in in_plane:
-        step = affine[:3, 2 - other].copy()  # affine columns run (column, row, slice), the array's axes the other way
-        affine[:3, 2 - other] = step / factor
-        affine[:3, 3] -= step * (factor - 1) / (2 * factor)
-    shape = array.shape[-3:]
     provenance = replace(
         volume.provenance,
         stored=None,
         steps=(*volume.provenance.steps, f"k-space zero-filled to {factor} x matrix in plane"),
     )
-    return replace(
-        volume, array=array, geometry=Geometry(affine, (shape[0], shape[1], shape[2])), provenance=provenance
-    )
+    return replace(volume, array=array, geometry=volume.geometry.finer(factor, axis), provenance=provenance)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from copy import deepcopy
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from tatcli.errors import OutputError
 from tatcli.volumes.dicom_coding import as_ds
 from tatcli.volumes.dicom_images import DicomImage
 from tatcli.volumes.pet_classic import complete_pet
@@ -13,7 +15,7 @@ from tatcli.volumes.pet_classic import complete_pet
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["CLASSIC", "as_classic"]
+__all__ = ["CLASSIC", "as_classic", "check_class"]
 
 CLASSIC: Final = {
     "1.2.840.10008.5.1.4.1.1.2.1": "1.2.840.10008.5.1.4.1.1.2",
@@ -35,6 +37,17 @@ _OF_SOURCES: Final = ("DerivationImageSequence", "ConversionSourceAttributesSequ
 _OF_FRAMES: Final = ("FrameType", "FrameAcquisitionDateTime", "FrameReferenceDateTime", "DimensionIndexValues")
 _MR_SEQUENCES: Final = {"SPIN": ["SE"], "GRADIENT": ["GR"], "BOTH": ["SE", "GR"]}
 """EchoPulseSequence -> ScanningSequence."""
+
+
+def check_class(sop_class: str, path: Path) -> None:
+    """Whether there is a classic SOP class for an enhanced object.
+
+    Raises:
+        OutputError: there is none.
+    """
+    if sop_class not in CLASSIC:
+        msg = f"{path.name}: expected enhanced CT, MR or PET to make classic images of, got another kind"
+        raise OutputError(msg + "; leave --enhanced classic out")
 
 
 def as_classic(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tatcli.errors import GeometryError, OutputError
+from tatcli.errors import OutputError
+from tatcli.volumes.dicom_checks import is_same_grid
 from tatcli.volumes.dicom_coding import Coding, coding_of, encoded, own_slope, wider_codings
 from tatcli.volumes.dicom_files import read_dataset, tolerant
 from tatcli.volumes.dicom_images import DicomImage
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from tatcli.volumes.dicom import DicomHeader
 
 __all__ = ["Plane", "SourceObject", "source_objects"]
-
-_SAME = 1e-4
-"""Of affines: mm and direction cosines times mm."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +80,11 @@ def source_objects(volume: Volume, header: DicomHeader, *, in_suv: bool = False)
     """Every source file with its restored planes, in the volume's order.
 
     Args:
-        volume: what is to be stored.
+        volume: what is to be stored, on a grid that was checked.
         header: its source.
         in_suv: store PET in SUVbw instead of the source's units.
 
     Raises:
-        GeometryError: the volume's grid can't be written into the source's objects.
         OutputError: voxels without a number.
         VolumeReadError: a source file has gone since it was read.
     """
@@ -199,18 +196,8 @@ class _Grid:
     def of(cls, volume: Volume, header: DicomHeader) -> _Grid:
         old, new = header.geometry, volume.geometry
         shift = new.affine[:3, 3] - old.affine[:3, 3]
-        if new.shape == old.shape and np.allclose(new.affine, old.affine, atol=_SAME):
+        if is_same_grid(new, old):
             return cls(same=True, shift=shift, spacing=None)
-        parallel = np.allclose(new.direction[:, :2], old.direction[:, :2], atol=_SAME)
-        stacked = new.shape[0] == old.shape[0] and np.allclose(new.affine[:, 2], old.affine[:, 2], atol=_SAME)
-        if not (parallel and stacked):
-            msg = "output: expected the slices that the scanner acquired, got a volume on other ones"
-            raise GeometryError(
-                msg + ", which can't go into the source's DICOM objects; write .nii.gz, or another --axis"
-            )
-        if any(image.tile is not None for frame in header.frames for image in frame):
-            msg = "output: expected a Siemens mosaic's own matrix, got a finer one, for which mosaics have no place"
-            raise GeometryError(msg + "; write .nii.gz")
         return cls(same=False, shift=shift, spacing=(new.spacing[1], new.spacing[2]))
 
     def position(self, image: DicomImage) -> tuple[float, float, float] | None:

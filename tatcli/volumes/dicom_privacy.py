@@ -17,7 +17,7 @@ from tatcli.volumes.dicom_origin import Derivation, mark_derived
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["Anonymiser"]
+__all__ = ["Anonymiser", "check_package"]
 
 _EDITION: Final = "dicomfields_2026c"
 _METHOD: Final = "Basic Application Confidentiality Profile (PS3.15 E.1, 2026c)"
@@ -28,6 +28,15 @@ _MARKS: Final = ("DerivationDescription", "DerivationCodeSequence", "Contributin
 """What marks a derived object: the source's, which may name people and departments, and tat's own behind it."""
 
 Action = Callable[[Any, tuple[int, int]], None]
+
+
+def check_package() -> None:
+    """Whether the package is there.
+
+    Raises:
+        UsageError: it isn't.
+    """
+    _library()
 
 
 class Anonymiser:
@@ -41,11 +50,7 @@ class Anonymiser:
     """
 
     def __init__(self, derivation: Derivation) -> None:
-        try:
-            library = import_module("dicomanonymizer.simpledicomanonymizer")
-        except ImportError:
-            msg = "--anonymise: expected the package dicom-anonymizer, got none; pip install 'tatcli[anonymise]'"
-            raise UsageError(msg) from None
+        library = _library()
         self._derivation = replace(derivation, moment=None)
         actions: dict[tuple[int, ...], Action] = library.initialize_actions(_EDITION)
         self._exact = {tag: action for tag, action in actions.items() if len(tag) == 2}
@@ -87,6 +92,14 @@ class Anonymiser:
             if group & group_mask == low & group_mask and element & element_mask == first & element_mask:
                 return action
         return None
+
+
+def _library() -> Any:  # which has no types
+    try:
+        return import_module("dicomanonymizer.simpledicomanonymizer")
+    except ImportError:
+        msg = "--anonymise: expected the package dicom-anonymizer, got none; pip install 'tatcli[anonymise]'"
+        raise UsageError(msg) from None
 
 
 def _apply(action: Action, dataset: Dataset, tag: Any) -> None:

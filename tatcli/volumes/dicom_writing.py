@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tatcli
-from tatcli.errors import OutputError, UsageError
 from tatcli.volumes.dicom import DicomHeader
-from tatcli.volumes.dicom_classic import CLASSIC, as_classic
+from tatcli.volumes.dicom_checks import dicom_header
+from tatcli.volumes.dicom_classic import as_classic, check_class
 from tatcli.volumes.dicom_coding import as_ds
 from tatcli.volumes.dicom_files import tolerant
 from tatcli.volumes.dicom_frames import drop_acquisition, update_frames
@@ -35,31 +35,22 @@ from tatcli.volumes.volume import Volume
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["dicom_header", "write_dicom_file", "write_dicom_folder"]
+__all__ = ["write_dicom_file", "write_dicom_folder"]
 
 _LONGEST_DESCRIPTION: Final = 64
 _NUMBER_OFFSET: Final = 1000
 
 
-def dicom_header(volume: Volume) -> DicomHeader:
-    """The source of a volume that is to be written as DICOM.
-
-    Raises:
-        OutputError: it wasn't read from DICOM.
-    """
-    header = volume.provenance.header
-    if not isinstance(header, DicomHeader):
-        msg = f"output: expected a scan read from DICOM to write DICOM from, got {volume.provenance.format}"
-        raise OutputError(msg + "; name the output .nii.gz, .nrrd or .mha")
-    return header
-
-
 def write_dicom_folder(volume: Volume, folder: Path, options: DicomOptions | None = None) -> int:
     """Write the derived series into an existing, empty folder, as 00001.dcm and so on; returns how many files.
 
+    Args:
+        volume: what passed :func:`~tatcli.volumes.dicom_checks.check_dicom_output`.
+        folder: where to.
+        options: how.
+
     Raises:
-        OutputError: the volume wasn't read from DICOM, or has voxels without a number.
-        GeometryError: its grid can't be written into the source's objects.
+        OutputError: voxels without a number.
         VolumeReadError: a source file has gone since it was read.
     """
     count = 0
@@ -69,22 +60,9 @@ def write_dicom_folder(volume: Volume, folder: Path, options: DicomOptions | Non
 
 
 def write_dicom_file(volume: Volume, path: Path, options: DicomOptions | None = None) -> None:
-    """Write the only derived object of a volume.
-
-    Raises:
-        OutputError: it has several; and as :func:`write_dicom_folder`.
-    """
-    options = options or DicomOptions()
-    header = dicom_header(volume)
-    files = {image.path for frame in header.frames for image in frame}
-    if len(files) > 1:
-        msg = f"{path}: expected a folder for the {len(files)} objects of a series, got a file name; leave .dcm out"
-        raise OutputError(msg)
-    datasets = list(_derived(volume, options))
-    if len(datasets) > 1:
-        msg = f"{path}: expected a folder for the {len(datasets)} classic objects, got a file name; leave .dcm out"
-        raise OutputError(msg)
-    _save(datasets[0], path)
+    """Write the only derived object of a volume; as :func:`write_dicom_folder`."""
+    (dataset,) = _derived(volume, options or DicomOptions())
+    _save(dataset, path)
 
 
 @dataclass(frozen=True)
@@ -100,7 +78,7 @@ class _NewSeries:
 
 def _derived(volume: Volume, options: DicomOptions) -> Iterator[Dataset]:
     """The derived objects, one after the other."""
-    header = dicom_header(volume)
+    header = dicom_header(volume.provenance)
     steps = volume.provenance.steps
     uids = UidMaker(options, (*steps, header.series.part))
     series = _NewSeries(
@@ -124,18 +102,8 @@ def _derived(volume: Volume, options: DicomOptions) -> Iterator[Dataset]:
 
 
 def _finisher(series: _NewSeries) -> Callable[[Dataset], Dataset]:
-    """The last step of every object: anonymisation, or nothing.
-
-    Raises:
-        UsageError: what is asked for leaves no readable object.
-    """
-    options = series.options
-    private = not (options.anonymise or options.private == "drop")
-    if not private and any(image.tile is not None for frame in series.header.frames for image in frame):
-        option = "--anonymise" if options.anonymise else "--private drop"
-        msg = f"{option}: expected images that stand without private attributes, got a Siemens mosaic; write .nii.gz"
-        raise UsageError(msg)
-    if not options.anonymise:
+    """The last step of every object: anonymisation, or nothing."""
+    if not series.options.anonymise:
         return lambda dataset: dataset
     from tatcli.volumes.dicom_privacy import Anonymiser
 
@@ -190,9 +158,7 @@ def _classic_objects(
         _set_pixels(dataset, plane.pixels if plane.image.tile is None else _mosaic(source))
         yield dataset
         return
-    if sop_class not in CLASSIC:
-        msg = f"{source.planes[0].image.path.name}: expected enhanced CT, MR or PET to make classic images of, got"
-        raise OutputError(msg + " another kind; leave --enhanced classic out")
+    check_class(sop_class, source.planes[0].image.path)
     for index, plane in enumerate(source.planes):
         dataset = as_classic(source.dataset, index, image=plane.image, frames=series.header.frames)
         frame = plane.image.frame

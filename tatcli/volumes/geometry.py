@@ -80,6 +80,16 @@ class Geometry:
         gram = self.direction.T @ self.direction
         return bool(np.abs(gram - np.eye(3)).max() > 1e-4)
 
+    def finer(self, factor: int, axis: int) -> Geometry:
+        """The grid of ``factor`` times the samples along the array axes but ``axis``; the field of view stays."""
+        affine = self.affine.copy()
+        for other in {0, 1, 2} - {axis}:
+            step = affine[:3, 2 - other].copy()  # columns run (column, row, slice), the array's axes the other way
+            affine[:3, 2 - other] = step / factor
+            affine[:3, 3] -= step * (factor - 1) / (2 * factor)
+        slices, rows, columns = (n if index == axis else n * factor for index, n in enumerate(self.shape))
+        return Geometry(affine, (slices, rows, columns))
+
 
 def _closest_axes(direction: NDArray[np.float64]) -> tuple[int, int, int]:
     """The permutation of LPS axes that agrees best with the index axes (each used once)."""

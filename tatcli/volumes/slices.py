@@ -16,6 +16,7 @@ __all__ = [
     "evenly_spaced",
     "has_cubic_voxels",
     "is_isotropic",
+    "plane_across",
     "slice_shape",
     "slices_along",
     "through_plane_axis",
@@ -82,6 +83,12 @@ def through_plane_axis(geometry: Geometry, axis: str = "auto") -> int:
     return {"sagittal": sagittal, "coronal": coronal, "axial": axial}[axis]
 
 
+def plane_across(geometry: Geometry, axis: int) -> str:
+    """The anatomical plane of the slices along an array axis: ``axial``, ``coronal`` or ``sagittal``."""
+    sagittal, coronal, _ = geometry.anatomical_axes
+    return {sagittal: "sagittal", coronal: "coronal"}.get(axis, "axial")
+
+
 def acquired_plane(geometry: Geometry, axis: str) -> str:
     """The plane of slices at uneven distances: that of the images, as there is none across them.
 
@@ -92,8 +99,7 @@ def acquired_plane(geometry: Geometry, axis: str) -> str:
     Raises:
         UsageError: another plane was asked for.
     """
-    sagittal, coronal, _ = geometry.anatomical_axes
-    plane = {sagittal: "sagittal", coronal: "coronal"}.get(0, "axial")
+    plane = plane_across(geometry, 0)
     if axis not in ("auto", plane):
         msg = f"--axis {axis}: expected {plane}, the acquired plane, since the slices lie at uneven distances"
         raise UsageError(msg)

@@ -114,9 +114,11 @@ def write_volume(
 
 
 def _write_dicom(volume: Volume, target: Path, options: DicomOptions | None) -> None:
-    from tatcli.volumes.dicom_writing import dicom_header, write_dicom_file, write_dicom_folder
+    from tatcli.volumes.dicom_checks import check_dicom_output, dicom_header
+    from tatcli.volumes.dicom_writing import write_dicom_file, write_dicom_folder
 
-    dicom_header(volume)
+    options = options or DicomOptions()
+    check_dicom_output(dicom_header(volume.provenance), target, options, geometry=volume.geometry)
     if is_folder_output(target):
         with replaced_folder(target) as folder:
             write_dicom_folder(volume, folder, options)

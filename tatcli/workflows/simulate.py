@@ -69,6 +69,7 @@ def simulate_scan(config: SimulateConfig) -> SimulateReport:
     """
     from tatcli.degradation import simulate
     from tatcli.inference.guards import check_scan
+    from tatcli.volumes.dicom_checks import check_dicom_output, dicom_header
     from tatcli.volumes.dicom_options import DicomOptions
     from tatcli.volumes.formats import format_to_write
     from tatcli.volumes.reading import kind_of, read_volume
@@ -83,10 +84,13 @@ def simulate_scan(config: SimulateConfig) -> SimulateReport:
     sidecar = pet_sidecar(config.input, config.output, pet=config.pet, description="simulated by tat")
     if sidecar is not None:
         sidecar.check(source=config.input, overwrite=config.overwrite)
-    uneven = format_to_write(config.output) == "dicom"  # there each slice keeps its own place
-    volume = read_volume(config.input, series=config.series, units=config.units, pet=config.pet, uneven=uneven)
+    dicom = format_to_write(config.output) == "dicom"  # there each slice keeps its own place
+    volume = read_volume(config.input, series=config.series, units=config.units, pet=config.pet, uneven=dicom)
     uneven = getattr(volume.provenance.header, "uneven", False)
     axis = acquired_plane(volume.geometry, config.axis) if uneven else config.axis
+    described = DicomOptions(suffix=" simulated")
+    if dicom:
+        check_dicom_output(dicom_header(volume.provenance), config.output, described, geometry=volume.geometry)
     task = asked or task_of(volume.provenance.modality, config.input.name)
     check_scan(volume, task, trust_values=config.units is not None)
     if volume.units is Units.UNKNOWN:  # the task says what the values are, and they passed
@@ -101,7 +105,7 @@ def simulate_scan(config: SimulateConfig) -> SimulateReport:
         kernel=config.kernel,
         slice_correlation=config.slice_correlation,
     )
-    write_volume(degraded, config.output, overwrite=config.overwrite, dicom=DicomOptions(suffix=" simulated"))
+    write_volume(degraded, config.output, overwrite=config.overwrite, dicom=described)
     if sidecar is not None:
         sidecar.write()
     origin = degraded.provenance

@@ -145,7 +145,7 @@ def _read(work: Work, limit: int | None) -> ScanHeader:
     from tatcli.inference.system_memory import default_limit
     from tatcli.volumes.planes import Unstreamable
     from tatcli.volumes.reading import open_planes, read_volume
-    from tatcli.workflows.restoring.whole import WholeFile, check_room
+    from tatcli.workflows.restoring.whole import WholeFile, check_dicom, check_room
 
     config = work.config
     trust = config.units is not None or not config.options.check_values
@@ -173,6 +173,7 @@ def _read(work: Work, limit: int | None) -> ScanHeader:
         check_room(file, scale=config.options.scale, limit=limit or default_limit())
         uneven = config.format == "dicom"
         volume = read_volume(config.input, series=config.series, units=config.units, pet=config.pet, uneven=uneven)
+        check_dicom(file, volume.header, config.options)
         check_scan(volume, choose(volume.header), trust_values=trust, ignore_modality=ignore)
         return volume.header
     return planes.header

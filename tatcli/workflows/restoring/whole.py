@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from tatcli.intensity import Units
     from tatcli.volumes.dicom_options import DicomOptions
     from tatcli.volumes.pet_tags import PetTags
-    from tatcli.volumes.volume import ScanHeader, Volume
+    from tatcli.volumes.volume import ScanHeader
     from tatcli.workflows.evidence import EvidenceConfig
     from tatcli.workflows.restoring.clock import Clock
 
-__all__ = ["WholeFile", "check_room", "restore_whole"]
+__all__ = ["WholeFile", "check_dicom", "check_room", "restore_whole"]
 
 _SURELY_FITS: Final = 32
 """A scan whose files are this many times smaller than the limit isn't looked at more closely."""
@@ -93,6 +93,26 @@ def check_room(file: WholeFile, *, scale: int, limit: int | None, planes: int = 
         raise DeviceError(msg)
 
 
+def check_dicom(file: WholeFile, scan: ScanHeader, options: RestoreOptions) -> None:
+    """Refuse DICOM output that can't be made of the scan, once its header is read.
+
+    Args:
+        file: the scan, and where it goes.
+        scan: its header.
+        options: how it is restored.
+
+    Raises:
+        OutputError, UsageError, GeometryError: see :func:`~tatcli.volumes.dicom_checks.check_dicom_output`.
+    """
+    if file.kind != "dicom":
+        return
+    from tatcli.volumes.dicom_checks import check_dicom_output, dicom_header
+
+    axis = through_plane_axis(scan.geometry, _acquired_plane(options, scan).axis)
+    finer = scan.geometry.finer(options.scale, axis)
+    check_dicom_output(dicom_header(scan.provenance), file.output, file.dicom, geometry=finer)
+
+
 def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: Clock) -> Outcome:
     """Restore a scan as one volume.
 
@@ -104,8 +124,9 @@ def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: 
 
     Raises:
         VolumeReadError, GeometryError, UnitsError, TaskMismatchError: the input can't be restored; before torch loads.
+        UsageError: options that don't fit it; before that, too.
         WeightsError, DeviceError: before the work, or (out of memory) within it.
-        OutputError: the output can't be written.
+        OutputError: the output can't be written; before torch loads where the header tells.
     """
     from tatcli.inference.domain import domain_warnings
     from tatcli.reporting.run_report import change_statistics, intensity_statistics
@@ -118,7 +139,8 @@ def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: 
         uneven = file.kind == "dicom"  # there each slice keeps its own place
         volume = read_volume(file.path, series=file.series, units=file.units, pet=file.pet, uneven=uneven)
         check_evidence_grid(file.evidence, volume)
-        options = _acquired_plane(options, volume)
+        check_dicom(file, volume.header, options)
+        options = _acquired_plane(options, volume.header)
         task = job.task(volume.header)
         options.puts_back(task)  # or is refused before torch loads
         axes = options.axes(task, volume.geometry)
@@ -191,11 +213,11 @@ def _with_settings(options: RestoreOptions, settings: Pass) -> RestoreOptions:
     return replace(options, mode="patch", tile=settings.tile, overlap=settings.overlap, batch=settings.batch)
 
 
-def _acquired_plane(options: RestoreOptions, volume: Volume) -> RestoreOptions:
+def _acquired_plane(options: RestoreOptions, scan: ScanHeader) -> RestoreOptions:
     """Slices at uneven distances are restored as they were acquired: there is no plane across them."""
-    if not getattr(volume.provenance.header, "uneven", False):
+    if not getattr(scan.provenance.header, "uneven", False):
         return options
-    plane = acquired_plane(volume.geometry, options.axis)
+    plane = acquired_plane(scan.geometry, options.axis)
     if options.planes not in (None, 1):
         msg = f"--planes {options.planes}: expected 1, since the slices lie at uneven distances"
         raise UsageError(msg)
