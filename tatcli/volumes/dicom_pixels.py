@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from tatcli.errors import VolumeReadError
 from tatcli.volumes.dicom_files import PARSING_FAILURES, read_dataset, tolerant
+from tatcli.volumes.dicom_padding import padding_of
 from tatcli.volumes.quiet import quiet_stderr
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ _TWELVE_BIT_JPEG: Final = tuple(f"1.2.840.10008.1.2.4.{process}" for process in 
 
 def read_stored(path: Path) -> NDArray[Any]:
     """The stored numbers of a file, (frames, rows, columns), integers of the type that the header declares.
+
+    Where voxels are padding beyond the stored bits (:class:`~tatcli.volumes.dicom_padding.Padding`), all are int16.
 
     Raises:
         VolumeReadError: no pixels, colour, a transfer syntax that can't be decoded, or damaged pixel data.
@@ -98,8 +101,15 @@ def _is_for_pydicom(syntax: UID) -> bool:
 
 
 def _unpacked(dataset: Dataset) -> NDArray[Any]:
-    """By pydicom: the machine's byte order, and only the stored bits (old files keep overlays above them)."""
+    """By pydicom: the machine's byte order, and only the stored bits (old files keep overlays above them).
+
+    Padding that was written with all bits keeps them: what is left of it in the stored ones would pass for tissue.
+    """
     dtype = _declared_type(dataset)
+    padding = padding_of(dataset)
+    stray = padding is not None and padding.stray
+    if stray:
+        dataset.pixel_array_options(correct_unused_bits=False)  # which would drop what tells padding from tissue
     array = np.array(dataset.pixel_array).astype(dtype, copy=False)
     stored_bits = int(dataset.get("BitsStored") or dtype.itemsize * 8)
     high_bit = int(dataset.get("HighBit") or stored_bits - 1)
@@ -107,6 +117,10 @@ def _unpacked(dataset: Dataset) -> NDArray[Any]:
     unused = dtype.itemsize * 8 - stored_bits
     if not 0 < unused < dtype.itemsize * 8 or not 0 <= above <= unused:
         return array
+    strays = padding.strays_in(array, stored_bits) if padding is not None and stray and above == unused else None
+    if strays is not None and strays.any():
+        rest = np.where(strays, 0, array) << above >> unused
+        return np.where(strays, array.view(np.int16), rest.astype(np.int16))
     # Up to drop what lies above, down to drop what lies below; the way down repeats the sign of signed numbers.
     array <<= above
     array >>= unused

@@ -16,6 +16,7 @@ from tatcli.volumes.dicom_coding import Coding, coding_of, encoded, own_slope, w
 from tatcli.volumes.dicom_files import read_dataset, tolerant
 from tatcli.volumes.dicom_images import DicomImage
 from tatcli.volumes.dicom_mosaic import tile_of
+from tatcli.volumes.dicom_padding import padding_of
 from tatcli.volumes.dicom_pixels import stored_of
 from tatcli.volumes.encoding import decode
 from tatcli.volumes.volume import Volume
@@ -109,7 +110,9 @@ def source_objects(volume: Volume, header: DicomHeader, *, in_suv: bool = False)
             _Values.of(arrays[index], images[index], frames, dataset, header.factor, same_grid=grid.same)
             for index in members
         ]
-        changed = any(value.changed for value in values)
+        least, greatest = own[0].limits
+        strays = int(frames.min()) < least or int(frames.max()) > greatest  # padding beyond the stored bits
+        changed = strays or any(value.changed for value in values)
         factor = header.factor if in_suv else 1.0
         planes = []
         for index, coding, value in zip(members, own, values, strict=True):
@@ -132,13 +135,27 @@ def _level(by_file: dict[Path, list[int]], images: list[DicomImage], arrays: NDA
     level = 0
     for path, indices in by_file.items():
         dataset = read_dataset(path)
+        strays = _strays(dataset, path)
         for index in indices:
             lower, upper = float(arrays[index].min()) / factor, float(arrays[index].max()) / factor
             with tolerant(path):
                 own = coding_of(dataset, slope=images[index].slope, intercept=images[index].intercept)
+                for number in strays:
+                    value = number * own.slope + own.intercept
+                    lower, upper = min(lower, value), max(upper, value)
             fitting = wider_codings(own, lower, upper)
             level = max(level, next(i for i, coding in enumerate(fitting) if coding.holds(lower, upper)))
     return level
+
+
+def _strays(dataset: FileDataset, path: Path) -> tuple[int, ...]:
+    """The ends of the padding that takes more than the source's stored bits; none where no voxel has it."""
+    padding = padding_of(dataset)
+    if padding is None or not padding.stray:
+        return ()
+    stored = stored_of(read_dataset(path, with_pixels=True), path)
+    found = stored[padding.holds(stored)]
+    return (int(found.min()), int(found.max())) if found.size else ()
 
 
 @dataclass(frozen=True)
@@ -166,10 +183,9 @@ class _Values:
         original = tile_of(image, frames[image.frame])
         before = decode(original, slope=image.slope * factor, intercept=image.intercept * factor)
         kept = before == array
-        padding = dataset.get("PixelPaddingValue")
-        if isinstance(padding, int):
-            # Read with the wrong sign, 63536 is what -2000 looks like.
-            kept |= original == np.array(padding).astype(original.dtype)
+        padding = padding_of(dataset)
+        if padding is not None:
+            kept |= padding.holds(original)
         # Where the source's numbers hold, so does their exact value, which float32 may not have.
         exact = original.astype(np.float64) * image.slope + image.intercept
         return cls(np.where(kept, exact, whole), np.where(kept, np.nan, whole), original)

@@ -26,6 +26,7 @@ from tatcli.volumes.dicom_frames import drop_acquisition, update_frames
 from tatcli.volumes.dicom_mosaic import tile_of
 from tatcli.volumes.dicom_options import DicomOptions, UidMaker
 from tatcli.volumes.dicom_origin import Derivation, derived_type, evidence, mark_derived, source_image
+from tatcli.volumes.dicom_padding import restate_padding
 from tatcli.volumes.dicom_planes import Plane, SourceObject, source_objects
 from tatcli.volumes.dicom_stale import drop_stale, flag_lossy
 from tatcli.volumes.dicom_units import describe_values, set_rescale
@@ -198,16 +199,23 @@ def _common(dataset: Dataset, series: _NewSeries, sop_class: str, *, fits: bool)
 def _describe_pixels(dataset: Dataset, plane: Plane) -> None:
     """Matrix and bits."""
     coding = plane.coding
-    signed = int(coding.signed)
-    if bool(dataset.get("PixelRepresentation")) != coding.signed or plane.recoded:
-        # Their type follows the pixels', and their numbers meant the source's.
-        for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit", "VOILUTSequence"):
-            if keyword in dataset:
-                del dataset[keyword]
+    recoded, retyped = plane.recoded, bool(dataset.get("PixelRepresentation")) != coding.signed
+    if recoded:  # their numbers meant the source's
+        _drop(dataset, "PixelPaddingValue", "PixelPaddingRangeLimit")
+    elif retyped:
+        restate_padding(dataset, coding)
+    if recoded or retyped:
+        _drop(dataset, "VOILUTSequence")
     dataset.Rows, dataset.Columns = plane.pixels.shape if plane.image.tile is None else (dataset.Rows, dataset.Columns)
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = coding.allocated, coding.stored, coding.stored - 1
-    dataset.PixelRepresentation = signed
+    dataset.PixelRepresentation = int(coding.signed)
     dataset.SamplesPerPixel = 1
+
+
+def _drop(dataset: Dataset, *keywords: str) -> None:
+    for keyword in keywords:
+        if keyword in dataset:
+            del dataset[keyword]
 
 
 def _place(dataset: Dataset, plane: Plane) -> None:
