@@ -10,10 +10,13 @@ from typing import Final
 
 from tatcli.errors import UsageError
 
-__all__ = ["ENHANCED_CHOICES", "PRIVATE_CHOICES", "DicomOptions", "UidMaker"]
+__all__ = ["ENHANCED_CHOICES", "GREATEST_NUMBER", "LEAST_NUMBER", "PRIVATE_CHOICES", "DicomOptions", "UidMaker"]
 
 PRIVATE_CHOICES: Final = ("keep", "drop")
 ENHANCED_CHOICES: Final = ("keep", "classic")
+LEAST_NUMBER: Final = -(2**31)
+GREATEST_NUMBER: Final = 2**31 - 1
+"""Of an integer string (VR IS, PS3.5 6.2)."""
 _UUID_ROOT: Final = "2.25"
 """The arc of UIDs made of UUIDs (PS3.5 B.2), which nobody has to register."""
 _LONGEST_UID: Final = 64
@@ -33,7 +36,7 @@ class DicomOptions:
         enhanced: enhanced multi-frame objects ``keep`` their form, or become ``classic`` single-frame ones.
         anonymise: de-identify by the basic application confidentiality profile (PS3.15 E.1).
         suffix: is added to SeriesDescription.
-        series_number: of the new series; None: the source's plus 1000.
+        series_number: of the new series; None: the source's plus 1000 (less 1000 where DICOM has no room for it).
         software: what else made the objects, for SoftwareVersions: the weights and their hash.
     """
 
@@ -60,6 +63,10 @@ class DicomOptions:
             msg = (
                 f"--uid-root {root!r}: expected numbers joined by dots, at most {longest} characters, such as 1.2.826.0"
             )
+            raise UsageError(msg)
+        number = self.series_number
+        if number is not None and not LEAST_NUMBER <= number <= GREATEST_NUMBER:
+            msg = f"--series-number {number}: expected {LEAST_NUMBER} to {GREATEST_NUMBER}, which DICOM can hold"
             raise UsageError(msg)
         if self.anonymise and self.reproducible:
             msg = "--anonymise: expected without --reproducible, got both: such UIDs lead back to the patient's"

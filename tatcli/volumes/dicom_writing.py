@@ -7,11 +7,10 @@ the source's header says of the acquisition stays as well, times included: SUV a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from tatcli.volumes.dicom_coding import as_ds
 from tatcli.volumes.dicom_files import tolerant
 from tatcli.volumes.dicom_frames import drop_acquisition, update_frames
 from tatcli.volumes.dicom_mosaic import tile_of
+from tatcli.volumes.dicom_naming import fit_character_set, name_series
 from tatcli.volumes.dicom_options import DicomOptions, UidMaker
 from tatcli.volumes.dicom_origin import Derivation, derived_type, evidence, mark_derived, source_image
 from tatcli.volumes.dicom_padding import restate_padding
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 __all__ = ["write_dicom_file", "write_dicom_folder"]
-
-_LONGEST_DESCRIPTION: Final = 64
-_NUMBER_OFFSET: Final = 1000
 
 
 def write_dicom_folder(volume: Volume, folder: Path, options: DicomOptions | None = None) -> int:
@@ -184,14 +181,8 @@ def _common(dataset: Dataset, series: _NewSeries, sop_class: str, *, fits: bool)
     if not dataset.get("StudyInstanceUID"):
         dataset.StudyInstanceUID = series.uids.new("study", str(dataset.get("SeriesInstanceUID") or ""))
     dataset.SeriesInstanceUID = series.uid
-    description = str(dataset.get("SeriesDescription") or "").strip()
-    kept = description[: _LONGEST_DESCRIPTION - len(options.suffix)]
-    dataset.SeriesDescription = f"{kept}{options.suffix}".strip()[:_LONGEST_DESCRIPTION]
-    number = options.series_number
-    if number is None:
-        with suppress(TypeError, ValueError):
-            number = int(dataset.get("SeriesNumber")) + _NUMBER_OFFSET
-    dataset.SeriesNumber = _NUMBER_OFFSET if number is None else number
+    name_series(dataset, options)
+    fit_character_set(dataset, (str(dataset.SeriesDescription), series.derivation.description))
     mark_derived(dataset, series.derivation)
     return str(dataset.StudyInstanceUID)
 
