@@ -128,10 +128,10 @@ def _objects_of(source: SourceObject, series: _NewSeries) -> Iterator[Dataset]:
     enhanced = "PerFrameFunctionalGroupsSequence" in dataset
     if enhanced:
         update_frames(dataset, source.planes, series.derivation, (sop_class, instance))
-        _describe_pixels(dataset, first)
     if not enhanced or series.options.enhanced == "classic":
         yield from _classic_objects(source, series, (sop_class, instance), enhanced=enhanced)
         return
+    _describe_pixels(dataset, *source.planes)
     drop_acquisition(dataset)
     dataset.SourceImageEvidenceSequence = [evidence(study, first.image.series, sop_class, [instance])]
     dataset.SOPInstanceUID = series.uids.new("instance", instance)
@@ -187,10 +187,10 @@ def _common(dataset: Dataset, series: _NewSeries, sop_class: str, *, fits: bool)
     return str(dataset.StudyInstanceUID)
 
 
-def _describe_pixels(dataset: Dataset, plane: Plane) -> None:
-    """Matrix and bits."""
-    coding = plane.coding
-    recoded, retyped = plane.recoded, bool(dataset.get("PixelRepresentation")) != coding.signed
+def _describe_pixels(dataset: Dataset, *planes: Plane) -> None:
+    """Matrix and bits of the planes that an object holds."""
+    plane, coding = planes[0], planes[0].coding
+    recoded, retyped = any(one.recoded for one in planes), bool(dataset.get("PixelRepresentation")) != coding.signed
     if recoded:  # their numbers meant the source's
         _drop(dataset, "PixelPaddingValue", "PixelPaddingRangeLimit")
     elif retyped:

@@ -239,3 +239,23 @@ def test_times_of_one_slice(pet: Callable[..., Path], tmp_path: Path) -> None:
         seconds = 60 * index + 10 + (np.arange(6000) + 0.5) / 100
         assert float(dataset.DecayFactor) == pytest.approx(1 / np.mean(0.5 ** (seconds / HALF_LIFE)), rel=1e-9)
     assert read_volume(tmp_path / "out").array.shape == (3, 1, 6, 8)
+
+
+@pytest.mark.parametrize(("form", "expected"), [("keep", [False]), ("classic", [True, False, False])])
+def test_padding_means_nothing_once_a_frame_is_recoded(
+    pet: Callable[..., Path], tmp_path: Path, form: str, expected: list[bool]
+) -> None:
+    """An object's padding value is of the source's numbers, which its first frame may keep."""
+    path, pixels = pet(), PIXELS.copy()
+    pixels[0, 1, 1] = 32767  # fills its type, so that the frame's slope is the source's again
+    dataset = pydicom.dcmread(path)
+    dataset.PixelData = pixels.tobytes()
+    dataset.add_new("PixelPaddingValue", "SS", -7)
+    dataset.save_as(path)
+    volume = read_volume(path)
+    array = volume.array.copy()
+    array[2, 0, 0] = 0.01
+    for name, values, kept in (("same", volume.array, [True] * len(expected)), ("changed", array, expected)):
+        restored = volume.with_array(values, step="restored: made up")
+        write_volume(restored, tmp_path / name, dicom=DicomOptions(enhanced=form))
+        assert ["PixelPaddingValue" in pydicom.dcmread(one) for one in sorted((tmp_path / name).iterdir())] == kept
