@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tatcli.errors import OutputError, UsageError, WeightsError
 from tatcli.model.config import TatConfig
-from tatcli.model.weights import TaskCard, WeightsCard, file_sha256
+from tatcli.model.weights import TaskCard, WeightsCard, card_fields, file_sha256, load_weights
 from tatcli.volumes.replacing import replaced
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ __all__ = [
     "ComparisonCard",
     "ComparisonNetwork",
     "find_network",
+    "load_any_weights",
     "load_comparison_weights",
     "save_comparison_weights",
 ]
@@ -193,3 +194,19 @@ def load_comparison_weights(name: str, path: Path) -> tuple[nn.Module, WeightsCa
         name=known.name, config=TatConfig(), tasks=tasks, training=fields.get("training", {}), sha256=sha256
     )
     return network.float().eval(), card
+
+
+def load_any_weights(path: Path) -> tuple[nn.Module, WeightsCard]:
+    """A TAT, or the comparison network that the card beside the file names.
+
+    Raises:
+        WeightsError: missing, damaged, or of a network that is not known here.
+    """
+    network = card_fields(path).get("network")
+    if network is None:
+        return load_weights(path)
+    try:
+        return load_comparison_weights(str(network), path)
+    except UsageError as error:
+        msg = f"{path}: {error}; the weights may need a newer tat"
+        raise WeightsError(msg) from error

@@ -30,7 +30,7 @@ def list_(json: JsonOption = False) -> None:
         console.result(dumps([weights_json(path, card) for path, card in found.values()], indent=2))
         return
     rows = [
-        (name, ", ".join(card.tasks), card.license, f"{path.stat().st_size / 2**20:.1f} MiB", str(path))
+        (name, ", ".join(card["tasks"]), card.get("license", ""), f"{path.stat().st_size / 2**20:.1f} MiB", str(path))
         for name, (path, card) in found.items()
     ]
     console.table(("name", "tasks", "license", "size", "file"), rows)

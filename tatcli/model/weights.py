@@ -26,6 +26,7 @@ __all__ = [
     "DEFAULT_WEIGHTS",
     "TaskCard",
     "WeightsCard",
+    "card_fields",
     "card_for_tasks",
     "file_sha256",
     "find_weights",
@@ -184,19 +185,40 @@ def find_weights(name_or_path: str | Path) -> Path:
     return installed[str(name_or_path)]
 
 
-def read_card(path: Path) -> WeightsCard:
-    """The card beside a weights file.
+def card_fields(path: Path) -> dict[str, Any]:
+    """The card beside a weights file as it stands there: TAT's or a comparison network's, of this version or a newer.
 
     Raises:
         WeightsError: missing or malformed.
     """
     card = path.with_suffix(".json")
     try:
-        return WeightsCard.from_dict(json.loads(card.read_text(encoding="utf-8")))
+        fields: dict[str, Any] = json.loads(card.read_text(encoding="utf-8"))
+        if not isinstance(fields["tasks"], dict):
+            raise TypeError(fields["tasks"])  # noqa: TRY301
     except FileNotFoundError:
         msg = f"{path}: expected its card {card.name} beside it, found none"
         raise WeightsError(msg) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        msg = f"{card}: expected a weights card (JSON), got {type(error).__name__}: {error}"
+        raise WeightsError(msg) from error
+    return fields
+
+
+def read_card(path: Path) -> WeightsCard:
+    """The card beside a file with TAT's weights.
+
+    Raises:
+        WeightsError: missing or malformed, or of a comparison network.
+    """
+    fields = card_fields(path)
+    if network := fields.get("network"):
+        msg = f"{path}: expected weights of TAT, got those of {network}; "
+        raise WeightsError(msg + f"see tat benchmark quality --networks {network}={path}")
+    try:
+        return WeightsCard.from_dict(fields)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        card = path.with_suffix(".json")
         msg = f"{card}: expected a weights card (JSON), got {type(error).__name__}: {error}"
         raise WeightsError(msg) from error
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from tatcli.errors import UsageError, VolumeReadError
+from tatcli.errors import UsageError, VolumeReadError, WeightsError
 from tatcli.inference.domain import stack_statistics
 from tatcli.metrics import evaluation_window
-from tatcli.model.weights import WeightsCard, find_weights, read_card
+from tatcli.model.weights import TaskCard, card_fields, find_weights
 from tatcli.tasks import TASKS, Task
 from tatcli.training.pairs import ScanPair, find_scans
 from tatcli.volumes.replacing import replaced
@@ -23,7 +23,7 @@ from tatcli.workflows.evaluation.degraded import evenly_spaced, is_constant, rea
 if TYPE_CHECKING:
     from tatcli.intensity import IntensityRule
 
-__all__ = ["DomainConfig", "measure_domain"]
+__all__ = ["DomainConfig", "DomainReport", "measure_domain"]
 
 _MEASURED: Final = ("noise", "spacing_mm", "beyond")
 
@@ -55,13 +55,23 @@ class DomainConfig:
                 raise UsageError(msg)
 
 
+@dataclass(frozen=True)
+class DomainReport:
+    """What the card says now: the weights' name, and its tasks by name."""
+
+    name: str
+    tasks: Mapping[str, TaskCard]
+
+
 def measure_domain(
     config: DomainConfig, *, progress: Callable[[str, int, int], None] = lambda *_: None
-) -> tuple[Path, WeightsCard]:
+) -> tuple[Path, DomainReport]:
     """Simulate training scans at both ends of the card's strengths, and keep the range of their statistics.
 
+    Nothing else in the card changes, whatever network it is of and whichever version of tat wrote it.
+
     Returns:
-        The card's file, and the card.
+        The card's file, and what it says now.
 
     Raises:
         WeightsError: no such weights, no card.
@@ -69,10 +79,10 @@ def measure_domain(
         OutputError: the card can't be written.
     """
     path = find_weights(config.weights)
-    card = read_card(path)
-    tasks = dict(card.tasks)
-    measured = 0
-    for name, known in card.tasks.items():
+    fields = card_fields(path)
+    tasks = _tasks(path, fields)
+    measured = {}
+    for name, known in tasks.items():
         try:
             pairs = find_scans(config.data, TASKS[name], config.split)
         except UsageError:
@@ -86,16 +96,25 @@ def measure_domain(
             except (UsageError, VolumeReadError):
                 continue  # a scan that can't be simulated tells nothing
         if found:
-            measured += 1
-            tasks[name] = replace(known, domain=_ranges(found))
+            measured[name] = replace(known, domain=_ranges(found))
     if not measured:
-        msg = f"{config.data}: expected {config.split} scans of {', '.join(card.tasks)}, got none that can be used"
+        msg = f"{config.data}: expected {config.split} scans of {', '.join(tasks)}, got none that can be used"
         raise UsageError(msg)
-    card = replace(card, tasks=tasks)
+    for name, known in measured.items():
+        fields["tasks"][name]["domain"] = {quantity: list(ends) for quantity, ends in known.domain.items()}
     target = path.with_suffix(".json")
     with replaced(target, extension=".json") as temporary:
-        temporary.write_text(json.dumps(card.to_dict(), indent=2) + "\n", encoding="utf-8")
-    return target, card
+        temporary.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+    return target, DomainReport(str(fields.get("name", path.stem)), tasks | measured)
+
+
+def _tasks(path: Path, fields: Mapping[str, Any]) -> dict[str, TaskCard]:
+    """The card's tasks that this version of tat knows."""
+    try:
+        return {name: TaskCard.from_dict(task) for name, task in fields["tasks"].items() if name in TASKS}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        msg = f"{path.with_suffix('.json')}: expected a weights card (JSON), got {type(error).__name__}: {error}"
+        raise WeightsError(msg) from error
 
 
 def _statistics(

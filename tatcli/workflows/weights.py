@@ -63,39 +63,47 @@ class ImportReport:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """One file's verification; ``problem`` is '' where the hash, the card and every key fit."""
+    """One file's verification; ``problem`` is '' where it is there, and the hash, the card and every key fit."""
 
     name: str
-    path: Path
     problem: str
 
 
-def installed_weights() -> dict[str, tuple[Path, WeightsCard]]:
-    """Name -> (file, card) of the installed weights."""
-    from tatcli.model.weights import list_weights, read_card
+def installed_weights() -> dict[str, tuple[Path, dict[str, Any]]]:
+    """Name -> (file, fields of its card) of the installed weights, those of comparison networks too."""
+    from tatcli.model.weights import list_weights
 
-    return {name: (path, read_card(path)) for name, path in list_weights().items()}
+    return {name: (path, _card(path)) for name, path in list_weights().items()}
 
 
-def show_weights(name_or_path: str) -> tuple[Path, WeightsCard]:
-    """The file and card of these weights.
+def show_weights(name_or_path: str) -> tuple[Path, dict[str, Any]]:
+    """The file of these weights and the fields of its card.
 
     Raises:
         WeightsError: no such weights, or no card.
     """
-    from tatcli.model.weights import find_weights, read_card
+    from tatcli.model.weights import find_weights
 
     path = find_weights(name_or_path)
-    return path, read_card(path)
+    return path, _card(path)
+
+
+def _card(path: Path) -> dict[str, Any]:
+    """The fields of a card: of TAT's all that there are, of a comparison network's those that stand there."""
+    from tatcli.model.weights import card_fields, read_card
+
+    fields = card_fields(path)
+    return fields if "network" in fields else fields | read_card(path).to_dict()
 
 
 def verify_weights(names: tuple[str, ...] = ()) -> tuple[VerifyReport, ...]:
     """Load weights and compare their hash with the card's: those named, or all that are installed.
 
     Raises:
-        WeightsError: a name that isn't installed; nothing is installed.
+        WeightsError: nothing is installed.
     """
-    from tatcli.model.weights import find_weights, list_weights, load_weights
+    from tatcli.baselines.networks import load_any_weights
+    from tatcli.model.weights import find_weights, list_weights
 
     wanted = names or tuple(list_weights())
     if not wanted:
@@ -103,13 +111,12 @@ def verify_weights(names: tuple[str, ...] = ()) -> tuple[VerifyReport, ...]:
         raise WeightsError(msg)
     reports = []
     for name in wanted:
-        path = find_weights(name)
+        problem = ""
         try:
-            load_weights(path)
+            load_any_weights(find_weights(name))
         except WeightsError as error:
-            reports.append(VerifyReport(name, path, str(error)))
-        else:
-            reports.append(VerifyReport(name, path, ""))
+            problem = str(error)
+        reports.append(VerifyReport(name, problem))
     return tuple(reports)
 
 
@@ -198,6 +205,6 @@ def _read(path: Path) -> Any:
         raise WeightsError(msg) from error
 
 
-def weights_json(path: Path, card: WeightsCard) -> dict[str, Any]:
-    """A card with its file's path, for JSON output."""
-    return {"path": str(path), **card.to_dict()}
+def weights_json(path: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A card's fields with its file's path, for JSON output."""
+    return {"path": str(path), **fields}

@@ -20,11 +20,12 @@ import pytest
 import torch
 
 import tatcli
+from tatcli.baselines.networks import NETWORKS, ComparisonCard, save_comparison_weights
 from tatcli.cli.app import _terminated, main
 from tatcli.cli.train import _NETWORKS, train
-from tatcli.model import to_official
+from tatcli.model import TatConfig, to_official
 from tatcli.model.tat import Tat
-from tatcli.model.weights import load_weights
+from tatcli.model.weights import card_for_tasks, load_weights
 from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
 from tatcli.volumes import read_volume
@@ -300,6 +301,31 @@ def test_weights_list_show_verify(tat, tiny_weights):
     shown = json.loads(tat("weights", "show", "tat-small").stdout)
     assert shown["sha256"] == sha256(tiny_weights / "tat-small.safetensors")
     assert tat("weights", "verify", "tat-small").stdout == "tat-small: ok\n"
+
+
+def test_weights_of_comparison_networks(tat, refused, tiny_weights, ct, tmp_path, monkeypatch):
+    """They are listed, shown as their card says, and verified; what only TAT's can do is refused in a word."""
+    tasks = card_for_tasks("unet", TatConfig(), ("ct-denoise",)).tasks
+    unet = ComparisonCard(network="unet", config={"width": 4}, tasks=tasks)
+    save_comparison_weights(NETWORKS["unet"].build({"width": 4}), tmp_path / "unet.safetensors", card=unet)
+    monkeypatch.setenv("TAT_WEIGHTS_DIR", str(tmp_path))
+    assert "unet" in tat("weights", "list").stdout
+    shown = json.loads(tat("weights", "show", "unet").stdout)
+    assert (shown["network"], shown["config"]) == ("unet", {"width": 4})
+    assert tat("weights", "verify", "unet", tiny_weights / "tat-small.safetensors").exit_code == 0
+    assert tat("weights", "verify").stdout.startswith("unet: ok\n")
+    match = "expected weights of TAT, got those of unet; see tat benchmark quality --networks unet="
+    refused("restore", ct, *CT, "--weights", "unet", code=4, match=match)
+    (tmp_path / "unet.safetensors").write_bytes(b"x")
+    assert "damaged or not the card's" in tat("weights", "verify", "unet").stderr
+
+
+def test_weights_verify_tells_of_each(tat, tiny_weights, tmp_path):
+    good = tiny_weights / "tat-small.safetensors"
+    result = tat("weights", "verify", good, tmp_path / "none.safetensors", "nameless")
+    assert result.exit_code == 4
+    assert result.stdout == f"{good}: ok\n"
+    assert "none.safetensors: expected a weights file, found none; weights 'nameless'" in result.stderr
 
 
 def test_weights_verify_finds_damage(tat, tiny_weights, tmp_path):

@@ -8,6 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from tatcli.baselines.networks import NETWORKS, ComparisonCard, load_comparison_weights, save_comparison_weights
 from tatcli.errors import UsageError
 from tatcli.model.config import TatConfig
 from tatcli.model.tat import Tat
@@ -76,3 +77,26 @@ def test_no_scans(tmp_path, weights) -> None:
         measure_domain(DomainConfig(weights=str(weights), data=tmp_path))
     with pytest.raises(UsageError, match="--slices"):
         DomainConfig(weights=str(weights), data=tmp_path, slices=0)
+
+
+def test_nothing_else_in_the_card_changes(tmp_path, weights) -> None:
+    """A comparison network's card stays one, and what a newer version of tat wrote is kept."""
+    rng = np.random.default_rng(0)
+    for quality in ("HQ", "LQ"):
+        write(tmp_path / "CT" / "train" / quality / "a.nii", rng.normal(40, 10, (3, 64, 64)), 0.7)
+    unet = tmp_path / "unet.safetensors"
+    tasks = dict(read_card(weights).tasks)
+    known = ComparisonCard(network="unet", config={"width": 4}, tasks=tasks, training={"steps": 3})
+    save_comparison_weights(NETWORKS["unet"].build({"width": 4}), unet, card=known)
+    newer = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
+    newer["from the future"] = {"a": 1}
+    newer["tasks"]["ct-denoise"]["more"] = [1, 2]
+    weights.with_suffix(".json").write_text(json.dumps(newer), encoding="utf-8")
+    for path in (unet, weights):
+        before = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        measure_domain(DomainConfig(weights=str(path), data=tmp_path))
+        after = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        assert after["tasks"]["ct-denoise"].pop("domain")["spacing_mm"] == [0.7, 0.7]
+        assert after == before
+    load_comparison_weights("unet", unet)
+    load_weights(weights)

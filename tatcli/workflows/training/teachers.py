@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
-from torch import nn
-
-from tatcli.baselines.networks import load_comparison_weights
+from tatcli.baselines.networks import load_any_weights
 from tatcli.errors import UsageError
-from tatcli.model.weights import WeightsCard, find_weights, load_weights
+from tatcli.model.weights import find_weights
 from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
 from tatcli.training.teacher import TeachingNetwork
@@ -29,7 +24,7 @@ def load_teachers(config: TrainConfig) -> tuple[TeachingNetwork, ...]:
 
 
 def _teacher(name: str, config: TrainConfig) -> TeachingNetwork:
-    module, card = _loaded(find_weights(name))
+    module, card = load_any_weights(find_weights(name))
     taught = [task for task in config.tasks if config.taught(task)]
     tasks = [task for task in taught if task in card.tasks]
     if not tasks:
@@ -41,12 +36,3 @@ def _teacher(name: str, config: TrainConfig) -> TeachingNetwork:
             msg = f"--teacher {name}: expected {task} in the run's network range, {wanted}, got weights for {found}"
             raise UsageError(msg + "; see --mri-range")
     return TeachingNetwork(module, tasks)
-
-
-def _loaded(path: Path) -> tuple[nn.Module, WeightsCard]:
-    """A TAT, or the comparison network that the card beside the file names."""
-    try:
-        network = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["network"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return load_weights(path)  # which says what is wrong with the card, if anything is
-    return load_comparison_weights(str(network), path)
