@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,6 +33,7 @@ from tatcli.training.steps import Stepper, TrainingDiverged
 from tatcli.workflows.train import TrainReport, train
 from tatcli.workflows.training.curves import plot_run
 from tatcli.workflows.training.network import make_network
+from tatcli.workflows.training.weights import read_card_fields
 
 Make = Callable[..., TrainConfig]
 
@@ -309,6 +311,38 @@ def test_bad_card_fields(make_config: Make, tmp_path: Path) -> None:
         train(make_config(), card=fields)
     with pytest.raises(UsageError, match="expected JSON"):
         train(make_config(), card=tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"training": "text"}, 'training: expected an object, got "text"'),
+        ({"training": ["a"]}, "training: expected an object"),
+        ({"limits": 3}, "limits: expected a list of texts, got 3"),
+        ({"limits": "text"}, 'limits: expected a list of texts, got "text"'),
+        ({"limits": [1]}, "limits: expected a list of texts"),
+        ({"license": None}, "license: expected text, got null"),
+        *(
+            ({"name": name}, "name: expected the name of a file")
+            for name in ("", "../x", "a/b", "a\\b", ".x", "x" * 200)
+        ),
+        ({"name": 3}, "name: expected text, got 3"),
+    ],
+)
+def test_card_fields_of_other_types(tmp_path: Path, fields: dict[str, object], told: str) -> None:
+    """Said before the first step: afterwards it would cost the training, or write outside the run's folder."""
+    path = tmp_path / "card.json"
+    path.write_text(json.dumps(fields))
+    with pytest.raises(UsageError, match=f"card.json: {re.escape(told)}"):
+        read_card_fields(path)
+
+
+def test_card_fields_that_are_right(tmp_path: Path) -> None:
+    path = tmp_path / "card.json"
+    fields = {"name": "Prüfling 2.1+x", "limits": ["a", "b"], "license": "CC0-1.0", "training": {"by": 1}}
+    path.write_text(json.dumps(fields))
+    assert read_card_fields(path) == fields
+    assert read_card_fields(None) == {}
 
 
 def test_tensorboard_sees_what_the_log_says(make_config: Make) -> None:

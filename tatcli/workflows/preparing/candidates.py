@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,11 @@ from tatcli.errors import UsageError
 from tatcli.tasks import TASKS, Task
 from tatcli.training.pairs import EXTENSIONS, stem
 from tatcli.volumes.dicom_files import holds_dicom
+from tatcli.workflows.provenance import told_by_manifest
 
 __all__ = ["SPLITS", "Candidate", "find_candidates"]
 
 SPLITS: Final = ("train", "val", "test")
-_MANIFEST: Final = "MANIFEST.tsv"
 _HQ, _LQ = "HQ", "LQ"
 
 
@@ -59,7 +58,7 @@ def find_candidates(root: Path) -> list[Candidate]:
     if not root.is_dir():
         msg = f"{root}: expected a folder with scans, found none"
         raise UsageError(msg)
-    told = _manifest(root)
+    told = told_by_manifest(root)
     found: list[Candidate] = []
 
     def refuse(error: OSError) -> None:
@@ -130,13 +129,3 @@ def _partner(path: Path, root: Path) -> Path | None:
         if stem(other) == stem(path) and (other.is_dir() or other.name.lower().endswith(EXTENSIONS))
     ]
     return same[0] if same else None
-
-
-def _manifest(root: Path) -> dict[str, dict[str, str]]:
-    """Source and terms of the files, where ``ROOT/MANIFEST.tsv`` tells them."""
-    path = root / _MANIFEST
-    if not path.is_file():
-        return {}
-    with path.open(encoding="utf-8", newline="") as stream:
-        rows = csv.DictReader(stream, delimiter="\t")
-        return {row["file"]: row for row in rows if row.get("file")}

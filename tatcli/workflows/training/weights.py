@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -23,18 +23,26 @@ from tatcli.training.config import PLACES, TrainConfig
 from tatcli.training.loop import Trainer
 from tatcli.training.pairs import find_scans, has_scans
 from tatcli.training.prepared_set import is_prepared, prepared_entries
+from tatcli.workflows.provenance import told_by_manifest
 from tatcli.workflows.training.network import TAT, TrainedNetwork
 
 __all__ = ["parameter_count", "read_card_fields", "save_trained"]
 
-MANIFEST = "MANIFEST.tsv"
+_FIELDS: Final[dict[str, tuple[type, str]]] = {
+    "name": (str, "text"),
+    "limits": (list, "a list of texts"),
+    "license": (str, "text"),
+    "training": (dict, "an object"),
+}
+_NAME: Final = re.compile(r"\w[\w .+-]{0,99}")
+"""A file's name without its extension, in RUN and nowhere else."""
 
 
 def read_card_fields(card: Path | None) -> dict[str, Any]:
     """Further fields of the weights' card, from a JSON file.
 
     Raises:
-        UsageError: it can't be read, or holds other fields than name, limits, license, training.
+        UsageError: it can't be read, or holds other fields than name, limits, license, training, or other types.
     """
     if card is None:
         return {}
@@ -43,9 +51,18 @@ def read_card_fields(card: Path | None) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         msg = f"{card}: expected JSON with fields of a weights card, got {type(error).__name__}: {error}"
         raise UsageError(msg) from error
-    if not isinstance(fields, dict) or not fields.keys() <= {"name", "limits", "license", "training"}:
+    if not isinstance(fields, dict) or not fields.keys() <= _FIELDS.keys():
         msg = f"{card}: expected an object with name, limits, license or training"
         raise UsageError(msg)
+    for name, value in fields.items():
+        kind, wanted = _FIELDS[name]
+        texts = value if name == "limits" and isinstance(value, list) else []
+        if not isinstance(value, kind) or not all(isinstance(text, str) for text in texts):
+            msg = f"{card}: {name}: expected {wanted}, got {json.dumps(value)}"
+            raise UsageError(msg)
+    if not _NAME.fullmatch(fields.get("name", "mine")):
+        msg = f"{card}: name: expected the name of a file, of letters, digits, spaces, '-', '+' and '.', got "
+        raise UsageError(msg + json.dumps(fields["name"]))
     return fields
 
 
@@ -117,11 +134,7 @@ def _prepared(root: Path, tasks: tuple[str, ...]) -> list[dict[str, str]]:
 
 
 def _listed(root: Path, tasks: tuple[str, ...]) -> list[dict[str, str]]:
-    told = {}
-    manifest = root / MANIFEST
-    if manifest.is_file():
-        with manifest.open(encoding="utf-8", newline="") as stream:
-            told = {row["file"]: row for row in csv.DictReader(stream, delimiter="\t")}
+    told = told_by_manifest(root)
     rows = []
     for task in tasks:
         for pair in find_scans(root, TASKS[task], "train") if has_scans(root, TASKS[task], "train") else ():
