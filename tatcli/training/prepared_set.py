@@ -30,7 +30,7 @@ from tatcli.volumes.geometry import Geometry
 from tatcli.volumes.replacing import replaced, sync
 from tatcli.volumes.slices import is_isotropic
 
-__all__ = ["Entry", "SetWriter", "has_entries", "is_prepared", "prepared_entries", "prepared_references"]
+__all__ = ["Entry", "SetWriter", "has_entries", "is_prepared", "prepared_entries", "prepared_references", "read_index"]
 
 _MOST_LOST: Final = 5.0
 """Seconds of work that a power cut may cost: waiting for the disk after each of many thousand slices takes longer."""
@@ -98,7 +98,7 @@ def prepared_entries(root: Path) -> list[Entry]:
     if told.get("format") != FORMAT:
         msg = f"{root}: expected a training set of format {FORMAT}, got {told.get('format')}; prepare it again"
         raise UsageError(msg)
-    return sorted(_read_index(root), key=lambda entry: (entry.subject, entry.name, entry.key))
+    return sorted(read_index(root), key=lambda entry: (entry.subject, entry.name, entry.key))
 
 
 def has_entries(root: Path, task: Task, split: str) -> bool:
@@ -175,7 +175,7 @@ class SetWriter:
         self._pending: list[Entry] = []
         self._unsynced: set[Path] = set()
         self._synced = time.monotonic()
-        self.entries = list(_read_index(root, repair=True)) if is_prepared(root) else []
+        self.entries = list(read_index(root, repair=True)) if is_prepared(root) else []
         (root / INDEX).touch()
         self._ends: dict[str, int] = {}
         for entry in self.entries:
@@ -256,7 +256,7 @@ def _file(task: str, split: str, kind: str) -> str:
     return f"{task}.{split}.{kind}"
 
 
-def _read_index(root: Path, *, repair: bool = False) -> Iterator[Entry]:
+def read_index(root: Path, *, repair: bool = False) -> Iterator[Entry]:
     """The entries in the order of the files; a last line that was cut off is dropped, with ``repair`` from disk too."""
     path = root / INDEX
     text = path.read_text(encoding="utf-8")

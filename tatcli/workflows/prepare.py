@@ -20,10 +20,10 @@ from tatcli.training.prepared_set import Entry, SetWriter, is_prepared
 from tatcli.volumes.replacing import replaced
 from tatcli.workflows.preparing.candidates import find_candidates
 from tatcli.workflows.preparing.config import PrepareConfig, PrepareReport
-from tatcli.workflows.preparing.job import Job, Outcome, job_key, run_job, start_process, synthetic_job
+from tatcli.workflows.preparing.job import NO_MEMORY, Job, Outcome, job_key, run_job, start_process, synthetic_job
 from tatcli.workflows.preparing.lock import locked
 from tatcli.workflows.preparing.manifest import MANIFEST, write_manifest
-from tatcli.workflows.preparing.splits import assign_splits
+from tatcli.workflows.preparing.splits import assign_splits, splits_in
 from tatcli.workflows.preparing.survey import Found, survey
 
 __all__ = ["prepare"]
@@ -73,7 +73,8 @@ def prepare(config: PrepareConfig, *, on_progress: Progress = lambda *_: None) -
 
 def _plan(found: Sequence[Found], config: PrepareConfig) -> tuple[list[Job], list[Entry]]:
     """What is to be prepared, and what is refused before its voxels are read."""
-    splits = assign_splits([scan for scan in found if not scan.problem], config)
+    before = splits_in(config.output)
+    splits = assign_splits([scan for scan in found if not scan.problem], config, before=before)
     jobs: list[Job] = []
     refused: list[Entry] = []
     first: dict[str, str] = {}
@@ -107,7 +108,7 @@ def _fill(
 ) -> PrepareReport:
     """Prepare what isn't in the set yet, append it in order, and mark the set as whole."""
     config, each, on_progress = run
-    known = {entry.key for entry in writer.entries}
+    known = {entry.key for entry in writer.entries if entry.rejected != NO_MEMORY}
     due = [job for job in jobs if job.key not in known]
     if due or any(entry.key not in known for entry in refused):
         writer.reopen()
@@ -126,7 +127,8 @@ def _fill(
         writer.flush()
     shutil.rmtree(config.output / _WORK, ignore_errors=True)
     planned = {job.key for job in jobs} | {entry.key for entry in refused}
-    entries = [entry for entry in writer.entries if entry.key in planned]
+    # (of a scan that was tried again what came last)
+    entries = list({entry.key: entry for entry in writer.entries if entry.key in planned}.values())
     write_manifest(config.output / MANIFEST, entries)
     report = _report(entries, config, new)
     if not report.scans:
@@ -206,6 +208,9 @@ def _check_same(writer: SetWriter, config: PrepareConfig, planned: set[str]) -> 
     options = json.loads(json.dumps(config.options()))
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
+        if before.get("references") != options["references"]:
+            msg = f"{writer.root}: expected a set made by this version of tat, got one whose references another made "
+            raise UsageError(msg + "otherwise; train on it as it is, or prepare the scans anew in another folder")
         changed = [key for key in options | before if before.get(key) != options.get(key)]
         if changed:
             values = ((key, before.get(key, "the default"), options.get(key, "the default")) for key in changed)

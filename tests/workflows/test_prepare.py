@@ -22,11 +22,12 @@ from tatcli.tasks import TASKS
 from tatcli.training.averaging import averaged_along, cleaner_reference
 from tatcli.training.config import TrainConfig
 from tatcli.training.prepared_set import INDEX, SET_FILE, Entry, prepared_entries, prepared_references
-from tatcli.training.references import Reference, prepare_references
+from tatcli.training.references import FORMAT, Reference, prepare_references
 from tatcli.training.sampler import Sampler
 from tatcli.volumes import Geometry, Volume, read_volume
 from tatcli.workflows import prepare as prepare_module
 from tatcli.workflows.prepare import prepare
+from tatcli.workflows.preparing import job as job_module
 from tatcli.workflows.preparing.candidates import Candidate, find_candidates
 from tatcli.workflows.preparing.config import PrepareConfig
 from tatcli.workflows.preparing.lock import locked
@@ -201,6 +202,100 @@ def test_scans_can_come_later(make: Make, scans: Path) -> None:
     shutil.rmtree(scans / "MRI" / late)
     with pytest.raises(UsageError, match=f"1 scans that are not there any more.*{late}"):
         prepare(config)
+
+
+def test_whoever_validates_does_so_after_others_come(make: Make, tmp_path: Path) -> None:
+    """In a small set the subject nearest to the validation's share is taken; one that comes later is nearer."""
+    root = tmp_path / "small"
+    config = make(roots=(root,), validation=0.01)
+    few, later = ["s0", "s1", "s2"], [f"s{n}" for n in range(3, 20)]
+    for number, subject in enumerate(few):
+        save(root / "MRI" / subject / "t1.nii.gz", head(number))
+    prepare(config)
+    before = {entry.subject: entry.split for entry in prepared_entries(config.output)}
+    assert sorted(before.values()) == ["train", "train", "val"]
+    nearest = assign_splits([found(name) for name in [*few, *later]], config)
+    assert next(name for name, split in nearest.items() if split == "val") in later  # else this proves nothing
+    for number, subject in enumerate(later):
+        save(root / "MRI" / subject / "t1.nii.gz", head(20 + number))
+    assert prepare(config).new == len(later)
+    after = {entry.subject: entry.split for entry in prepared_entries(config.output)}
+    assert before.items() <= after.items()
+
+
+def test_the_second_subject_validates_not_the_first(make: Make) -> None:
+    """One who was trained on alone stays where it is."""
+    config = make(validation=0.01)
+    names = sorted(("s0", "s1"), key=lambda name: assign_splits([found("s0"), found("s1")], config)[name])
+    first = names[1]  # whom the share would take
+    assert assign_splits([found("s0"), found("s1")], config)[first] == "val"
+    both = assign_splits([found("s0"), found("s1")], config, before={first: "train"})
+    assert both == {first: "train", names[0]: "val"}
+    assert assign_splits([found(first, "val")], config, before={first: "train"}) == {first: "val"}  # its folder's word
+
+
+def test_want_of_memory_is_tried_again(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make()
+    read = job_module._read
+
+    def failing(job: job_module.Job, *arguments: object) -> object:
+        if job.subject == "sub-2":
+            raise MemoryError
+        return read(job, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job_module, "_read", failing)
+        for _ in range(2):
+            assert ("scans/MRI/sub-2/t1.nii.gz", job_module.NO_MEMORY) in prepare(config).rejected
+    assert len(manifest(config.output)) == 10
+    done = prepare(config)
+    assert done.new == 2
+    assert job_module.NO_MEMORY not in dict(done.rejected).values()
+    rows = manifest(config.output)
+    assert len(rows) == 10
+    assert rows["scans/MRI/sub-2/t1.nii.gz"]["status"] == "used"
+    with (config.output / "MANIFEST.tsv").open() as stream:
+        assert len(stream.readlines()) == 11  # no scan is told of twice
+    assert prepare(config).new == 0
+
+
+def test_a_set_of_another_version_is_trained_on_but_not_mixed(make: Make, scans: Path) -> None:
+    config = make()
+    prepare(config)
+    told = config.output / "options.json"
+    options = json.loads(told.read_text())
+    assert options.pop("references") == FORMAT
+    told.write_text(json.dumps(options))  # as versions wrote it that didn't count
+    save(scans / "MRI" / "sub-0" / "flair.nii.gz", head(60))
+    before = contents(config.output)
+    with pytest.raises(UsageError, match="got one whose references another made otherwise; train on it as it is, or"):
+        prepare(config)
+    assert contents(config.output) == before
+    assert prepared_references(config.output, MRI, "train", train_config(config.output))
+
+
+def test_a_version_has_keys_of_its_own(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = job_module.synthetic_job(0, make()).key
+    monkeypatch.setattr("tatcli.workflows.preparing.config.FORMAT", 99)
+    assert job_module.synthetic_job(0, make()).key != one
+
+
+def test_images_below_dicom_are_found(make: Make, tmp_path: Path) -> None:
+    """A stray DICOM file at the top takes the DICOM below it, and nothing else."""
+    root = tmp_path / "mixed"
+    save(root / "MRI" / "sub-1" / "deep" / "t1.nii.gz", head(1))
+    save(root / "b.nii.gz", head(2))
+    for folder in (root, root / "MRI" / "sub-1", root / "CT" / "x"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "stray").write_bytes(b"\0" * 128 + b"DICM")
+    assert [(one.shown, one.dicom) for one in find_candidates(root)] == [
+        ("mixed", True), ("mixed/MRI/sub-1/deep/t1.nii.gz", False), ("mixed/b.nii.gz", False),
+    ]  # fmt: skip
+    config = make(roots=(root,))
+    prepare(config)
+    rows = manifest(config.output)
+    assert rows["mixed/MRI/sub-1/deep/t1.nii.gz"]["status"] == "used"
+    assert rows.keys() > {"mixed", "mixed/b.nii.gz"}
 
 
 def test_other_options_need_another_folder(make: Make) -> None:

@@ -49,8 +49,8 @@ class Candidate:
 def find_candidates(root: Path) -> list[Candidate]:
     """Everything in a folder that may be a scan, by path; LQ partners go with their HQ scans.
 
-    Image files count by their extensions. Of DICOM files, the topmost folder that holds some directly is taken, with
-    all that is below it.
+    Image files count by their extensions, wherever they lie. Of DICOM files, the topmost folder that holds some
+    directly is taken, with all those that are below it.
 
     Raises:
         UsageError: no such folder, or one that can't be listed.
@@ -60,6 +60,7 @@ def find_candidates(root: Path) -> list[Candidate]:
         raise UsageError(msg)
     told = told_by_manifest(root)
     found: list[Candidate] = []
+    series: set[Path] = set()  # folders of DICOM files and those below them, whose files go with theirs
 
     def refuse(error: OSError) -> None:
         msg = f"{error.filename}: expected a readable folder, got {error.strerror}; check its permissions"
@@ -71,9 +72,11 @@ def find_candidates(root: Path) -> list[Candidate]:
         images = [folder / name for name in names if name.lower().endswith(EXTENSIONS)]
         others = [folder / name for name in names if not name.lower().endswith(EXTENSIONS)]
         found += [_candidate(path, root, dicom=False, told=told) for path in images]
-        if holds_dicom(others):
+        if folder.parent in series:
+            series.add(folder)
+        elif holds_dicom(others):
             found.append(_candidate(folder, root, dicom=True, told=told))
-            folders.clear()
+            series.add(folder)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
     return sorted((one for one in found if _LQ not in _inner(one.path, root)), key=lambda one: one.shown)
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from tatcli.errors import UsageError
 from tatcli.tasks import find_task
+from tatcli.training.references import FORMAT
 
 __all__ = ["PrepareConfig", "PrepareReport"]
 
@@ -78,10 +79,13 @@ class PrepareConfig:
                 raise UsageError(msg)
 
     def options(self) -> dict[str, Any]:
-        """What decides a scan's outcome: a set that is gone on with must have the same."""
+        """What decides a scan's outcome: a set that is gone on with must have the same.
+
+        ``references`` counts the ways in which tat has made them: old and new ones don't mix in a set.
+        """
         free = ["roots", "output", "workers", "synthetic_pet"]
         free += ["planes"] if self.planes == "acquired" else []  # sets from before this option go on
-        return {key: value for key, value in asdict(self).items() if key not in free}
+        return {key: value for key, value in asdict(self).items() if key not in free} | {"references": FORMAT}
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from tatcli.volumes.volume import Volume
     from tatcli.workflows.preparing.survey import Found
 
-__all__ = ["Job", "Outcome", "job_key", "run_job", "start_process", "synthetic_job"]
+__all__ = ["NO_MEMORY", "Job", "Outcome", "job_key", "run_job", "start_process", "synthetic_job"]
+
+NO_MEMORY: Final = "it takes more memory than there is; fewer --workers leave more for each"
+"""Why a scan was left out that is tried again by the next run."""
 
 _SMALLEST: Final = 16
 """Pixels along an axis of a slice; smaller ones show nothing to learn from."""
@@ -113,7 +116,7 @@ def run_job(job: Job, config: PrepareConfig, part: Path) -> Outcome:
     except TatError as error:
         rejected = str(error)
     except MemoryError:
-        rejected = "it takes more memory than there is; fewer --workers leave more for each"
+        rejected = NO_MEMORY
     except Exception as error:
         error.add_note(f"while preparing {job.name if job.scan is None else job.scan.shown}")
         raise

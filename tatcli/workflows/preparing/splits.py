@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
 
 from tatcli.errors import UsageError
+from tatcli.training.prepared_set import is_prepared, read_index
 from tatcli.workflows.preparing.config import PrepareConfig
 from tatcli.workflows.preparing.survey import Found
 
-__all__ = ["assign_splits"]
+__all__ = ["assign_splits", "splits_in"]
 
 
-def assign_splits(scans: Iterable[Found], config: PrepareConfig) -> dict[str, str]:
-    """The split of each subject: what its folders say, else by a hash of its name.
+def assign_splits(
+    scans: Iterable[Found], config: PrepareConfig, *, before: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:
+    """The split of each subject: what its folders say, else where it is in the set, else by a hash of its name.
 
-    A subject's place follows from its name and the shares alone, so scans that come later never move those that are
-    there; with one exception: where chance leaves a task with nobody to validate on, the subject that came closest is
-    taken, and given back when another comes closer. Subjects who come later can so move one from validation to
-    training, never the other way.
+    A new subject's place follows from its name and the shares alone, with one exception: where chance leaves a task
+    with nobody to validate on, the new subject that came closest is taken. It stays there whoever comes later.
+
+    Args:
+        scans: what was found.
+        config: the shares.
+        before: subject -> split of those that are in the set.
 
     Raises:
         UsageError: folders put one subject into two splits.
@@ -37,10 +45,11 @@ def assign_splits(scans: Iterable[Found], config: PrepareConfig) -> dict[str, st
                 f"{told[scan.subject]} and {split}; move it, or tell subjects apart with --subject"
             )
             raise UsageError(msg)
-    places = {subject: _place(subject) for subject in sorted(free - told.keys())}
+    kept = {subject: before[subject] for subject in free - told.keys() if subject in before}
+    places = {subject: _place(subject) for subject in sorted(free - told.keys() - kept.keys())}
     cut = (config.validation, config.validation + config.test)
     splits = {subject: _split(place, cut) for subject, place in places.items()}
-    whole = told | splits
+    whole = told | kept | splits
     closest = [_closest(subjects, whole, places) for subjects in members.values() if config.validation]
     return whole | {subject: "val" for subject in closest if subject is not None}
 
@@ -61,3 +70,13 @@ def _place(subject: str) -> float:
 
 def _split(place: float, cut: tuple[float, float]) -> str:
     return "val" if place < cut[0] else "test" if place < cut[1] else "train"
+
+
+def splits_in(root: Path) -> dict[str, str]:
+    """Subject -> split of the references in a set, whole or not; of a folder that is none: nobody's.
+
+    Raises:
+        VolumeReadError: an index that can't be read.
+    """
+    entries = read_index(root) if is_prepared(root) else ()
+    return {entry.subject: entry.split for entry in entries if entry.rejected is None}
