@@ -70,8 +70,8 @@ class VolumeScores:
         mean: of the slices; by the protocol ``volume``, PSNR, RMSE and MAE of the whole volume and the mean SSIM of its
             slices. None where no slice could be scored.
         slices: those scored, in order.
-        skipped: number of slices left out because their HQ slice is constant inside the window, or without a voxel of
-            the mask.
+        skipped: number of slices left out because their HQ slice is constant inside the window, without a voxel of
+            the mask, or clipped to one bound of the window wherever the mask is.
     """
 
     protocol: str
@@ -111,7 +111,9 @@ def score_volume(
     restore and, in the paper's protocol, no data range: the slice-wise protocols skip and count it.
 
     With a mask, errors are those of its voxels and SSIM is the mean of the similarity map over them; data ranges stay
-    those of the whole slice or volume, so that they don't depend on the mask.
+    those of the whole slice or volume, so that they don't depend on the mask. Where the reference is clipped to one
+    bound of the window in all voxels of the mask, nothing is left to restore in it: such a slice (by the protocol
+    ``volume``: a whole volume of such) is skipped and counted too.
 
     Args:
         restored: (slices, rows, columns), the task's units.
@@ -134,11 +136,14 @@ def score_volume(
     scores: list[SliceScore] = []
     voxels: list[int] = []
     skipped = 0
+    if whole is not None and mask is not None and _is_cut_off(_clipped(reference[mask], window), window):
+        return VolumeScores(protocol.name, None, (), len(reference))
     for index, (ours, truth) in enumerate(zip(restored, reference, strict=True)):
         inside = None if mask is None else mask[index]
         x, y = _clipped_pair(ours, truth, window)
         own = float(y.max() - y.min())
-        if (whole is None and own == 0.0) or (inside is not None and not inside.any()):
+        empty = inside is not None and (not inside.any() or (whole is None and _is_cut_off(y[inside], window)))
+        if (whole is None and own == 0.0) or empty:
             skipped += 1
             continue
         data_range = whole or (FIXED_RANGES[task.name] if protocol.name == "fixed" else own)
@@ -189,13 +194,23 @@ def _score_slice(
     )
 
 
+def _is_cut_off(values: NDArray[np.float64], window: Window) -> bool:
+    """Whether clipping left one bound of the window of all values, or there are none."""
+    return bool((values == window.lower).all() or (values == window.upper).all())
+
+
+def _clipped(reference: NDArray[np.floating[Any]], window: Window) -> NDArray[np.float64]:
+    values = window.clip(np.asarray(reference, dtype=np.float64))
+    return np.where(np.isnan(values), window.lower, values)
+
+
 def _clipped_pair(
     restored: NDArray[np.floating[Any]], reference: NDArray[np.floating[Any]], window: Window
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    x, y = (window.clip(np.asarray(values, dtype=np.float64)) for values in (restored, reference))
-    unknown = np.isnan(y)
+    x, y = window.clip(np.asarray(restored, dtype=np.float64)), _clipped(reference, window)
+    unknown = np.isnan(reference)
     if unknown.any():
-        x, y = (np.where(unknown, window.lower, values) for values in (x, y))
+        x = np.where(unknown, window.lower, x)
     if np.isnan(x).any():
         msg = "expected restored values wherever the reference has some, got NaN"
         raise ValueError(msg)

@@ -182,3 +182,23 @@ def test_a_mask_leaves_only_its_voxels() -> None:
     assert part.mean.psnr == pytest.approx(psnr(*clipped, data_range=400.0))
     with pytest.raises(ValueError, match="mask of the volumes' shape"):
         score_volume(restored, reference, task=CT, window=WINDOW, protocol=find_protocol("paper"), mask=mask[:1])
+
+
+@pytest.mark.parametrize(("protocol", "left"), [("paper", [1]), ("fixed", [1]), ("volume", [0, 1, 2])])
+@pytest.mark.parametrize("beyond", [-1000.0, 900.0])
+def test_a_mask_of_what_clipping_cut_off_has_nothing_to_score(protocol: str, left: list[int], beyond: float) -> None:
+    """Else any method that stays beyond the window too is infinitely good, and so is the mean."""
+    _, reference = pair()
+    restored = reference + 5.0
+    mask = np.zeros(reference.shape, dtype=bool)
+    mask[:, 2:6, 2:6] = True
+    reference[[0, 2], 2:6, 2:6] = restored[[0, 2], 2:6, 2:6] = beyond
+    reference[1, 2:6, 2:6], restored[1, 2:6, 2:6] = 40.0, 50.0  # constant, but not by the window
+    scores = score_volume(restored, reference, task=CT, window=WINDOW, protocol=find_protocol(protocol), mask=mask)
+    assert [one.index for one in scores.slices] == left
+    assert scores.skipped == 3 - len(left)
+    assert scores.mean is not None
+    assert scores.mean.rmse == pytest.approx(10.0 if protocol != "volume" else 10.0 / np.sqrt(3))
+    mask[1] = False
+    none = score_volume(restored, reference, task=CT, window=WINDOW, protocol=find_protocol(protocol), mask=mask)
+    assert (none.mean, none.skipped) == (None, 3)

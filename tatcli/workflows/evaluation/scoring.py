@@ -73,7 +73,7 @@ def score_scan(scan: ScanStacks, task: Task, config: EvaluateConfig) -> ScanScor
             raise VolumeReadError(msg) from error
         scores[method] = found.numbered(scan.indices)
     if scan.mask is not None and all(found.mean is None for found in scores.values()):
-        msg = f"{scan.name}: expected mask voxels in slices with something to score, got none"
+        msg = f"{scan.name}: expected mask voxels in slices with something to score inside the window, got none"
         raise EmptyMaskError(msg)
     physical, spectrum = {}, None
     if config.physical:
