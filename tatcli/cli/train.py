@@ -11,6 +11,7 @@ import typer
 
 from tatcli.cli import console
 from tatcli.cli.options import DeviceOption, QuietOption, ThreadsOption, completes
+from tatcli.errors import VolumeReadError
 from tatcli.tasks import TASKS
 from tatcli.training.config import LossName, Precision, TrainConfig
 from tatcli.training.recipes import RECIPES
@@ -87,7 +88,8 @@ def train(
         str | None, typer.Option(metavar="NAME|PATH", show_default="random", help="Weights to start from.")
     ] = _DEFAULT.init,
     grow: Annotated[
-        bool, typer.Option("--grow", help="Deepen it to the preset's blocks; the new ones begin as identities.")
+        bool,
+        typer.Option("--grow/--no-grow", help="Deepen it to the preset's blocks; new ones begin as identities."),
     ] = _DEFAULT.grow,
     teacher: Annotated[
         str | None,
@@ -162,7 +164,7 @@ def train(
     max_slices: Annotated[int, typer.Option(metavar="N", help="Slices of each scan; 0: all.")] = _DEFAULT.max_slices,
     precision: Annotated[str, _choice(*_PRECISIONS, help="What is computed in.")] = _DEFAULT.precision,
     deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="The same sums each time, on a GPU too.")
+        bool, typer.Option("--deterministic/--no-deterministic", help="The same sums each time, on a GPU too.")
     ] = _DEFAULT.deterministic,
     explode: Annotated[
         float, typer.Option(metavar="X", help="Stop where an error is X times the input's; 0: never.")
@@ -180,10 +182,10 @@ def train(
         int, typer.Option(metavar="N", help="Validation scans per task that are drawn into RUN/samples.")
     ] = _DEFAULT.samples,
     sample_values: Annotated[
-        bool, typer.Option("--sample-values", help="Their values too, as NPZ.")
+        bool, typer.Option("--sample-values/--no-sample-values", help="Their values too, as NPZ.")
     ] = _DEFAULT.sample_values,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Curves in RUN/tensorboard, too.")
+        bool, typer.Option("--tensorboard/--no-tensorboard", help="Curves in RUN/tensorboard, too.")
     ] = _DEFAULT.tensorboard,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of everything random.")] = _DEFAULT.seed,
     workers: Annotated[int, typer.Option(metavar="N", help="Threads that prepare batches.")] = _DEFAULT.workers,
@@ -194,13 +196,18 @@ def train(
     ] = _DEFAULT.cache,
     card: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", show_default=False, help="JSON: name, limits, license of the weights."),
+        typer.Option(
+            metavar="FILE",
+            show_default=False,
+            help="JSON: name, limits, license of the weights. Not kept in config.toml.",
+        ),
     ] = None,
     quiet: QuietOption = False,
 ) -> None:
     """Train a network, or go on with a run that stopped.
 
-    The weights and their card appear in RUN, with the losses in RUN/log.jsonl and all options in RUN/config.toml.
+    The weights and their card appear in RUN, with the losses in RUN/log.jsonl and all options but --card in
+    RUN/config.toml.
     Several GPUs: torchrun --nproc-per-node N --no-python tat train ...
     """
     values = locals()
@@ -229,10 +236,11 @@ def _with_device(options: TrainConfig) -> TrainConfig:
 def _run(options: TrainConfig, *, card: Path | None, quiet: bool) -> TrainReport:
     from tatcli.training.checkpoints import CHECKPOINT
     from tatcli.workflows.train import train as run
+    from tatcli.workflows.training.advice import for_training
 
     def on_prepare(name: str, left_out: str) -> None:
         if left_out and not quiet:
-            console.warn(f"{name}: left out: {left_out}")
+            console.warn(f"{name}: left out: {for_training(left_out)}")
 
     with console.progress_bar("train", unit="step", quiet=quiet, resumes=True) as progress:
 
@@ -242,6 +250,8 @@ def _run(options: TrainConfig, *, card: Path | None, quiet: bool) -> TrainReport
 
         try:
             return run(options, card=card, command=console.command_line(), on_prepare=on_prepare, on_step=on_step)
+        except VolumeReadError as error:
+            raise type(error)(for_training(str(error))) from error
         except (KeyboardInterrupt, SystemExit):
             if not quiet and (options.output / CHECKPOINT).exists():
                 console.note(f"{options.output / CHECKPOINT}: the same command goes on from here")

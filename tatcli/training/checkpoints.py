@@ -23,10 +23,20 @@ _OLDER: Final = {"sampling": "voxels"}
 
 
 def save_checkpoint(folder: Path, config: TrainConfig, state: dict[str, Any]) -> Path:
-    """Write ``checkpoint.pt`` whole or not at all."""
+    """Write ``checkpoint.pt`` whole or not at all.
+
+    Raises:
+        OutputError: the system refuses to write (disk full, folder gone).
+    """
     path = folder / CHECKPOINT
-    with replaced(path, extension=path.suffix) as temporary:
-        torch.save({"config": json.dumps(config.fixed()), **state}, temporary)
+    with replaced(path, extension=path.suffix) as temporary, temporary.open("wb") as stream:
+        try:
+            torch.save({"config": json.dumps(config.fixed()), **state}, stream)
+        except RuntimeError as error:
+            # what torch makes of a full disk; the system's own word follows from writing to a stream of ours
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,7 +12,7 @@ from tatcli.errors import UsageError
 from tatcli.intensity import IntensityRule
 from tatcli.tasks import MRI_RANGES, TASKS, Task, find_task
 
-__all__ = ["PLACES", "LossName", "Precision", "TrainConfig", "flag"]
+__all__ = ["LARGEST_SEED", "PLACES", "LossName", "Precision", "TrainConfig", "flag"]
 
 LossName = Literal["balanced", "l1", "psnr", "uncertainty"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -25,6 +26,8 @@ _FREE: Final = (
 )  # fmt: skip
 """Options that don't change the outcome, and so may differ when a run is resumed (accumulation: with the processes)."""
 _FLAGS: Final = {"learning_rate": "--lr"}
+LARGEST_SEED: Final = 2**63
+"""What PyTorch's generators take is below."""
 
 
 def flag(option: str) -> str:
@@ -173,6 +176,7 @@ class TrainConfig:
             "--accumulate (at least 1)": self.accumulate >= 1,
             "--lr": 0 < self.learning_rate < 1,
             "--warmup (0 or more)": self.warmup >= 0,
+            "--weight-decay (0 or more)": 0 <= self.weight_decay < math.inf,
             "--clip (0 or more)": self.clip >= 0,
             "--ema": 0 <= self.ema < 1,
             "--log-every, --validate-every and --checkpoint-every (at least 1)": min(every) >= 1,
@@ -184,7 +188,9 @@ class TrainConfig:
         return {
             "--tasks": bool(self.tasks),
             "--task-weights (one for each task, positive)": not self.task_weights
-            or (len(self.task_weights) == len(self.tasks) and min(self.task_weights) > 0),
+            or (
+                len(self.task_weights) == len(self.tasks) and all(0 < weight < math.inf for weight in self.task_weights)
+            ),
             "--task-multiples (one for each task, at least 1)": not self.task_multiples
             or (len(self.task_multiples) == len(self.tasks) and min(self.task_multiples) >= 1),
             "--default-share (one, or one for each task, 0 to 1)": self._are_shares(self.default_share),
@@ -195,6 +201,7 @@ class TrainConfig:
                 self.network_width, self.max_slices, self.samples, self.seed
             )
             >= 0,
+            "--seed (below 2**63)": self.seed < LARGEST_SEED,
             "--validation-slices and --workers (at least 1)": min(self.validation_slices, self.workers) >= 1,
             "--max-slices (0 with --planes all, which takes whole volumes)": self.planes == "acquired"
             or not self.max_slices,
@@ -202,7 +209,7 @@ class TrainConfig:
 
     def _are_shares(self, values: tuple[float, ...]) -> bool:
         """Whether there is one for all tasks or one for each, from 0 to 1."""
-        return len(values) in (1, len(self.tasks)) and 0 <= min(values) <= max(values) <= 1
+        return len(values) in (1, len(self.tasks)) and all(0 <= value <= 1 for value in values)
 
     def phase(self, step: int) -> tuple[int, int]:
         """(patch, samples of each task) at this step."""

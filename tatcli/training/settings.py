@@ -104,7 +104,7 @@ def _typed(option: str, value: Any, told: str) -> Any:
     try:
         return _converted(value, hint)
     except (TypeError, ValueError):
-        wanted = "numbers separated by commas" if get_origin(hint) is tuple else _words(hint)
+        wanted = _words(hint)
         msg = f"{told} {value!r}: expected {wanted}"
         raise UsageError(msg) from None
 
@@ -140,5 +140,8 @@ def _exactly(value: Any, kind: Any) -> Any:
 
 
 def _words(hint: Any) -> str:
+    if get_origin(hint) is tuple:
+        of = {str: "names separated by commas, or a list of them", Path: "a path, or a list of paths"}
+        return of.get(get_args(hint)[0], "numbers separated by commas")
     names = {int: "a whole number", float: "a number", bool: "true or false"}
     return names.get(hint, "text")

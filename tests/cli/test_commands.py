@@ -573,3 +573,15 @@ def test_a_closed_terminal_is_ignored_where_nohup_says_so(monkeypatch):
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("option", ["grow", "deterministic", "sample_values", "tensorboard", "augment"])
+def test_a_flag_wins_over_the_file_either_way(tat, tmp_path, monkeypatch, option):
+    seen = []
+    monkeypatch.setattr("tatcli.cli.train._run", lambda options, **_: seen.append(options))
+    monkeypatch.setattr("tatcli.cli.train._show", lambda done: None)
+    for kept, word in ((True, "--no-"), (False, "--")):
+        (tmp_path / "config.toml").write_text(f'data = "d"\noutput = "r"\n{option} = {str(kept).lower()}\n')
+        flag = word + option.replace("_", "-")
+        assert tat("train", "--config", tmp_path / "config.toml", "--device", "cpu", flag).exit_code == 0
+        assert getattr(seen[-1], option) is not kept

@@ -21,7 +21,7 @@ from tatcli.errors import OutputError, UsageError, WeightsError
 from tatcli.model import LossBalancer, load_weights
 from tatcli.model.config import PRESETS
 from tatcli.tasks import TASKS
-from tatcli.training.checkpoints import CHECKPOINT, load_checkpoint
+from tatcli.training.checkpoints import CHECKPOINT, load_checkpoint, save_checkpoint
 from tatcli.training.config import TrainConfig
 from tatcli.training.distributed import World
 from tatcli.training.log import LOG, read_log
@@ -178,6 +178,26 @@ def test_damaged_checkpoint(make_config: Make) -> None:
     (config.output / CHECKPOINT).write_bytes(b"not a checkpoint")
     with pytest.raises(WeightsError, match="expected a checkpoint of tat train"):
         load_checkpoint(config.output, config)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits of a file's size")
+def test_a_full_disk_is_said_in_a_line(make_config: Make) -> None:
+    import resource
+
+    config = make_config()
+    config.output.mkdir()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(OutputError, match=r"checkpoint\.pt: expected to write the output, got File too large"):
+            save_checkpoint(config.output, config, {"network": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(config.output.iterdir())
+    save_checkpoint(config.output, config, {"network": torch.ones(3)})
+    state = load_checkpoint(config.output, config)
+    assert state is not None
+    assert torch.equal(state["network"], torch.ones(3))
 
 
 def test_divergence_names_the_sample(make_config: Make, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,6 +66,8 @@ def test_hyphens_and_the_flags_own_names(tmp_path: Path) -> None:
         ("steps = true", r"steps True: expected a whole number"),
         ('augment = "no"', r"augment 'no': expected true or false"),
         ('patch = ["a"]', r"patch \['a'\]: expected numbers separated by commas"),
+        ("tasks = [1]", r"tasks \[1\]: expected names separated by commas, or a list of them"),
+        ("also = [3]", r"also \[3\]: expected a path, or a list of paths"),
         ("loss = 1", r"loss 1: expected text"),
         ("steps = ", r"expected a TOML file with options of tat train, got TOMLDecodeError"),
         ('recipe = "none"', r"--recipe 'none': expected one of default, quick, paper"),
@@ -80,3 +83,19 @@ def test_what_has_no_default_must_be_said(tmp_path: Path) -> None:
         resolve({"data": "DATA"}, written(tmp_path, "steps = 3"))
     with pytest.raises(UsageError, match=r"none.toml: expected a TOML file"):
         resolve(PLACES, tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"weight_decay": float("nan")}, "--weight-decay"),
+        ({"weight_decay": -1.0}, "--weight-decay"),
+        ({"weight_decay": float("inf")}, "--weight-decay"),
+        ({"seed": 2**63}, "--seed"),
+        ({"task_weights": (1.0, float("nan"), 1.0)}, "--task-weights"),
+        ({"default_share": (0.3, float("nan"), 0.3)}, "--default-share"),
+    ],
+)
+def test_numbers_out_of_range(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=f"train: {said}.*: value out of range"):
+        resolve(PLACES | options)

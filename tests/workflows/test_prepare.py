@@ -33,6 +33,7 @@ from tatcli.workflows.preparing.config import PrepareConfig
 from tatcli.workflows.preparing.lock import locked
 from tatcli.workflows.preparing.splits import assign_splits
 from tatcli.workflows.preparing.survey import Found, survey
+from tatcli.workflows.training.advice import for_training
 
 Make = Callable[..., PrepareConfig]
 MRI = TASKS["mri-sr"]
@@ -513,8 +514,25 @@ def test_an_entry_tells_no_path() -> None:
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"validation": 1.0}, "--val"), ({"workers": 0}, "--workers"), ({"subject": "("}, "regular expression")],
+    [
+        ({"validation": 1.0}, "--val"),
+        ({"workers": 0}, "--workers"),
+        ({"seed": 2**63}, "--seed"),
+        ({"subject": "("}, "regular expression"),
+    ],
 )
 def test_bad_options(make: Make, options: dict[str, object], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         make(**options)
+
+
+def test_advice_holds_for_training(make: Make, tmp_path: Path) -> None:
+    root = tmp_path / "bids"
+    save(root / "sub-1" / "pet" / "sub-1_pet.nii.gz", head(1))
+    (root / "sub-1" / "pet" / "sub-1_pet.json").write_text(json.dumps({"TracerRadionuclide": "F18"}))
+    config = make(roots=(root,))
+    with pytest.raises(UsageError, match="only tat restore has --units; here store the scan in the task's units"):
+        prepare(config)
+    assert for_training("a scan without advice") == "a scan without advice"
+    told = for_training("x: got no weight; supply it with --pet weight=KG, or say --units SUVbw")
+    assert "only tat restore has --pet and --units; here add it to the header or sidecar, or" in told

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from tatcli.errors import UsageError
 from tatcli.tasks import find_task
+from tatcli.training.config import LARGEST_SEED
 from tatcli.training.references import FORMAT
 
 __all__ = ["PrepareConfig", "PrepareReport"]
@@ -67,6 +68,7 @@ class PrepareConfig:
             "--noise-fields (at least 1)": self.noise_fields >= 1,
             "--max-slices, --synthetic-pet, --seed (not negative)": min(self.max_slices, self.synthetic_pet, self.seed)
             >= 0,
+            "--seed (below 2**63)": self.seed < LARGEST_SEED,
             "--planes (acquired, or all with --max-slices 0)": self.planes == "acquired"
             or (self.planes == "all" and not self.max_slices),
             "--default-share (0 to 1)": 0 <= self.default_share <= 1,

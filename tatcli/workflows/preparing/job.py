@@ -17,6 +17,7 @@ from tatcli.errors import TatError, UsageError
 from tatcli.intensity import Units
 from tatcli.tasks import TASKS, Task
 from tatcli.workflows.preparing.config import PrepareConfig
+from tatcli.workflows.training.advice import for_training
 
 if TYPE_CHECKING:
     from tatcli.training.config import TrainConfig
@@ -114,7 +115,7 @@ def run_job(job: Job, config: PrepareConfig, part: Path) -> Outcome:
         prepare_scan(made, task, replace(options, max_slices=_most(options, job)), part)
         rejected = json.loads((part / "facts.json").read_text(encoding="utf-8"))["rejected"] or ""
     except TatError as error:
-        rejected = str(error)
+        rejected = for_training(str(error))
     except MemoryError:
         rejected = NO_MEMORY
     except Exception as error:
