@@ -120,7 +120,7 @@ def test_views_differ_and_are_those_of_the_step(make_config: Make) -> None:
 @pytest.mark.parametrize(("share", "expected"), [(1.0, 0.7), (0.5, 0.85)])
 def test_a_student_follows_its_teacher_by_its_share(make_config: Make, share: float, expected: float) -> None:
     """With its whole share the student darkens as the teacher does, with half of it half as much."""
-    config = make_config(tasks=("mri",), steps=30, patch=(16,), learning_rate=1e-2, teacher_share=(share,))
+    config = make_config(tasks=("mri",), steps=40, patch=(16,), learning_rate=4e-3, teacher_share=(share,))
     student = make_network(config).module
     references = {"mri-sr": prepare_references(TASKS["mri-sr"], "train", config)}
     stepper = Stepper(student, config, world=World(), teachers=[TeachingNetwork(Times(0.7), ["mri-sr"])])
