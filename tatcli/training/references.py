@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from tatcli.degradation.low_resolution_mri import low_resolution
 from tatcli.degradation.reference_noise import estimate_noise, match_kernel
-from tatcli.errors import GeometryError, UsageError
+from tatcli.errors import UsageError
 from tatcli.intensity import Window
 from tatcli.tasks import TASKS, Task
 from tatcli.training.config import TrainConfig
@@ -28,6 +28,7 @@ from tatcli.training.holes import without_holes
 from tatcli.training.pairs import ScanPair, find_scans, has_scans
 from tatcli.training.precomputed import ReferenceScan, ct_fields, draw_strength, pet_fields, seeds_for, stacked
 from tatcli.volumes import evenly_spaced, read_volume, slices_along, through_plane_axis
+from tatcli.volumes.grids import check_grid
 from tatcli.volumes.slices import has_cubic_voxels, is_isotropic
 
 __all__ = ["Reference", "ReferenceScan", "check_sources", "draw_strength", "prepare_references", "prepare_scan"]
@@ -236,11 +237,8 @@ def prepare_scan(scan: ReferenceScan, task: Task, config: TrainConfig, folder: P
     noise: float | None = None
     fields: NDArray[np.float16] | None = None
     if scan.lq is not None:
+        check_grid(scan.lq, volume, str(scan.lq.provenance.path or scan.name))
         low = without_holes(next(scan.lq.iter_frames()), task) / np.float32(unit)
-        if low.shape != frame.shape:
-            place = scan.lq.provenance.path or scan.name
-            msg = f"{place}: expected the grid of its HQ partner, {frame.shape} voxels, got {low.shape}"
-            raise GeometryError(msg)
         fields = np.ascontiguousarray(slices_along(low, axis))[chosen, None].astype(np.float16)
     elif task.modality == "CT":
         noise = estimate_noise(stack, pixel)

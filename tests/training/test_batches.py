@@ -151,8 +151,24 @@ def test_fixed_pairs(make_config: Make, tmp_path: Path) -> None:
     low = reference.low_quality(1, np.random.default_rng(0))
     np.testing.assert_allclose(low, hq[1] + 64, atol=0.5)
     np.save(tmp_path / "MRI" / "train" / "LQ" / "a.npy", hq[:, :32])
-    with pytest.raises(GeometryError, match="expected the grid of its HQ partner"):
+    with pytest.raises(GeometryError, match="expected the reference's shape"):
         prepare_references(TASKS["mri-sr"], "train", make_config("y", data=tmp_path, tasks=("mri",)))
+
+
+def test_partners_stored_in_another_orientation_are_refused(make_config: Make, tmp_path: Path) -> None:
+    """The same scan, turned in its file: equal shapes, and voxel by voxel another place."""
+    hq = np.random.default_rng(0).uniform(100, 900, (40, 40, 2)).astype(np.float32)
+    image = nib.Nifti1Image(hq, np.diag([-1.0, -1.0, 4.0, 1.0]))
+    turned = image.as_reoriented(np.array([[0, -1], [1, -1], [2, 1]]))
+    assert nib.aff2axcodes(turned.affine) == ("R", "A", "S")
+    for quality, stored in (("HQ", image), ("LQ", turned)):
+        (tmp_path / "MRI" / "train" / quality).mkdir(parents=True)
+        nib.save(stored, tmp_path / "MRI" / "train" / quality / "a.nii.gz")
+    config = make_config("x", data=tmp_path, tasks=("mri",))
+    with pytest.raises(GeometryError, match=r"LQ/a.nii.gz: expected the reference's grid, got one whose corners"):
+        prepare_references(TASKS["mri-sr"], "train", config)
+    nib.save(image, tmp_path / "MRI" / "train" / "LQ" / "a.nii.gz")
+    assert len(prepare_references(TASKS["mri-sr"], "train", config)) == 1
 
 
 @pytest.mark.parametrize("unit", [1e-7, 1e6])

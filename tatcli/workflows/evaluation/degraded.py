@@ -19,6 +19,7 @@ from tatcli.errors import GeometryError
 from tatcli.inference.guards import check_scan
 from tatcli.metrics import evaluation_window
 from tatcli.volumes.geometry import Geometry
+from tatcli.volumes.grids import check_grid
 from tatcli.volumes.reading import read_volume
 from tatcli.volumes.slices import slices_along, through_plane_axis
 
@@ -95,7 +96,7 @@ def degrade(pair: ScanPair, task: Task, *, rule: IntensityRule, strength: float,
 
     Raises:
         VolumeReadError: a scan can't be read, or isn't one of the task.
-        GeometryError: the scan is dynamic, or the partner has another shape.
+        GeometryError: the scan is dynamic, or the partner lies on another grid.
         VolumeReadError: the reference can't be degraded (its noise can't be estimated, say).
     """
     hq = read_scan(pair.reference, task)
@@ -107,9 +108,7 @@ def degrade(pair: ScanPair, task: Task, *, rule: IntensityRule, strength: float,
     if pair.lq is not None:
         lq = read_scan(pair.lq, task)
         check_scan(lq, task)
-        if lq.array.shape != hq.array.shape:
-            msg = f"{pair.lq.name}: expected the reference's shape {hq.array.shape}, got {lq.array.shape}"
-            raise GeometryError(msg)
+        check_grid(lq, hq, pair.lq.name)
     else:
         own = scan_seed(seed, task, pair.name)
         lq = simulate(hq, task, strength=strength, seed=own)

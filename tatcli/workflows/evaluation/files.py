@@ -13,9 +13,10 @@ from tatcli.inference.guards import check_header, check_values, name_of
 from tatcli.inference.value_summary import summarise as values_of
 from tatcli.metrics import evaluation_window, find_protocol
 from tatcli.tasks import TASKS, Task, find_task, task_for_modality
+from tatcli.volumes.grids import check_grid
 from tatcli.volumes.reading import read_volume
 from tatcli.volumes.slices import through_plane_axis
-from tatcli.workflows.evaluation.grids import check_grid, read_mask, stack_of, step_sizes
+from tatcli.workflows.evaluation.grids import read_mask, stack_of, step_sizes
 from tatcli.workflows.evaluation.matching import RESTORED, Matched, match_scans
 from tatcli.workflows.evaluation.report import INPUT, EvaluateReport, ScanScores, TaskReport, averaging
 from tatcli.workflows.evaluation.scoring import ScanStacks, score_scan
@@ -127,7 +128,7 @@ def _score(name: str, truth: Volume, partners: dict[str, Path], *, task: Task, c
             continue
         volume = _read(partners[role], task, config)
         _check(volume, task, config)
-        check_grid(volume, truth, partners[role])
+        check_grid(volume, truth, partners[role].name)
         methods[role] = stack_of(volume, axis)
     mask = None if config.mask is None else read_mask(config.mask, name, truth, axis=axis)
     stacks = ScanStacks(

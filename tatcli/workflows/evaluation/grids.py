@@ -1,4 +1,4 @@
-"""Scans and masks that must lie on their reference's grid."""
+"""Masks, which must lie on their reference's grid, and the slices of scans on it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tatcli.errors import EmptyMaskError, GeometryError
+from tatcli.errors import EmptyMaskError
+from tatcli.volumes.grids import check_grid
 from tatcli.volumes.reading import read_volume
 from tatcli.volumes.slices import slices_along
 from tatcli.workflows.evaluation.matching import partner_in
@@ -17,27 +18,7 @@ if TYPE_CHECKING:
 
     from tatcli.volumes.volume import Volume
 
-__all__ = ["check_grid", "read_mask", "stack_of", "step_sizes"]
-
-
-def check_grid(volume: Volume, truth: Volume, path: Path) -> None:
-    """Refuse a scan that doesn't lie on its reference's grid (to half a voxel at the corners).
-
-    Raises:
-        GeometryError: another shape or place.
-    """
-    ours, expected = volume.geometry, truth.geometry
-    if volume.array.shape != truth.array.shape:
-        msg = f"{path.name}: expected the reference's shape {truth.array.shape}, got {volume.array.shape}"
-        raise GeometryError(msg)
-    if {"npy", "tensor"} & {volume.provenance.format, truth.provenance.format}:
-        return  # bare arrays have no grid
-    corners = np.array([[x, y, z, 1.0] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
-    corners[:, :3] *= np.array(expected.shape[::-1]) - 1.0
-    apart = np.linalg.norm((corners @ (ours.affine - expected.affine).T)[:, :3], axis=1).max()
-    if apart > 0.5 * min(expected.spacing):
-        msg = f"{path.name}: expected the reference's grid, got one whose corners lie up to {apart:.3g} mm away"
-        raise GeometryError(msg)
+__all__ = ["read_mask", "stack_of", "step_sizes"]
 
 
 def read_mask(masks: Path, name: str, truth: Volume, *, axis: int) -> NDArray[np.bool_]:
@@ -62,7 +43,7 @@ def read_mask(masks: Path, name: str, truth: Volume, *, axis: int) -> NDArray[np
         from dataclasses import replace
 
         volume = replace(volume, array=np.repeat(volume.array.reshape(1, *volume.geometry.shape), frames, axis=0))
-    check_grid(volume, truth, path)
+    check_grid(volume, truth, path.name)
     mask = stack_of(volume, axis) > 0
     if not mask.any():
         msg = f"{path.name}: expected a mask with voxels above 0, got none; leave --mask out to score every voxel"

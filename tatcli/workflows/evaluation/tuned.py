@@ -16,6 +16,7 @@ from tatcli.baselines import SliceContext, TrainingSlice, every_baseline, find_b
 from tatcli.errors import UsageError, VolumeReadError
 from tatcli.metrics import evaluation_window, find_protocol
 from tatcli.training.pairs import find_scans
+from tatcli.volumes.grids import check_grid
 from tatcli.volumes.slices import slices_along, through_plane_axis
 from tatcli.workflows.evaluation.degraded import is_constant, read_scan, scan_seed, simulate_slices
 
@@ -138,7 +139,9 @@ def _examples(
         seed = scan_seed(data.seed, task, pair.name)
         lq = simulate_slices(hq, task, indices, strength=data.strength, seed=seed)
     else:
-        lq = slices_along(read_scan(pair.lq, task).array, through_plane_axis(hq.geometry))[indices]
+        partner = read_scan(pair.lq, task)
+        check_grid(partner, hq, pair.lq.name)
+        lq = slices_along(partner.array, through_plane_axis(hq.geometry))[indices]
     known = data.strength if pair.lq is None else None
     return [
         TrainingSlice(low, high, SliceContext.of(low, window=window, strength=known))
