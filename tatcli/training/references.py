@@ -33,7 +33,7 @@ from tatcli.volumes.slices import has_cubic_voxels, is_isotropic
 
 __all__ = ["Reference", "ReferenceScan", "check_sources", "draw_strength", "prepare_references", "prepare_scan"]
 
-FORMAT: Final = 5
+FORMAT: Final = 6
 """Raised whenever prepared files change, so that old ones are not reused."""
 
 _HALF_RANGE: Final = (2.0**-4, 2.0**13)
