@@ -24,6 +24,7 @@ from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
 from tatcli.training.loop import Trainer
 from tatcli.training.references import prepare_references
+from tatcli.workflows.usable_scans import usable_scan
 
 SMALL = PRESETS["tat-small"]
 CANDIDATES: dict[str, TatConfig] = {
@@ -54,8 +55,8 @@ def cpu_seconds(work: Callable[[], object], repeats: int = 3) -> float:
 
 def train(config: TatConfig, options: TrainConfig, minutes: float) -> Trainer:
     """A network trained for so many CPU minutes, with its learning rate's cosine over just these."""
-    references = {task: prepare_references(TASKS[task], "train", options) for task in options.tasks}
-    validation = {task: prepare_references(TASKS[task], "val", options) for task in options.tasks}
+    references = {task: prepare_references(TASKS[task], "train", options, check=usable_scan) for task in options.tasks}
+    validation = {task: prepare_references(TASKS[task], "val", options, check=usable_scan) for task in options.tasks}
     torch.manual_seed(options.seed)
     network = Tat(config)
     nn.init.zeros_(network.output.weight)

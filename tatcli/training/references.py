@@ -20,21 +20,30 @@ from numpy.typing import NDArray
 
 from tatcli.degradation.low_resolution_mri import low_resolution
 from tatcli.degradation.reference_noise import estimate_noise, match_kernel
-from tatcli.errors import UsageError
+from tatcli.errors import VolumeReadError
 from tatcli.intensity import Window
-from tatcli.tasks import TASKS, Task
+from tatcli.tasks import Task
 from tatcli.training.config import TrainConfig
 from tatcli.training.holes import without_holes
-from tatcli.training.pairs import ScanPair, find_scans, has_scans
+from tatcli.training.pairs import ScanPair, find_scans
 from tatcli.training.precomputed import ReferenceScan, ct_fields, draw_strength, pet_fields, seeds_for, stacked
-from tatcli.volumes import evenly_spaced, read_volume, slices_along, through_plane_axis
+from tatcli.training.sources import has_references
+from tatcli.volumes import Volume, evenly_spaced, read_volume, slices_along, through_plane_axis
 from tatcli.volumes.grids import check_grid
 from tatcli.volumes.slices import has_cubic_voxels, is_isotropic
 
-__all__ = ["Reference", "ReferenceScan", "check_sources", "draw_strength", "prepare_references", "prepare_scan"]
+__all__ = [
+    "Reference",
+    "ReferenceScan",
+    "draw_strength",
+    "prepare_references",
+    "prepare_scan",
+]
 
 FORMAT: Final = 6
 """Raised whenever prepared files change, so that old ones are not reused."""
+
+_NO_TISSUE: Final = "no uniform tissue to measure its noise in, to which strengths are relative"
 
 _HALF_RANGE: Final = (2.0**-4, 2.0**13)
 """Upper bounds of a network range that half-precision LQ partners keep to 11 bits, with room for voxels beyond it.
@@ -42,6 +51,7 @@ _HALF_RANGE: Final = (2.0**-4, 2.0**13)
 Only MRI, whose units are arbitrary, has others: such scans are kept in other units of their own."""
 
 Crop = tuple[slice, slice]
+Check = Callable[[Volume, Task], Volume]
 WHOLE: Final = (slice(None), slice(None))
 
 
@@ -95,7 +105,12 @@ class Reference:
 
 
 def prepare_references(
-    task: Task, split: str, config: TrainConfig, *, on_scan: Callable[[str, str], None] = lambda *_: None
+    task: Task,
+    split: str,
+    config: TrainConfig,
+    *,
+    on_scan: Callable[[str, str], None] = lambda *_: None,
+    check: Check = lambda volume, _: volume,
 ) -> list[Reference]:
     """All references of a task and split, from the cache where they were prepared before.
 
@@ -107,9 +122,13 @@ def prepare_references(
         split: ``train``, or one to validate on, whose scans are only degraded at the default strength.
         config: of the run.
         on_scan: called with a scan's name and "" before it is prepared, and with why for each one that is left out.
+        check: called with each reference and LQ partner once it is read; gives it back, or raises a VolumeReadError
+            that says why it can't be used. (Guards of restoring are of a sibling layer.)
 
     Raises:
-        UsageError: no scans, or none that can serve as a reference.
+        UsageError: no scans.
+        VolumeReadError: one that can't be read, or none that can serve as a reference.
+        GeometryError: an LQ partner on another grid.
     """
     from tatcli.training.prepared_set import is_prepared, prepared_references
 
@@ -117,46 +136,31 @@ def prepare_references(
         roots = [config.data]
         config = replace(config, default_share=(1.0,), planes="acquired")
     else:
-        roots = [root for root in (config.data, *config.also) if _has(root, task, split)]
+        roots = [root for root in (config.data, *config.also) if has_references(root, task, split)]
         roots = roots or [config.data]  # (which says what is missing)
     references = []
+    left_out = []
     for root in roots:
         if is_prepared(root):
             references += prepared_references(root, task, split, config)
             continue
         for pair in find_scans(root, task, split):
             on_scan(pair.name, "")
-            reference = _cached(pair, task, config)
+            reference = _cached(pair, task, config, check)
             if isinstance(reference, str):
                 on_scan(pair.name, reference)
+                left_out.append(f"{pair.name}: {reference}")
             else:
                 references += reference
     if not references:
         places = ", ".join(str(root) for root in roots)
-        msg = f"{places}: expected references for {task.name} with uniform tissue to measure noise in, found none"
-        raise UsageError(msg)
+        why = f"found none among {len(left_out)} scans ({left_out[0]})"
+        msg = f"{places}: expected references for {task.name} in the split {split}, {why}"
+        raise VolumeReadError(msg)
     return references
 
 
-def check_sources(config: TrainConfig) -> None:
-    """That every further dataset is of use.
-
-    Raises:
-        UsageError: one that isn't there, or has scans of none of the tasks to train on.
-    """
-    for root in config.also:
-        if not any(_has(root, TASKS[task], "train") for task in config.tasks):
-            msg = f"--also {root}: expected scans of {', '.join(config.tasks)} to train on, found none"
-            raise UsageError(msg)
-
-
-def _has(root: Path, task: Task, split: str) -> bool:
-    from tatcli.training.prepared_set import has_entries, is_prepared
-
-    return has_entries(root, task, split) if is_prepared(root) else has_scans(root, task, split)
-
-
-def _cached(pair: ScanPair, task: Task, config: TrainConfig) -> list[Reference] | str:
+def _cached(pair: ScanPair, task: Task, config: TrainConfig, check: Check) -> list[Reference] | str:
     """The prepared reference, once for each plane that it is sliced in, or why the scan can't be one."""
     cache = (config.cache or config.output / "cache") / task.name
     settings: dict[str, Any] = {
@@ -179,13 +183,11 @@ def _cached(pair: ScanPair, task: Task, config: TrainConfig) -> list[Reference] 
     digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
     folder = cache / f"{pair.name}-{digest}"
     if not folder.is_dir():
-        partner = None if pair.lq is None else read_volume(pair.lq)
-        prepared = ReferenceScan(pair.name, read_volume(pair.reference), partner)
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=cache) as staging:
             made = Path(staging) / folder.name
             made.mkdir()
-            prepare_scan(prepared, task, config, made)
+            _read_and_prepare(pair, task, config, check, made)
             try:
                 made.rename(folder)
             except OSError:
@@ -205,6 +207,19 @@ def _cached(pair: ScanPair, task: Task, config: TrainConfig) -> list[Reference] 
         default_share=config.share(task.name),
     )
     return [reference.sliced(axis) for axis in range(3)] if facts.get("all_planes") else [reference]
+
+
+def _read_and_prepare(pair: ScanPair, task: Task, config: TrainConfig, check: Check, folder: Path) -> None:
+    volume, partner = read_volume(pair.reference), None if pair.lq is None else read_volume(pair.lq)
+    try:
+        volume = check(volume, task)
+    except VolumeReadError as error:
+        return _reject(folder, str(error))
+    try:
+        partner = None if partner is None else check(partner, task)
+    except VolumeReadError as error:
+        return _reject(folder, f"its LQ partner: {error}")
+    return prepare_scan(ReferenceScan(pair.name, volume, partner), task, config, folder)
 
 
 def prepare_scan(scan: ReferenceScan, task: Task, config: TrainConfig, folder: Path) -> None:
@@ -263,6 +278,5 @@ def prepare_scan(scan: ReferenceScan, task: Task, config: TrainConfig, folder: P
     return None
 
 
-def _reject(folder: Path) -> None:
-    reason = "no uniform tissue to measure its noise in, to which strengths are relative"
+def _reject(folder: Path, reason: str = _NO_TISSUE) -> None:
     (folder / "facts.json").write_text(json.dumps({"rejected": reason}))

@@ -9,20 +9,22 @@ from typing import Any
 
 import torch
 
-from tatcli.errors import OutputError, UsageError
+from tatcli.errors import OutputError
 from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
 from tatcli.training.distributed import World, this_world
 from tatcli.training.log import board_writer
 from tatcli.training.loop import Progress, Trainer
-from tatcli.training.references import Reference, check_sources, prepare_references
+from tatcli.training.references import Reference, prepare_references
 from tatcli.training.settings import SETTINGS_FILE, to_toml
+from tatcli.training.sources import check_sources, has_references
 from tatcli.training.validation import Sample, ValidationScore
 from tatcli.volumes.replacing import replaced
 from tatcli.workflows.training.network import make_network
 from tatcli.workflows.training.samples import save_sample
 from tatcli.workflows.training.teachers import load_teachers
 from tatcli.workflows.training.weights import parameter_count, read_card_fields, save_trained
+from tatcli.workflows.usable_scans import usable_scan
 
 __all__ = ["TrainReport", "train"]
 
@@ -75,6 +77,8 @@ def train(
 
     Raises:
         UsageError: no scans, the folder holds a run with other options, or a teacher fits no task.
+        VolumeReadError: a scan can't be read, or none of a task's can be used.
+        GeometryError: an LQ partner lies on another grid than its reference.
         WeightsError: a teacher, or the weights to start from, are missing or damaged.
         OutputError: the run folder can't be written.
         TrainingDiverged: the loss became NaN or infinite, or exploded.
@@ -97,7 +101,8 @@ def train(
     with world.joined(torch.device(config.device)):
         with world.first_goes_first():
             references = {
-                task: prepare_references(TASKS[task], "train", config, on_scan=on_prepare) for task in config.tasks
+                task: prepare_references(TASKS[task], "train", config, on_scan=on_prepare, check=usable_scan)
+                for task in config.tasks
             }
             validation = {task: _validation(task, config, on_prepare) for task in config.tasks}
         trainer = Trainer(
@@ -129,8 +134,7 @@ def _on_its_device(config: TrainConfig, world: World) -> TrainConfig:
 
 
 def _validation(task: str, config: TrainConfig, on_prepare: Callable[[str, str], None]) -> list[Reference]:
-    """Validation scans of a task; a dataset need not have any."""
-    try:
-        return prepare_references(TASKS[task], "val", config, on_scan=on_prepare)
-    except UsageError:
+    """Validation scans of a task; a dataset need not have the split."""
+    if not has_references(config.data, TASKS[task], "val"):
         return []
+    return prepare_references(TASKS[task], "val", config, on_scan=on_prepare, check=usable_scan)

@@ -13,7 +13,7 @@ import pytest
 import scipy.ndimage
 import torch
 
-from tatcli.errors import GeometryError, UsageError
+from tatcli.errors import GeometryError, VolumeReadError
 from tatcli.intensity import Window
 from tatcli.tasks import TASKS
 from tatcli.training import references
@@ -208,7 +208,7 @@ def test_scans_left_out_are_told(make_config: Make, tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     np.save(folder / "air.npy", np.full((2, 64, 64), -1000, dtype=np.float32))
     told: list[tuple[str, str]] = []
-    with pytest.raises(UsageError, match="found none"):
+    with pytest.raises(VolumeReadError, match=r"found none among 1 scans \(air: no uniform tissue"):
         prepare_references(
             TASKS["ct-denoise"],
             "train",

@@ -14,7 +14,8 @@ from tatcli.errors import UsageError
 from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
 from tatcli.training.pairs import find_pairs, find_scans
-from tatcli.training.references import check_sources, prepare_references
+from tatcli.training.references import prepare_references
+from tatcli.training.sources import check_sources
 
 Make = Callable[..., TrainConfig]
 MRI = TASKS["mri-sr"]

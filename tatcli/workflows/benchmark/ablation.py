@@ -158,10 +158,13 @@ def _cosines(training: TrainConfig, weights: Path, batches: int) -> dict[str, di
     from tatcli.training.interference import task_interference
     from tatcli.training.references import prepare_references
     from tatcli.training.sampler import Sampler
+    from tatcli.workflows.usable_scans import usable_scan
 
     is_tat = training.network == "tat"
     network = load_weights(weights)[0] if is_tat else load_comparison_weights(training.network, weights)[0]
-    references = {task: prepare_references(TASKS[task], "train", training) for task in training.tasks}
+    references = {
+        task: prepare_references(TASKS[task], "train", training, check=usable_scan) for task in training.tasks
+    }
     return task_interference(network.to(training.device), Sampler(references, training), batches=batches)
 
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tatcli.errors import TatError, UsageError
-from tatcli.intensity import Units
+from tatcli.errors import TatError
 from tatcli.tasks import TASKS, Task
 from tatcli.workflows.preparing.config import PrepareConfig
 from tatcli.workflows.training.advice import for_training
@@ -30,8 +29,6 @@ __all__ = ["NO_MEMORY", "Job", "Outcome", "job_key", "run_job", "start_process",
 NO_MEMORY: Final = "it takes more memory than there is; fewer --workers leave more for each"
 """Why a scan was left out that is tried again by the next run."""
 
-_SMALLEST: Final = 16
-"""Pixels along an axis of a slice; smaller ones show nothing to learn from."""
 _SYNTHETIC_SLICES: Final = 96
 _SYNTHETIC_VARIATION: Final = (0.05, 0.12)
 """What a clean volume's noise would be at the reference's dose: a clinical whole body's, in uniform tissue."""
@@ -128,30 +125,18 @@ def _read(job: Job, task: Task, config: PrepareConfig, source: dict[str, Any]) -
     from tatcli.training.averaging import cleaner_reference
     from tatcli.training.references import ReferenceScan
     from tatcli.volumes import read_volume
+    from tatcli.workflows.usable_scans import usable_scan
 
     found = job.scan
     assert found is not None  # noqa: S101  a made-up volume isn't read
-    volume = _checked(read_volume(found.folder, series=found.series), task)
+    volume = usable_scan(read_volume(found.folder, series=found.series), task)
     partner = found.candidate.lq
     if partner is not None:
-        return ReferenceScan(job.key, volume, _checked(read_volume(partner), task))
+        return ReferenceScan(job.key, volume, usable_scan(read_volume(partner), task))
     if task.modality == "CT":
         volume, averaged = cleaner_reference(volume, thickness=config.thickness, quiet=config.quiet)
         source["averaged"] = averaged
     return ReferenceScan(job.key, volume)
-
-
-def _checked(volume: Volume, task: Task) -> Volume:
-    from tatcli.inference.guards import check_scan
-    from tatcli.volumes import through_plane_axis
-
-    check_scan(volume, task)
-    axis = through_plane_axis(volume.geometry)
-    shown = [length for index, length in enumerate(volume.geometry.shape) if index != axis]
-    if min(shown) < _SMALLEST:
-        msg = f"expected slices of at least {_SMALLEST} pixels each way, got {shown[0]} x {shown[1]}"
-        raise UsageError(msg)
-    return replace(volume, units=task.units) if volume.units is Units.UNKNOWN else volume
 
 
 def _synthetic(job: Job, config: PrepareConfig, source: dict[str, Any]) -> ReferenceScan:

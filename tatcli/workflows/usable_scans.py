@@ -1,0 +1,40 @@
+"""Scans that can be references: of the task, in its units, and large enough to show something."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from tatcli.errors import GeometryError, TaskMismatchError, UnitsError
+from tatcli.inference.guards import check_scan
+from tatcli.intensity import Units
+from tatcli.volumes.slices import through_plane_axis
+
+if TYPE_CHECKING:
+    from tatcli.tasks import Task
+    from tatcli.volumes.volume import Volume
+
+__all__ = ["usable_scan"]
+
+_SMALLEST: Final = 16
+"""Pixels along an axis of a slice; smaller ones show nothing to learn from."""
+
+
+def usable_scan(volume: Volume, task: Task) -> Volume:
+    """The scan, in the task's units where it doesn't say its own.
+
+    Raises:
+        TaskMismatchError, UnitsError, VolumeReadError: the task can't take it, as
+            :func:`tatcli.inference.guards.check_scan` says it (but for its advice, which is on restoring).
+        GeometryError: slices of fewer than 16 pixels each way.
+    """
+    try:
+        check_scan(volume, task)
+    except (TaskMismatchError, UnitsError) as error:
+        raise type(error)(str(error).partition("; ")[0]) from error
+    axis = through_plane_axis(volume.geometry)
+    shown = [length for index, length in enumerate(volume.geometry.shape) if index != axis]
+    if min(shown) < _SMALLEST:
+        msg = f"expected slices of at least {_SMALLEST} pixels each way, got {shown[0]} x {shown[1]}"
+        raise GeometryError(msg)
+    return replace(volume, units=task.units) if volume.units is Units.UNKNOWN else volume
