@@ -57,14 +57,15 @@ class RunLog:
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The entries of a run's log, in their order.
+    """The entries of a run's log, in their order; a last line that was cut off (by a full disk, say) is dropped.
 
     Raises:
         UsageError: the folder has no log, or it isn't one.
     """
     path = folder / LOG
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        content = path.read_bytes()
+        lines = content[: content.rfind(b"\n") + 1].decode("utf-8").splitlines()
         entries: list[dict[str, Any]] = [json.loads(line) for line in lines if line.strip()]
         if not all(isinstance(entry, dict) and {"kind", "step"} <= entry.keys() for entry in entries):
             raise ValueError("a line without kind and step")  # noqa: EM101, TRY301 - told below

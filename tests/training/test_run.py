@@ -66,6 +66,22 @@ def test_resumed_run_equals_the_straight_one(make_config: Make) -> None:
         assert torch.equal(found[name], value), name
 
 
+def test_a_log_whose_last_line_was_cut_off(make_config: Make) -> None:
+    """As by a full disk or a power cut: the run goes on, and its curves are drawn."""
+    config = make_config(tasks=("mri",), steps=2, log_every=1, validate_every=2)
+    train(config)
+    path = config.output / LOG
+    whole = path.read_text()
+    path.write_text(whole + '{"kind": "trai')
+    assert [(line["kind"], line["step"]) for line in read_log(config.output)] == [
+        ("train", 1),
+        ("train", 2),
+        ("validation", 2),
+    ]
+    assert train(config).steps == 2
+    assert path.read_text() == whole
+
+
 def test_it_learns(make_config: Make) -> None:
     """Sixty steps on low-resolution MRI bring the validation scan closer to its reference."""
     config = make_config(
