@@ -142,7 +142,7 @@ def train(
     subjects: Annotated[
         str | None,
         typer.Option(
-            metavar="REGEX", show_default="every scan", help="What in a scan's name tells the subject (first group)."
+            metavar="REGEX", show_default="its folder", help="What in a scan's path tells the subject (first group)."
         ),
     ] = _DEFAULT.subjects,
     planes: Annotated[

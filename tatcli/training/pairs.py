@@ -1,17 +1,19 @@
 """Finding scans: LQ/HQ pairs by equal names, or references that are degraded on the fly.
 
-Layouts: ``ROOT/<modality or task>/<split>/{LQ,HQ}/name.ext`` or ``ROOT/<modality or task>/<split>/**/name.ext``. A scan
-is a file, volume or single slice, or a folder of DICOM files.
+Layouts: ``ROOT/<modality or task>/<split>/{LQ,HQ}/**/name.ext`` or ``ROOT/<modality or task>/<split>/**/name.ext``. A
+scan is a file, volume or single slice, or a folder of DICOM files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from tatcli.errors import UsageError
 from tatcli.tasks import Task
+from tatcli.training.subjects import subject_of_place
 from tatcli.volumes.dicom_files import holds_dicom
 
 __all__ = ["ScanPair", "find_pairs", "find_scans", "has_scans"]
@@ -27,11 +29,19 @@ class ScanPair:
         name: file name without its extension.
         reference: HQ file, or folder of a DICOM series.
         lq: LQ partner; None: simulate it.
+        place: where it lies below the split (or its HQ), without extension: scans of several patients may have equal
+            names. It is the name where the scan lies in no folder of its own.
     """
 
     name: str
     reference: Path
     lq: Path | None = None
+    place: str = ""
+
+    @property
+    def subject(self) -> str:
+        """Whom the scan is of, as its folders say; empty where it lies in none."""
+        return subject_of_place(self.place)
 
 
 def find_scans(root: Path, task: Task, split: str) -> list[ScanPair]:
@@ -48,23 +58,22 @@ def find_scans(root: Path, task: Task, split: str) -> list[ScanPair]:
 
 
 def find_pairs(root: Path, task: Task, split: str) -> tuple[list[ScanPair], list[str]]:
-    """All scans of a task and split that can be used, sorted by path, and the names of HQ scans without LQ partner.
+    """All scans of a task and split that can be used, sorted by path, and the places of HQ scans without LQ partner.
 
     Raises:
-        UsageError: no folder for the task and split, or no scans in it.
+        UsageError: no folder for the task and split, no scans in it, or LQ scans without any HQ.
     """
     folder = _split_folder(root, task, split)
     lonely: list[str] = []
-    if not (folder / "HQ").is_dir():
-        scans = [ScanPair(stem(path), path) for path in _scans_below(folder)]
+    hq, lq = _quality(folder, "HQ"), _quality(folder, "LQ")
+    if hq is None:
+        scans = [_pair(path, folder) for path in _scans_below(folder)]
+        _check_none_is_lq(scans, folder)
     else:
-        partners = {_place(path, folder / "LQ"): path for path in _scans_below(folder / "LQ")}
-        found = [
-            ScanPair(stem(path), path, partners.get(_place(path, folder / "HQ")))
-            for path in _scans_below(folder / "HQ")
-        ]
+        partners = {} if lq is None else {_place(path, lq): path for path in _scans_below(lq)}
+        found = [_pair(path, hq, partners) for path in _scans_below(hq)]
         scans = [pair for pair in found if pair.lq is not None]
-        lonely = [pair.name for pair in found if pair.lq is None]
+        lonely = [pair.place for pair in found if pair.lq is None]
     if not scans and not lonely:
         msg = f"{folder}: expected scans ({' '.join(EXTENSIONS)} or folders of DICOM files), found none"
         raise UsageError(msg)
@@ -88,8 +97,32 @@ def stem(path: Path) -> str:
     )
 
 
+def _pair(path: Path, folder: Path, partners: Mapping[str, Path] = MappingProxyType({})) -> ScanPair:
+    place = _place(path, folder)
+    return ScanPair(stem(path), path, partners.get(place), place)
+
+
+def _quality(folder: Path, name: str) -> Path | None:
+    """The split's folder HQ or LQ, in any case of its letters."""
+    return next((each for each in sorted(folder.iterdir()) if each.name.upper() == name and each.is_dir()), None)
+
+
+def _check_none_is_lq(scans: list[ScanPair], folder: Path) -> None:
+    """Refuse LQ scans as references: nothing could be learned from them.
+
+    Raises:
+        UsageError: a scan lies in a folder LQ.
+    """
+    for pair in scans:
+        inner = pair.reference.relative_to(folder)
+        folders = inner.parts if pair.reference.is_dir() else inner.parts[:-1]
+        if "LQ" in (name.upper() for name in folders):
+            msg = f"{folder}: expected {folder.name}/HQ with a reference for each scan in LQ, found none for {inner}"
+            raise UsageError(msg)
+
+
 def _place(path: Path, folder: Path) -> str:
-    """Where a scan lies below LQ or HQ, without its extension: slices of several patients may have equal names."""
+    """Where a scan lies below a folder, without its extension."""
     return (path.relative_to(folder).parent / stem(path)).as_posix()
 
 

@@ -60,7 +60,7 @@ class Reference:
     """One scan's slices, ready to draw training pairs from.
 
     Attributes:
-        name: of the scan.
+        name: of the scan; with the folders that it lies in below the split.
         task: its task.
         window: its network range.
         hq: (slices, rows, columns) float32, physical units.
@@ -78,7 +78,7 @@ class Reference:
     noise: float | None
     default_share: float
     subject: str = ""
-    """Whom the scan is of, where a prepared set tells."""
+    """Whom the scan is of, where a prepared set or its folders tell."""
 
     def low_quality(self, index: int, rng: np.random.Generator, crop: Crop = WHOLE) -> NDArray[np.float32]:
         """A degraded version of slice ``index``, or of a crop of it: (rows, columns), physical units."""
@@ -145,11 +145,11 @@ def prepare_references(
             references += prepared_references(root, task, split, config)
             continue
         for pair in find_scans(root, task, split):
-            on_scan(pair.name, "")
+            on_scan(pair.place, "")
             reference = _cached(pair, task, config, check)
             if isinstance(reference, str):
-                on_scan(pair.name, reference)
-                left_out.append(f"{pair.name}: {reference}")
+                on_scan(pair.place, reference)
+                left_out.append(f"{pair.place}: {reference}")
             else:
                 references += reference
     if not references:
@@ -198,7 +198,8 @@ def _cached(pair: ScanPair, task: Task, config: TrainConfig, check: Check) -> li
         return str(facts["rejected"])
     fields = folder / "fields.npy"
     reference = Reference(
-        name=pair.name,
+        name=pair.place,
+        subject=pair.subject,
         task=task,
         window=Window(*facts["window"]),
         hq=np.load(folder / "hq.npy", mmap_mode="r"),
@@ -219,7 +220,7 @@ def _read_and_prepare(pair: ScanPair, task: Task, config: TrainConfig, check: Ch
         partner = None if partner is None else check(partner, task)
     except VolumeReadError as error:
         return _reject(folder, f"its LQ partner: {error}")
-    return prepare_scan(ReferenceScan(pair.name, volume, partner), task, config, folder)
+    return prepare_scan(ReferenceScan(pair.place, volume, partner), task, config, folder)
 
 
 def prepare_scan(scan: ReferenceScan, task: Task, config: TrainConfig, folder: Path) -> None:

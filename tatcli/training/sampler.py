@@ -72,8 +72,7 @@ class Sampler:
         self.world = world or World()
         self.shares = {}
         for task, scans in references.items():
-            pattern = config.subjects
-            subjects = [subject_of(scan.name, pattern) if pattern else scan.subject or scan.name for scan in scans]
+            subjects = [subject_of(scan.name, config.subjects, otherwise=scan.subject) for scan in scans]
             equal = config.sampling == "subjects"
             self.shares[task] = shares([scan.hq.size for scan in scans], subjects if equal else None)
 

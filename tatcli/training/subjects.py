@@ -4,17 +4,38 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["shares", "subject_of"]
+__all__ = ["named_by", "shares", "subject_of", "subject_of_place"]
+
+_BIDS: Final = re.compile(r"sub-[0-9A-Za-z]+")
 
 
-def subject_of(name: str, pattern: str | None) -> str:
-    """The subject that a scan is of: the pattern's first group (or all that it matches) in the name, else the name."""
-    found = re.search(pattern, name) if pattern else None
-    return name if found is None else found.group(1 if found.groups() else 0)
+def named_by(pattern: str | None, text: str) -> str | None:
+    """What a pattern says in a text: the first group that took part in the match, or all of it; None: it isn't there.
+
+    (Of alternatives with a group each, all groups but one take no part.)
+    """
+    found = re.search(pattern, text) if pattern else None
+    if found is None:
+        return None
+    return next((group for group in found.groups() if group is not None), found.group())
+
+
+def subject_of(name: str, pattern: str | None, *, otherwise: str = "") -> str:
+    """The subject that a scan is of, by its name (or path): as the pattern says, else ``otherwise``, else the name."""
+    found = named_by(pattern, name)
+    return (otherwise or name) if found is None else found
+
+
+def subject_of_place(place: str) -> str:
+    """The subject that a path's folders name: BIDS' ``sub-``, else the topmost one, else none (empty)."""
+    folders = place.split("/")[:-1]
+    bids = (found.group() for folder in folders if (found := _BIDS.match(folder)))
+    return next(bids, folders[0] if folders else "")
 
 
 def shares(sizes: Sequence[int], subjects: Sequence[str] | None) -> NDArray[np.float64]:

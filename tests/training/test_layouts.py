@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,10 @@ from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
 from tatcli.training.pairs import find_pairs, find_scans
 from tatcli.training.references import prepare_references
+from tatcli.training.sampler import Sampler
 from tatcli.training.sources import check_sources
+from tatcli.training.validation import Sample
+from tatcli.workflows.training.samples import save_sample
 
 Make = Callable[..., TrainConfig]
 MRI = TASKS["mri-sr"]
@@ -44,12 +48,61 @@ def test_published_slices_are_pairs(make_config: Make, tmp_path: Path) -> None:
         np.testing.assert_allclose(low, 0.5 * scan.hq[0], rtol=1e-3)
 
 
+def test_patients_in_folders_are_told_apart(make_config: Make, tmp_path: Path) -> None:
+    """Ten slices of one patient and two of another, of equal names: each patient is drawn as often."""
+    rng = np.random.default_rng(0)
+    for patient, count in (("pA", 10), ("pB", 2)):
+        folder = tmp_path / "MRI" / "train" / patient
+        folder.mkdir(parents=True)
+        for number in range(count):
+            np.save(folder / f"{number:03d}.npy", rng.uniform(50, 900, (32, 32)).astype(np.float32))
+    config = make_config(data=tmp_path, tasks=("mri",))
+    scans = {"mri-sr": prepare_references(MRI, "train", config)}
+    assert [scan.name for scan in scans["mri-sr"]][9:11] == ["pA/009", "pB/000"]
+    each = pytest.approx([0.05] * 10 + [0.25] * 2)
+    assert Sampler(scans, config).shares["mri-sr"].tolist() == each
+    assert Sampler(scans, replace(config, subjects="p[AB]")).shares["mri-sr"].tolist() == each
+    by_number = Sampler(scans, replace(config, subjects=r"/(\d+)")).shares["mri-sr"]
+    assert by_number.tolist() == pytest.approx([0.05, 0.05] + [0.1] * 8 + [0.05, 0.05])
+    assert Sampler(scans, config).batch(0).scans[0] in {scan.name for scan in scans["mri-sr"]}
+
+
+def test_samples_of_patients_in_folders_lie_apart(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).uniform(0, 900, (16, 16)).astype(np.float32)
+    for patient in ("pA", "pB"):
+        save_sample(Sample(f"{patient}/000", MRI, 1, image, image, image), tmp_path, 2, values=False)
+    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == ["mri-sr-pA-000-1", "mri-sr-pB-000-1"]
+
+
+@pytest.mark.parametrize("names", [("hq", "lq"), ("Hq", "LQ")])
+def test_case_of_hq_and_lq(tmp_path: Path, names: tuple[str, str]) -> None:
+    folder = tmp_path / "MRI" / "train"
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "a.npy").touch()
+    (pair,) = find_scans(tmp_path, MRI, "train")
+    assert (pair.reference, pair.lq) == (folder / names[0] / "a.npy", folder / names[1] / "a.npy")
+
+
+@pytest.mark.parametrize("place", ["LQ/a.npy", "lq/p0/a.npy", "p0/LQ/a.npy"])
+def test_lq_alone_is_no_reference(tmp_path: Path, place: str) -> None:
+    path = tmp_path / "MRI" / "train" / place
+    path.parent.mkdir(parents=True)
+    path.touch()
+    with pytest.raises(
+        UsageError, match=f"expected train/HQ with a reference for each scan in LQ, found none for {place}"
+    ):
+        find_scans(tmp_path, MRI, "train")
+
+
 def test_a_slice_without_its_patients_partner_is_lonely(tmp_path: Path) -> None:
     published(tmp_path)
     (tmp_path / "MRI" / "train" / "LQ" / "p1" / "000.bin").unlink()
     pairs, lonely = find_pairs(tmp_path, MRI, "train")
     assert [pair.reference.parent.name + pair.name for pair in pairs] == ["p0000", "p0001", "p1001"]
-    assert lonely == ["000"]
+    assert lonely == ["p1/000"]
+    with pytest.raises(UsageError, match=r"for every HQ scan, none for p1/000$"):
+        find_scans(tmp_path, MRI, "train")
 
 
 @pytest.mark.parametrize("extension", [".npy", ".bin", ".nii", ".nii.gz", ".nrrd", ".mha"])
@@ -80,7 +133,9 @@ def test_scans_of_further_datasets_are_trained_on_too(make_config: Make, tmp_pat
     alone, both = make_config(), make_config(also=(tmp_path / "theirs",))
     ours = {split: prepare_references(MRI, split, alone) for split in ("train", "val")}
     mri = prepare_references(MRI, "train", both)
-    assert [scan.name for scan in mri] == [scan.name for scan in ours["train"]] + ["000", "001"] * 2
+    assert [scan.name for scan in mri] == [scan.name for scan in ours["train"]] + [
+        f"p{patient}/00{number}" for patient in range(2) for number in range(2)
+    ]
     np.testing.assert_array_equal(np.stack([scan.hq[0] for scan in mri[-4:]]), values.reshape(4, 64, 64))
     assert [scan.name for scan in prepare_references(MRI, "val", both)] == [scan.name for scan in ours["val"]]
     assert [scan.name for scan in prepare_references(TASKS["ct-denoise"], "train", both)] == ["ct0", "ct1"]

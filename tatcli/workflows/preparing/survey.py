@@ -13,6 +13,7 @@ from typing import Final
 from tatcli.errors import TatError
 from tatcli.tasks import TASKS, task_for_modality
 from tatcli.training.pairs import stem
+from tatcli.training.subjects import named_by
 from tatcli.workflows.preparing.candidates import Candidate
 from tatcli.workflows.preparing.config import PrepareConfig
 
@@ -129,10 +130,9 @@ def _by_path(candidate: Candidate, config: PrepareConfig) -> str:
 
     A folder stands for one subject: two of them in one folder only end up in one split together.
     """
-    if config.subject is not None:
-        found = re.search(config.subject, candidate.shown)
-        if found is not None:
-            return str(found.group(1 if found.groups() else 0))
+    named = named_by(config.subject, candidate.shown)
+    if named is not None:
+        return named
     bids = _BIDS.search(candidate.shown)
     if bids is not None:
         return bids.group(1)

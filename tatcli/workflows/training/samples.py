@@ -26,7 +26,8 @@ def save_sample(sample: Sample, folder: Path, step: int, *, values: bool) -> Pat
         step: of the training.
         values: write an NPZ with ``lq``, ``restored`` and ``hq``, float32 in the task's units, beside it.
     """
-    place = folder / SAMPLES / f"{sample.task.name}-{sample.scan}-{sample.index}"
+    scan = sample.scan.replace("/", "-")
+    place = folder / SAMPLES / f"{sample.task.name}-{scan}-{sample.index}"
     place.mkdir(parents=True, exist_ok=True)
     panels = [
         Panel(title, image)
