@@ -116,8 +116,8 @@ class Stepper:
             found = ", ".join(self.world.gathered(bad))
             msg = f"train: the loss became {float(losses.mean()):g} at step {step}, in {found}"
             raise TrainingDiverged(msg + "; lower --lr or drop the scan")
-        self._descend(batch, l1, step)
-        self.ema.update(self.network, step)
+        if self._descend(batch, l1, step):
+            self.ema.update(self.network, step)
         return StepResult(float(losses.mean()), tasks.cpu(), l1.cpu(), sigma.cpu(), stopped)
 
     def state(self) -> dict[str, Any]:
@@ -176,19 +176,23 @@ class Stepper:
         flagged = bad.tolist()
         return [_named(batch, number) for number, is_bad in enumerate(flagged) if is_bad]
 
-    def _descend(self, batch: Batch, l1: Tensor, step: int) -> None:
-        """Clip, and move the weights."""
+    def _descend(self, batch: Batch, l1: Tensor, step: int) -> bool:
+        """Clip, and move the weights; False where fp16's gradients overflowed, and nothing was moved."""
         for optimiser in self.optimisers:
             self.scaler.unscale_(optimiser)
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip or math.inf)
-        # (fp16's scaler skips a step whose gradients overflowed, and scales less from then on)
-        if not self.scaler.is_enabled() and not math.isfinite(float(norm)):
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.clip or math.inf))
+        if not math.isfinite(norm):
+            if self.scaler.is_enabled():
+                # The scaler would skip the optimiser that overflowed alone; clipping made NaN of the other's too.
+                self.scaler.update()  # (scales less from now on)
+                return False
             worst = self.world.gathered([_named(batch, int(l1.argmax()))])
-            msg = f"train: the gradients became {float(norm):g} at step {step}; the largest losses are in "
+            msg = f"train: the gradients became {norm:g} at step {step}; the largest losses are in "
             raise TrainingDiverged(msg + f"{', '.join(worst)}; lower --lr or drop the scan")
         for optimiser in self.optimisers:
             self.scaler.step(optimiser)
         self.scaler.update()
+        return True
 
 
 def _named(batch: Batch, number: int) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -26,6 +28,7 @@ from tatcli.training.config import TrainConfig
 from tatcli.training.distributed import World
 from tatcli.training.log import LOG, read_log
 from tatcli.training.loop import Progress
+from tatcli.training.optimisers import is_matrix
 from tatcli.training.references import prepare_references
 from tatcli.training.sampler import Sampler
 from tatcli.training.settings import resolve
@@ -103,6 +106,32 @@ def test_it_learns(make_config: Make) -> None:
 def test_other_settings_run(make_config: Make, options: dict[str, object]) -> None:
     report = train(make_config(steps=1, tasks=("ct",), **options))
     assert np.isfinite(report.validation["ct-denoise"].psnr_restored)
+
+
+@pytest.mark.parametrize("matrix", [True, False])
+def test_an_overflow_of_one_optimiser_moves_nothing(make_config: Make, *, matrix: bool) -> None:
+    """Gradients of fp16 overflow in one weight, which only one of Muon and AdamW has: both wait, the scale falls."""
+    config = make_config(tasks=("ct",), steps=2, precision="fp16", optimizer="muon")
+    network = make_network(config).module
+    references = {"ct-denoise": prepare_references(TASKS["ct-denoise"], "train", config)}
+    batch = Sampler(references, config).batch(0)
+    stepper = Stepper(network, config, world=World())
+    assert len(stepper.optimisers) == 2
+    weight = next(weight for weight in network.parameters() if is_matrix(weight) == matrix)
+    before = copy.deepcopy(network.state_dict())
+    scale = stepper.scaler.get_scale()
+    overflow = weight.register_hook(lambda gradient: torch.full_like(gradient, math.inf))
+    stepper.update(batch, 0)
+    averaged = stepper.ema.network.state_dict()
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+        assert torch.equal(averaged[name], before[name]), name
+    assert stepper.scaler.get_scale() == scale / 2
+    overflow.remove()
+    stepper.update(batch, 1)
+    after = network.state_dict()
+    assert all(bool(value.isfinite().all()) for value in after.values())
+    assert not torch.equal(after["output.weight"], before["output.weight"])
 
 
 def test_log_holds_losses_and_sigma_of_every_task(make_config: Make) -> None:
