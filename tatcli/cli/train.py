@@ -74,9 +74,10 @@ def train(
     ] = ",".join(_DEFAULT.tasks),
     network: Annotated[str, _choice(*_NETWORKS, help="TAT, or what it is compared with.")] = _DEFAULT.network,
     preset: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME",
+            show_default="tat-small, or --init's",
             autocompletion=completes("tat-base", "tat-small", "tat-tiny"),
             help="Size of tat, static-tat, routed.",
         ),
@@ -265,5 +266,8 @@ def _show(done: TrainReport) -> None:
     ]
     if rows:
         console.table(("task", "PSNR before", "after", "gain (dB)", "slices"), rows, title="validation")
+    if done.other_data:
+        told = f"{done.output}: the run had reached its last step with other data than these"
+        console.warn(f"{told}; nothing was trained, and its weights, card and config.toml stay as they are")
     hours = done.seconds / 3600
     console.note(f"{done.weights}: {done.parameters / 1e6:.2f} M parameters, {done.steps} steps, {hours:.2f} h")

@@ -119,6 +119,11 @@ as it took 1.4 times as many steps. So few steps favour the quickest network, an
 """
 
 
+def preset_of(config: TatConfig) -> str | None:
+    """The name of the preset with this config; None: it is none of them."""
+    return next((name for name, known in PRESETS.items() if known == config), None)
+
+
 def find_preset(name: str) -> TatConfig:
     """The config of this preset.
 

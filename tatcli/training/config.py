@@ -25,6 +25,7 @@ _FREE: Final = (
     "checkpoint_minutes", "validation_slices", "samples", "sample_values", "tensorboard", "explode",
 )  # fmt: skip
 """Options that don't change the outcome, and so may differ when a run is resumed (accumulation: with the processes)."""
+_DEFAULT_PRESET: Final = "tat-small"
 _FLAGS: Final = {"learning_rate": "--lr"}
 LARGEST_SEED: Final = 2**63
 """What PyTorch's generators take is below."""
@@ -46,7 +47,8 @@ class TrainConfig:
         recipe: where the options came from that nobody named, see ``recipes``.
         tasks: names or aliases.
         network: ``tat``, or one of the comparison networks (``baselines.networks``).
-        preset: network size, see ``model.config``; of ``tat`` and of the networks that share its backbone.
+        preset: network size, see ``model.config``; of ``tat`` and of the networks that share its backbone. None: that
+            of ``init``, without which it is ``tat-small``.
         network_width: channels of ``unet``, ``red-cnn`` and ``edsr``; 0: their own default.
         init: weights (name or path) to start from instead of a random initialisation.
         grow: deepen them to the preset's numbers of blocks.
@@ -100,7 +102,7 @@ class TrainConfig:
     recipe: str = "default"
     tasks: tuple[str, ...] = tuple(TASKS)
     network: str = "tat"
-    preset: str = "tat-small"
+    preset: str | None = None
     network_width: int = 0
     init: str | None = None
     grow: bool = False
@@ -148,6 +150,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tasks", tuple(dict.fromkeys(find_task(name).name for name in self.tasks)))
+        if self.preset is None and not (self.init and self.network == "tat" and not self.grow):
+            object.__setattr__(self, "preset", _DEFAULT_PRESET)
         for name, hint in get_type_hints(type(self)).items():
             known, value = get_args(hint), getattr(self, name)
             if get_origin(hint) is Literal and value not in known:
@@ -212,6 +216,11 @@ class TrainConfig:
         """Whether there is one for all tasks or one for each, from 0 to 1."""
         return len(values) in (1, len(self.tasks)) and all(0 <= value <= 1 for value in values)
 
+    @property
+    def size(self) -> str:
+        """The preset, also where it is left to the weights to start from."""
+        return self.preset or _DEFAULT_PRESET
+
     def phase(self, step: int) -> tuple[int, int]:
         """(patch, samples of each task) at this step."""
         index = sum(step >= at * self.steps for at in self.milestones)
@@ -254,7 +263,8 @@ class TrainConfig:
 
     def fixed(self) -> dict[str, Any]:
         """The options that a resumed run may not change."""
-        return {key: value for key, value in self.to_dict().items() if key not in _FREE}
+        kept = {key: value for key, value in self.to_dict().items() if key not in _FREE}
+        return kept | {"preset": self.size}
 
     @classmethod
     def default(cls, option: str) -> Any:

@@ -51,6 +51,8 @@ def resolve(given: Mapping[str, Any], file: Path | None = None) -> TrainConfig:
     options: dict[str, Any] = {"device": "auto"}
     for layer in layers:
         options |= layer
+    if options.get("init") and options.get("network", "tat") == "tat" and not options.get("grow"):
+        options["preset"] = told.get("preset", kept.get("preset"))  # a recipe's gives way to the weights' own size
     for option in ("data", "output"):
         if option not in options:
             msg = f"train: expected {flag(option)}, on the command line or in the --config file"

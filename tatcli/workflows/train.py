@@ -9,21 +9,21 @@ from typing import Any
 
 import torch
 
-from tatcli.errors import OutputError
+from tatcli.errors import OutputError, UsageError
 from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
 from tatcli.training.distributed import World, this_world
 from tatcli.training.log import board_writer
 from tatcli.training.loop import Progress, Trainer
 from tatcli.training.references import Reference, prepare_references
-from tatcli.training.settings import SETTINGS_FILE, to_toml
+from tatcli.training.settings import SETTINGS_FILE, read_settings, to_toml
 from tatcli.training.sources import check_sources, has_references
 from tatcli.training.validation import Sample, ValidationScore
 from tatcli.volumes.replacing import replaced
 from tatcli.workflows.training.network import make_network
 from tatcli.workflows.training.samples import save_sample
 from tatcli.workflows.training.teachers import load_teachers
-from tatcli.workflows.training.weights import parameter_count, read_card_fields, save_trained
+from tatcli.workflows.training.weights import parameter_count, read_card_fields, save_trained, weights_path
 from tatcli.workflows.usable_scans import usable_scan
 
 __all__ = ["TrainReport", "train"]
@@ -40,6 +40,8 @@ class TrainReport:
         seconds: of training, over all resumptions.
         parameters: of the network.
         validation: scores of each task by the last validation.
+        other_data: the run was at its end before, and its data were others: weights, card and options were left as they
+            are.
     """
 
     output: Path
@@ -48,6 +50,7 @@ class TrainReport:
     seconds: float
     parameters: int
     validation: dict[str, ValidationScore]
+    other_data: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """JSON form."""
@@ -113,7 +116,13 @@ def train(
             world=world,
             teachers=teachers,
         )
-        if world.first:
+        path = weights_path(network, config, extra)
+        other_data = trainer.step >= config.steps and _has_other_data(config)
+        if other_data and not path.is_file():
+            told = f"{config.output}: expected the --data and --also of its {SETTINGS_FILE}"
+            msg = f"{told} to write {path.name}, got others"
+            raise UsageError(msg)
+        if world.first and not other_data:
             with replaced(config.output / SETTINGS_FILE, extension=".toml") as temporary:
                 temporary.write_text(settings, encoding="utf-8")
 
@@ -121,8 +130,20 @@ def train(
             save_sample(sample, config.output, step, values=config.sample_values)
 
         scores = trainer.run(on_step=on_step, on_sample=on_sample)
-    path = save_trained(network, trainer, extra, command=command)
-    return TrainReport(config.output, path, trainer.step, trainer.seconds, parameter_count(trainer.network), scores)
+    if not other_data:
+        save_trained(network, trainer, extra, command=command)
+    count = parameter_count(trainer.network)
+    return TrainReport(config.output, path, trainer.step, trainer.seconds, count, scores, other_data)
+
+
+def _has_other_data(config: TrainConfig) -> bool:
+    """Whether the run in the folder was told to train on other data."""
+    path = config.output / SETTINGS_FILE
+    if not path.is_file():
+        return False
+    before = read_settings(path)
+    told = [place.resolve() for place in (before["data"], *before.get("also", ()))]
+    return told != [place.resolve() for place in (config.data, *config.also)]
 
 
 def _on_its_device(config: TrainConfig, world: World) -> TrainConfig:

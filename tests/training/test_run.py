@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -178,6 +179,51 @@ def test_starts_from_weights(make_config: Make) -> None:
     before, after = load_weights(first.weights)[0].state_dict(), load_weights(second.weights)[0].state_dict()
     for name, value in before.items():
         assert torch.allclose(after[name], value, atol=1e-5), name
+
+
+def test_the_size_is_that_of_the_weights_to_start_from(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A preset that says otherwise is refused; without one the output is named after what it holds."""
+    first = train(make_config("first", steps=1, tasks=("mri",)))
+    monkeypatch.setitem(PRESETS, "wider", replace(PRESETS["tiny"], width=16))
+    with pytest.raises(UsageError, match=r"--preset wider: expected the size of --init .*, which is tiny; leave"):
+        train(make_config("second", steps=1, tasks=("mri",), preset="wider", init=str(first.weights)))
+    config = make_config("third", steps=1, tasks=("mri",), preset=None, init=str(first.weights))
+    report = train(config)
+    assert report.weights.name == "tiny.safetensors"
+    assert load_weights(report.weights)[1].name == "tiny"
+    assert resolve({}, report.output / "config.toml") == config
+    assert train(config).steps == 1  # what it was is known where it goes on
+    monkeypatch.delitem(PRESETS, "tiny")
+    assert train(replace(config, output=config.output.with_name("x"))).weights.name == "tat.safetensors"
+
+
+def test_a_recipes_size_gives_way_to_the_weights() -> None:
+    told = {"data": "d", "output": "o", "init": "tat-small"}
+    assert resolve(told | {"recipe": "quick"}).preset is None
+    assert resolve(told | {"recipe": "quick", "preset": "tat-base"}).preset == "tat-base"
+    assert resolve(told | {"recipe": "quick", "grow": True}).preset == "tat-tiny"
+    assert resolve(told | {"recipe": "quick", "network": "routed"}).preset == "tat-tiny"
+    assert resolve(told | {"grow": True}).preset == resolve({"data": "d", "output": "o"}).preset == "tat-small"
+
+
+def test_a_finished_run_keeps_the_data_that_it_was_trained_on(make_config: Make, dataset: Path, tmp_path: Path) -> None:
+    config = make_config(tasks=("mri",), steps=1)
+    report = train(config, command="first")
+    kept = {path: path.read_bytes() for path in report.output.iterdir() if path.suffix in (".toml", ".json")}
+    other = tmp_path / "other"
+    shutil.copytree(dataset / "MRI", other / "MRI")
+    again = train(replace(config, data=other), command="second")
+    assert (report.other_data, again.other_data, again.weights) == (False, True, report.weights)
+    assert {path: path.read_bytes() for path in kept} == kept
+    with pytest.raises(UsageError, match=r"expected the --data and --also of its config.toml"):
+        train(replace(config, data=other), card=_named(tmp_path, "mine"))
+    assert train(config, card=_named(tmp_path, "mine")).weights.name == "mine.safetensors"
+
+
+def _named(folder: Path, name: str) -> Path:
+    path = folder / "card.json"
+    path.write_text(json.dumps({"name": name}))
+    return path
 
 
 def test_growing_needs_a_network(make_config: Make) -> None:

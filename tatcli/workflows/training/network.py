@@ -13,7 +13,7 @@ from torch import nn
 from tatcli.baselines.networks import find_network, load_comparison_weights
 from tatcli.baselines.red_cnn import RedCnn
 from tatcli.errors import UsageError, WeightsError
-from tatcli.model.config import find_preset
+from tatcli.model.config import find_preset, preset_of
 from tatcli.model.tat import Tat
 from tatcli.model.weights import load_weights
 from tatcli.training.config import TrainConfig
@@ -77,11 +77,17 @@ def make_network(config: TrainConfig) -> TrainedNetwork:
 def _tat(config: TrainConfig) -> Tat:
     if config.init:
         start = load_weights(config.init)[0]
-        return grown(start, find_preset(config.preset)) if config.grow else start
+        if config.grow:
+            return grown(start, find_preset(config.size))
+        if config.preset and start.config != find_preset(config.preset):
+            found = preset_of(start.config) or "another"
+            msg = f"--preset {config.preset}: expected the size of --init {config.init}, which is {found}"
+            raise UsageError(msg + "; leave --preset out, or --grow them")
+        return start
     if config.grow:
         msg = "--grow: expected --init with the network to deepen, got none"
         raise UsageError(msg)
-    network = Tat(find_preset(config.preset))
+    network = Tat(find_preset(config.size))
     _start_from_identity(network)
     return network
 
@@ -90,7 +96,7 @@ def _sizes(config: TrainConfig, name: str) -> dict[str, Any]:
     if name in _WITH_WIDTH:
         return {"width": config.network_width} if config.network_width else {}
     _without_width(config)
-    return find_preset(config.preset).to_dict()
+    return find_preset(config.size).to_dict()
 
 
 def _without_width(config: TrainConfig) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 import tatcli
 from tatcli.baselines.networks import ComparisonCard, save_comparison_weights
 from tatcli.errors import UsageError
-from tatcli.model.config import TatConfig
+from tatcli.model.config import TatConfig, preset_of
 from tatcli.model.tat import Tat
 from tatcli.model.weights import TaskCard, WeightsCard, file_sha256, save_weights
 from tatcli.tasks import TASKS
@@ -26,7 +26,7 @@ from tatcli.training.prepared_set import is_prepared, prepared_entries
 from tatcli.workflows.provenance import told_by_manifest
 from tatcli.workflows.training.network import TAT, TrainedNetwork
 
-__all__ = ["parameter_count", "read_card_fields", "save_trained"]
+__all__ = ["parameter_count", "read_card_fields", "save_trained", "weights_path"]
 
 _FIELDS: Final[dict[str, tuple[type, str]]] = {
     "name": (str, "text"),
@@ -76,8 +76,7 @@ def save_trained(network: TrainedNetwork, trainer: Trainer, extra: dict[str, Any
         command: the command line.
     """
     config = trainer.config
-    name = str(extra.get("name", config.preset if network.name == TAT else network.name))
-    path = config.output / f"{name}.safetensors"
+    path = weights_path(network, config, extra)
     if not trainer.world.first:
         return path
     tasks = {task: TaskCard(config.intensity(TASKS[task]), TASKS[task].training_strengths) for task in config.tasks}
@@ -86,7 +85,9 @@ def save_trained(network: TrainedNetwork, trainer: Trainer, extra: dict[str, Any
         known = ComparisonCard(network=network.name, config=network.config, tasks=tasks, training=training)
         save_comparison_weights(trainer.averaged, path, card=known, overwrite=True)
         return path
-    card = WeightsCard(name=name, config=TatConfig.from_dict(dict(network.config)), tasks=tasks)
+    card = WeightsCard(
+        name=path.name.removesuffix(".safetensors"), config=TatConfig.from_dict(dict(network.config)), tasks=tasks
+    )
     card = replace(
         card,
         training=training,
@@ -97,6 +98,14 @@ def save_trained(network: TrainedNetwork, trainer: Trainer, extra: dict[str, Any
     assert isinstance(trainer.averaged, Tat)  # noqa: S101 - it is what make_network made
     save_weights(trainer.averaged, card, path, overwrite=True)
     return path
+
+
+def weights_path(network: TrainedNetwork, config: TrainConfig, extra: dict[str, Any]) -> Path:
+    """Where :func:`save_trained` writes: by the card's name, the size or, of a comparison network, its name."""
+    name = network.name
+    if name == TAT:
+        name = config.preset or preset_of(TatConfig.from_dict(dict(network.config))) or TAT
+    return config.output / f"{extra.get('name', name)}.safetensors"
 
 
 def parameter_count(network: nn.Module) -> int:
