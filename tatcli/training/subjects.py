@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["named_by", "shares", "subject_of", "subject_of_place"]
 
@@ -46,6 +47,8 @@ def shares(sizes: Sequence[int], subjects: Sequence[str] | None) -> NDArray[np.f
         subjects: whom each is of: subjects are then equally likely, and of one subject's scans every voxel (a subject
             with many scans, or long ones, isn't seen more often); None: every voxel of all is equally likely.
     """
+    import numpy as np  # (here: commands that only name scans start without it)
+
     voxels = np.array(sizes, dtype=np.float64)
     if subjects is None:
         return np.asarray(voxels / voxels.sum())
