@@ -30,8 +30,8 @@ def test_time_follows_the_pixels_and_the_views(tiny_weights: Path) -> None:
     assert len(VIEWS) == 8
     assert seen.seconds == pytest.approx(8 * plain.seconds)
     assert crossed.seconds == pytest.approx(2 * plain.seconds)
-    assert seen.memory == plain.memory
     assert plain.memory is not None
+    assert seen.memory == pytest.approx(plain.memory, abs=2**22)  # what the process holds already may grow in between
     assert plain.memory > 4 * 4 * 64 * 80
 
 
