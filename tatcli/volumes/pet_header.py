@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
-__all__ = ["NO_DATE", "PetHeader", "moment", "pet_header", "rests_on_private"]
+__all__ = ["NO_DATE", "PetHeader", "is_post_processed", "moment", "pet_header", "rests_on_private"]
 
 _PHILIPS: Final = "Philips PET Private Group"
 _GE: Final = "GEMS_PETD_01"
@@ -104,9 +104,14 @@ def rests_on_private(headers: Sequence[PetHeader]) -> bool:
         return True
     if first.units != "BQML" or first.decay_correction == "ADMIN" or first.corrected_to is not None:
         return False
+    return is_post_processed(headers) and first.ge_scan_time is not None
+
+
+def is_post_processed(headers: Sequence[PetHeader]) -> bool:
+    """Whether the series' time is later than its images': that of a post-processing, not of the scan."""
+    series = headers[0].series_time
     acquired = [header.acquired for header in headers if header.acquired is not None]
-    late = first.series_time is not None and bool(acquired) and first.series_time > min(acquired)
-    return late and first.ge_scan_time is not None
+    return series is not None and bool(acquired) and series > min(acquired)
 
 
 class _Places:

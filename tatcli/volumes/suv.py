@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from tatcli.errors import UnitsError
+from tatcli.volumes.pet_header import is_post_processed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,10 +144,8 @@ def _scan_time(headers: Sequence[PetHeader]) -> datetime | None:
     if headers[0].corrected_to is not None:  # the header or the caller says it outright
         return headers[0].corrected_to
     series = headers[0].series_time
-    acquired = [header.acquired for header in headers if header.acquired is not None]
-    if series is not None and (not acquired or series <= min(acquired)):
+    if series is not None and not is_post_processed(headers):
         return series
-    # The series' time is later than its images': it is that of a post-processing, not of the scan.
     if headers[0].ge_scan_time is not None:
         return headers[0].ge_scan_time
     header = headers[0]
@@ -155,4 +154,4 @@ def _scan_time(headers: Sequence[PetHeader]) -> datetime | None:
         within = decay * header.frame_duration
         average = math.log(within / -math.expm1(-within)) / decay  # when the frame has its mean count rate, s
         return header.acquired - timedelta(seconds=header.frame_reference - average)
-    return min(acquired, default=None)
+    return min((one.acquired for one in headers if one.acquired is not None), default=None)

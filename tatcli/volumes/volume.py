@@ -66,6 +66,11 @@ class Provenance:
     steps: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    @property
+    def uneven(self) -> bool:
+        """Whether the slices lie at uneven distances, whose places only DICOM can hold."""
+        return bool(getattr(self.header, "uneven", False))
+
 
 @dataclass(frozen=True, eq=False)
 class ScanHeader:

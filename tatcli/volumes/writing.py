@@ -94,7 +94,7 @@ def write_volume(
     if kind == "dicom":
         _write_dicom(volume, target, dicom)
         return target
-    if getattr(volume.provenance.header, "uneven", False):
+    if volume.provenance.uneven:
         msg = f"{target.name}: expected evenly spaced slices, got uneven ones, whose places only DICOM can hold"
         raise GeometryError(msg + "; name a folder to write DICOM to")
     with temporaries(volume.header, target, overwrite=overwrite) as (temporary, voxels):

@@ -112,7 +112,7 @@ def check_evidence_grid(config: EvidenceConfig, volume: Volume) -> None:
     Raises:
         GeometryError: a map was asked for, and the slices are uneven.
     """
-    if not getattr(volume.provenance.header, "uneven", False):
+    if not volume.provenance.uneven:
         return
     from tatcli.inference.guards import name_of
 

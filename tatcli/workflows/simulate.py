@@ -86,8 +86,7 @@ def simulate_scan(config: SimulateConfig) -> SimulateReport:
         sidecar.check(source=config.input, overwrite=config.overwrite)
     dicom = format_to_write(config.output) == "dicom"  # there each slice keeps its own place
     volume = read_volume(config.input, series=config.series, units=config.units, pet=config.pet, uneven=dicom)
-    uneven = getattr(volume.provenance.header, "uneven", False)
-    axis = acquired_plane(volume.geometry, config.axis) if uneven else config.axis
+    axis = acquired_plane(volume.geometry, config.axis) if volume.provenance.uneven else config.axis
     described = DicomOptions(suffix=" simulated")
     if dicom:
         check_dicom_output(dicom_header(volume.provenance), config.output, described, geometry=volume.geometry)

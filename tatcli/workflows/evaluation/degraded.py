@@ -95,9 +95,9 @@ def degrade(pair: ScanPair, task: Task, *, rule: IntensityRule, strength: float,
         None where the reference is constant inside the evaluation window: there is nothing to restore or to score.
 
     Raises:
-        VolumeReadError: a scan can't be read, or isn't one of the task.
+        VolumeReadError: a scan can't be read, isn't one of the task, or can't be degraded (its noise can't be
+            estimated, say).
         GeometryError: the scan is dynamic, or the partner lies on another grid.
-        VolumeReadError: the reference can't be degraded (its noise can't be estimated, say).
     """
     hq = read_scan(pair.reference, task)
     window = evaluation_window(task, hq.array, rule=rule)

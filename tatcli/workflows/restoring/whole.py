@@ -215,7 +215,7 @@ def _with_settings(options: RestoreOptions, settings: Pass) -> RestoreOptions:
 
 def _acquired_plane(options: RestoreOptions, scan: ScanHeader) -> RestoreOptions:
     """Slices at uneven distances are restored as they were acquired: there is no plane across them."""
-    if not getattr(scan.provenance.header, "uneven", False):
+    if not scan.provenance.uneven:
         return options
     plane = acquired_plane(scan.geometry, options.axis)
     if options.planes not in (None, 1):
