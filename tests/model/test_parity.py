@@ -47,7 +47,11 @@ def test_base_has_the_papers_size(network: Tat) -> None:
     assert round(sum(p.numel() for p in network.tren.parameters()) / 1e6, 2) == 15.41
 
 
-@pytest.fixture(params=["kernels", "operations"])
+WAYS = ("kernels", "operations")
+CASES = ("128x128_1", "64x96_2", "136x200_3", "256x256_4")
+
+
+@pytest.fixture
 def way(request: pytest.FixtureRequest) -> Iterator[None]:
     """Through the fused kernels, and through PyTorch's operations."""
     if request.param == "kernels" and native_library() is None:
@@ -57,7 +61,9 @@ def way(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("way")
-@pytest.mark.parametrize("case", ["128x128_1", "64x96_2", "136x200_3", "256x256_4"])
+@pytest.mark.parametrize(
+    ("way", "case"), [*((way, case) for way in WAYS for case in CASES[:3]), ("kernels", CASES[3])], indirect=["way"]
+)
 def test_output(network: Tat, parity: Path, case: str) -> None:
     vectors = np.load(parity / "network.npz")
     with torch.inference_mode():
@@ -66,6 +72,7 @@ def test_output(network: Tat, parity: Path, case: str) -> None:
 
 
 @pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("way", WAYS, indirect=True)
 def test_gradients(state_dict: dict[str, torch.Tensor], parity: Path) -> None:
     network = from_official(state_dict).train()
     vectors = np.load(parity / "gradients_input.npz")
