@@ -52,12 +52,16 @@ class ComparisonCard:
         config: what its ``build`` takes.
         tasks: what it was trained for, with the intensity rules.
         training: data, recipe, steps.
+        limits: what users should know.
+        license: of the weights.
     """
 
     network: str
     config: Mapping[str, Any]
     tasks: Mapping[str, TaskCard]
     training: Mapping[str, Any] = field(default_factory=dict)
+    limits: tuple[str, ...] = ()
+    license: str = "unknown"
 
 
 def _unet(config: Mapping[str, Any]) -> nn.Module:
@@ -148,6 +152,8 @@ def save_comparison_weights(network: nn.Module, path: Path, *, card: ComparisonC
         "config": dict(card.config),
         "tasks": {task: known.to_dict() for task, known in card.tasks.items()},
         "training": dict(card.training),
+        "limits": list(card.limits),
+        "license": card.license,
         "sha256": hashlib.sha256(data).hexdigest(),
     }
     for target, content in ((path, data), (card_path, (json.dumps(told, indent=2) + "\n").encode())):
@@ -191,7 +197,13 @@ def load_comparison_weights(name: str, path: Path) -> tuple[nn.Module, WeightsCa
         raise WeightsError(msg) from error
     # the restorer reads name, hash and intensity rules; a TAT config means nothing for other networks
     card = WeightsCard(
-        name=known.name, config=TatConfig(), tasks=tasks, training=fields.get("training", {}), sha256=sha256
+        name=known.name,
+        config=TatConfig(),
+        tasks=tasks,
+        training=fields.get("training", {}),
+        limits=tuple(fields.get("limits", ())),
+        license=str(fields.get("license", "unknown")),
+        sha256=sha256,
     )
     return network.float().eval(), card
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
 
@@ -22,12 +23,15 @@ from tatcli.cli.simulate import simulate
 from tatcli.cli.train import train
 from tatcli.cli.train_plot import plot
 from tatcli.cli.weights import weights
-from tatcli.errors import TatError
+from tatcli.errors import TatError, UsageError
 
 __all__ = ["app", "main"]
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as in a shell."""
+
+_MAY_BE_EMPTY = ("--series-suffix",)
+"""Options that an empty word means something to."""
 
 
 class TatGroup(TyperGroup):
@@ -43,7 +47,9 @@ class TatGroup(TyperGroup):
         **extra: Any,
     ) -> Any:
         """Parse, run, and exit (or, not standalone, return the exit code)."""
+        args = sys.argv[1:] if args is None else args
         try:
+            _check_values(args)
             code = super().main(
                 args,
                 prog_name or "tat",
@@ -69,6 +75,23 @@ class TatGroup(TyperGroup):
         if standalone_mode:
             raise SystemExit(code)
         return code
+
+
+def _check_values(words: Sequence[str]) -> None:
+    """Refuse options whose value is an empty word, which as a path would stand for the current folder.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for index, word in enumerate(words):
+        option, _, value = word.partition("=")
+        if word == "" and index > 0:
+            option = words[index - 1]
+        elif value or "=" not in word:
+            continue
+        if option.startswith("-") and option not in _MAY_BE_EMPTY:
+            msg = f"{option}: expected a value, got an empty word (an unset variable?); leave the option out"
+            raise UsageError(msg)
 
 
 training = typer.Typer(name="train", rich_markup_mode=None)

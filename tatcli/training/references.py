@@ -193,17 +193,26 @@ def _cached(pair: ScanPair, task: Task, config: TrainConfig, check: Check) -> li
             except OSError:
                 if not folder.is_dir():  # else a run that shares the cache was faster: what it made is the same
                     raise
+    try:
+        return _loaded(folder, pair, task, config)
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        msg = f"{folder}: expected a prepared reference, got a damaged one ({' '.join(str(error).split())}); delete"
+        msg += " that folder, and the reference is prepared again"
+        raise VolumeReadError(msg) from error
+
+
+def _loaded(folder: Path, pair: ScanPair, task: Task, config: TrainConfig) -> list[Reference] | str:
     facts = json.loads((folder / "facts.json").read_text())
     if facts["rejected"]:
         return str(facts["rejected"])
-    fields = folder / "fields.npy"
+    has_fields = pair.lq is not None or task.modality != "MR"
     reference = Reference(
         name=pair.place,
         subject=pair.subject,
         task=task,
         window=Window(*facts["window"]),
         hq=np.load(folder / "hq.npy", mmap_mode="r"),
-        fields=np.load(fields, mmap_mode="r") if fields.exists() else None,
+        fields=np.load(folder / "fields.npy", mmap_mode="r") if has_fields else None,
         noise=facts["noise"],
         default_share=config.share(task.name),
     )

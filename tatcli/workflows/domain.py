@@ -90,7 +90,7 @@ def measure_domain(
         found: list[dict[str, float]] = []
         chosen = [pairs[index] for index in evenly_spaced(len(pairs), config.scans)]
         for index, pair in enumerate(chosen):
-            progress(f"{name}: {pair.name}", index, len(chosen))
+            progress(f"{name}: {pair.place}", index, len(chosen))
             try:
                 found += _statistics(pair, TASKS[name], known.intensity, known.strengths, config)
             except (UsageError, VolumeReadError):

@@ -8,7 +8,7 @@ from typing import Final
 from tatcli.errors import UsageError
 from tatcli.volumes.formats import DEFAULT_EXTENSIONS, extension_of, format_of
 
-__all__ = ["FORMATS", "asked_format", "default_output"]
+__all__ = ["FORMATS", "asked_format", "default_output", "split_name"]
 
 _SUFFIX: Final = "_restored"
 FORMATS: Final = {"dicom": "dicom", "nifti": "nifti", "nrrd": "nrrd", "mha": "metaimage"}
@@ -24,17 +24,28 @@ def default_output(path: Path, kind: str) -> Path:
     """
     from tatcli.volumes.dicom_archives import is_collection
 
-    extension = extension_of(path)
-    if extension is not None and DEFAULT_EXTENSIONS.get(kind) is not None and not path.is_dir():
-        same = format_of(path) == kind and kind != "tensor"  # pickles are read, never written
-        ending = path.name[-len(extension) :] if same else DEFAULT_EXTENSIONS[kind]
-        return path.with_name(path.name[: -len(extension)] + _SUFFIX + (".dcm" if kind == "dicom" else ending))
+    if extension_of(path) is not None and DEFAULT_EXTENSIONS.get(kind) is not None and not path.is_dir():
+        stem, extension = split_name(path, kind)
+        return path.with_name(stem + _SUFFIX + extension)
     place = path.resolve()
     if place.name.upper() == "DICOMDIR":
         place = place.parent
     name = place.stem if path.is_file() and place.suffix.lower() == ".zip" else place.name or "scan"
     folder = kind == "dicom" and is_collection(path)
     return place.with_name(name + _SUFFIX + ("" if folder else DEFAULT_EXTENSIONS[kind]))
+
+
+def split_name(path: Path, kind: str) -> tuple[str, str]:
+    """The stem of a file's name, and the extension that its output gets: its own where that is of the format.
+
+    Args:
+        path: the input, no folder.
+        kind: the output's format.
+    """
+    extension = extension_of(path) or ""
+    stem = path.name[: len(path.name) - len(extension)]
+    same = format_of(path) == kind and kind not in ("dicom", "tensor")  # pickles are read, never written
+    return stem, path.name[len(stem) :] if same else DEFAULT_EXTENSIONS[kind]
 
 
 def asked_format(word: str) -> str | None:

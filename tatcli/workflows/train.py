@@ -131,7 +131,7 @@ def train(
 
         scores = trainer.run(on_step=on_step, on_sample=on_sample)
     if not other_data:
-        save_trained(network, trainer, extra, command=command)
+        save_trained(network, trainer, extra, references=references, command=command)
     count = parameter_count(trainer.network)
     return TrainReport(config.output, path, trainer.step, trainer.seconds, count, scores, other_data)
 

@@ -61,6 +61,53 @@ def test_a_dry_run_prints_a_table_and_writes_nothing(tat, folder, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_dry_run_of_one_scan_names_the_output_that_it_gets(tat, nifti, ct_array, tmp_path):
+    scan = nifti(ct_array, "a.nii.gz")
+    for words, output in (
+        ((), tmp_path / "a_restored.nii.gz"),
+        (("-o", tmp_path / "out.nii.gz"), tmp_path / "out.nii.gz"),
+        (("-o", tmp_path / "new"), tmp_path / "new/a.nii.gz"),
+    ):
+        result = tat("restore", scan, *CT, *words, "--dry-run")
+        assert result.exit_code == 0, result.output
+        assert str(output) in "".join(result.stdout.split())
+        result = tat("restore", scan, *CT, *words, "-q")
+        assert result.exit_code == 0, result.output
+        assert output.is_file()
+
+
+def test_options_of_a_batch_leave_a_single_scan_its_output(tat, nifti, dicom, ct_array, tmp_path):
+    scan, series = nifti(ct_array, "a.nii.gz"), dicom("series")
+    for source, output in ((scan, tmp_path / "out.nii.gz"), (series, tmp_path / "derived")):
+        result = tat("restore", source, *CT, "-o", output, "--retries", "0")
+        assert result.exit_code == 0, result.output
+        assert output.with_name(output.name + ".tat.json").is_file()
+    assert (tmp_path / "out.nii.gz").is_file()
+    assert sorted(path.suffix for path in (tmp_path / "derived").iterdir()) == [".dcm"] * len(list(series.iterdir()))
+
+
+def test_many_scans_need_a_folder(tat, folder, tmp_path):
+    result = tat("restore", folder / "a.nii.gz", folder / "deep", *CT, "-o", tmp_path / "out.nii.gz")
+    assert result.exit_code == 2
+    assert "out.nii.gz: expected a folder for the outputs of several scans, got a file" in result.stderr
+
+
+def test_a_foreign_list_of_failures_is_kept(tat, folder, tmp_path):
+    mine = tmp_path / "out/failures.csv"
+    mine.parent.mkdir()
+    mine.write_text("who,why\n", encoding="utf-8")
+    for words in ((), ("--dry-run",)):
+        result = tat("restore", folder, *CT, "-o", tmp_path / "out", *words)
+        assert result.exit_code == 2
+        assert f"{mine}: expected the list of failures of an earlier run, got something else" in result.stderr
+    assert [path.name for path in mine.parent.iterdir()] == ["failures.csv"]
+    result = tat("restore", folder, *CT, "-o", tmp_path / "out", "--failures", tmp_path / "theirs.csv")
+    assert result.exit_code == 6
+    assert mine.read_text(encoding="utf-8") == "who,why\n"
+    assert "not an image" not in (tmp_path / "theirs.csv").read_text(encoding="utf-8")
+    assert len((tmp_path / "theirs.csv").read_text(encoding="utf-8").splitlines()) == 2
+
+
 def test_a_list_on_stdin_with_bars(tat, folder, tmp_path, monkeypatch):
     from typer.testing import CliRunner
 

@@ -333,9 +333,12 @@ def test_comparison_networks_are_trained_alike(make_config: Make, name: str) -> 
     x = torch.rand(1, 1, 32, 32)
     with torch.no_grad():
         assert torch.equal(make_network(config).module.eval()(x), x)
-    report = train(config)
+    fields = config.output.with_name("card.json")
+    fields.write_text(json.dumps({"limits": ["phantoms only"], "license": "CC0-1.0"}))
+    report = train(config, card=fields)
     assert report.weights.name == f"{name}.safetensors"
     network, card = load_comparison_weights(name, report.weights)
+    assert (card.limits, card.license) == (("phantoms only",), "CC0-1.0")
     with torch.no_grad():
         assert float((network(x) - x).abs().max()) > 1e-4
     assert card.training["steps"] == 2

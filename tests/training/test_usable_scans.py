@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tatcli.errors import TaskMismatchError, UsageError, VolumeReadError
+from tatcli.model.weights import read_card
 from tatcli.tasks import TASKS, find_task
 from tatcli.training.config import TrainConfig
 from tatcli.training.references import Reference, prepare_references
@@ -73,6 +74,31 @@ def test_partners_are_checked_too(make_config: Make, tmp_path: Path) -> None:
         ) as found:
             train(config)
         assert found.value.exit_code == 3
+
+
+def test_a_card_names_what_was_trained_on_and_nothing_else(make_config: Make, tmp_path: Path) -> None:
+    for name, values in (("good", BODY), ("low", BODY - 475)):
+        save(tmp_path / "MRI" / "train" / f"{name}.nii.gz", values)
+    report = train(make_config(data=tmp_path, cache=None, tasks=("mri",), steps=1))
+    card = read_card(report.weights)
+    assert [row["file"] for row in card.training["data"]] == ["MRI/train/good.nii.gz"]
+
+
+def test_a_damaged_cache_is_named(make_config: Make, tmp_path: Path) -> None:
+    save(tmp_path / "MRI" / "train" / "a.nii.gz", BODY)
+    config = make_config(data=tmp_path, cache=tmp_path / "cache", tasks=("mri",))
+    prepared(config, "mri", [])
+    (folder,) = (tmp_path / "cache" / "mri-sr").iterdir()
+    for name in ("hq.npy", "facts.json"):
+        (folder / name).write_bytes((folder / name).read_bytes()[:-20])
+        with pytest.raises(VolumeReadError, match=rf"{folder.name}: expected a prepared reference, got a damaged one"):
+            prepared(config, "mri", [])
+    (folder / "hq.npy").write_bytes(b"")
+    with pytest.raises(VolumeReadError, match="delete that folder, and the reference is prepared again"):
+        prepared(config, "mri", [])
+    shutil.rmtree(folder)
+    (found,) = prepared(config, "mri", [])
+    np.testing.assert_allclose(found.hq, BODY, rtol=1e-6)
 
 
 def test_another_modality(make_config: Make) -> None:

@@ -107,6 +107,28 @@ def test_lq_scores_are_those_of_tat_simulate(root) -> None:
     assert task.strength == 3.0
 
 
+def test_scans_of_equal_names_in_folders_are_told_apart(tmp_path) -> None:
+    """By their places: in the report, in noise, in masks; and the folders are the subjects."""
+    shape = (3, 128, 128)
+    y, x = np.mgrid[-1:1:128j, -1:1:128j]
+    body = np.where(np.hypot(x, y) < 0.8, 40 + 8 * np.random.default_rng(0).standard_normal(shape), -1000)
+    for place in ("a/scan", "b/scan"):
+        write(tmp_path / "ct" / "val" / f"{place}.nii.gz", body)
+    mask = np.zeros(shape)
+    mask[:, 40:80, 40:80] = 1
+    write(tmp_path / "masks" / "a" / "scan.nii.gz", mask)
+    with pytest.raises(PartialFailure) as nothing:
+        evaluate(config(tmp_path, tasks=("ct",), mask=tmp_path / "masks" / "a"), network=IDENTITY)
+    assert "a/scan: expected a mask at the same place below" in str(nothing.value)
+    (task,) = evaluate(config(tmp_path, tasks=("ct",), mask=tmp_path / "masks"), network=IDENTITY).tasks
+    assert [(scan.name, scan.subject) for scan in task.scans] == [("a/scan", "a")]
+    assert list(task.failures) == ["b/scan"]
+    (task,) = evaluate(config(tmp_path, tasks=("ct",)), network=IDENTITY).tasks
+    assert [(scan.name, scan.subject) for scan in task.scans] == [("a/scan", "a"), ("b/scan", "b")]
+    assert task.methods[0].subjects == 2
+    assert len({scan.methods["lq"].mean.psnr for scan in task.scans}) == 2  # each has noise of its own
+
+
 def test_evenly_spaced_slices_and_their_references(root) -> None:
     """A network that knows the chosen references is perfect: slices of LQ, HQ and output belong together."""
     known = iter(truths(root))

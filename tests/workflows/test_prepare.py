@@ -382,6 +382,8 @@ def test_pairs_keep_their_split(make: Make, tmp_path: Path) -> None:
     for split, number in (("train", 0), ("train", 1), ("val", 2)):
         save(root / "MRI" / split / "HQ" / f"p{number}.nii.gz", head(number))
         save(root / "MRI" / split / "LQ" / f"p{number}.nii.gz", (head(number) // 2).astype(np.int16))
+    (root / "MRI" / "val" / "HQ").rename(root / "MRI" / "val" / "hq")  # in any case of the letters, as tat train
+    (root / "MRI" / "val" / "LQ").rename(root / "MRI" / "val" / "lq")
     save(root / "MRI" / "train" / "HQ" / "alone.nii.gz", head(5))
     config = make(roots=(root,))
     report = prepare(config)
@@ -390,6 +392,9 @@ def test_pairs_keep_their_split(make: Make, tmp_path: Path) -> None:
     for reference in prepared_references(config.output, MRI, "train", train_config(config.output)):
         low = reference.low_quality(1, np.random.default_rng(0))
         np.testing.assert_allclose(low, reference.hq[1] // 2, atol=0.5)
+    (validation,) = prepared_references(config.output, MRI, "val", train_config(config.output))
+    low = validation.low_quality(1, np.random.default_rng(0))
+    np.testing.assert_allclose(low, validation.hq[1] // 2, atol=0.5)
 
 
 def test_pickled_slices_of_the_published_layout(make: Make, tmp_path: Path) -> None:

@@ -60,7 +60,11 @@ def ablation(
     ] = None,
     subjects: Annotated[
         str | None,
-        typer.Option(metavar="REGEX", show_default="every scan", help="What in a scan's name tells the subject."),
+        typer.Option(
+            metavar="REGEX",
+            show_default="its folder sub-... or topmost one, else the scan",
+            help="What in a scan's path below the split tells the subject.",
+        ),
     ] = None,
     split: Annotated[str, typer.Option(metavar="NAME", help="That is scored.")] = "val",
     max_slices: Annotated[int, typer.Option(metavar="N", help="Of each scan that are scored; 0: all.")] = 6,

@@ -67,7 +67,9 @@ def quality(
     subjects: Annotated[
         str | None,
         typer.Option(
-            metavar="REGEX", show_default="every scan", help="What in a scan's name tells the subject (first group)."
+            metavar="REGEX",
+            show_default="its folder sub-... or topmost one, else the scan",
+            help="What in a scan's path below the split tells the subject (first group).",
         ),
     ] = None,
     ensemble: EnsembleOption = False,

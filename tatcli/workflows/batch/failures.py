@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from tatcli.errors import OutputError
 from tatcli.volumes.replacing import replaced
 from tatcli.workflows.batch.config import BatchConfig
 from tatcli.workflows.batch.work import Outcome
 
-__all__ = ["failures_path", "write_failures"]
+__all__ = ["check_failures", "failures_path", "write_failures"]
 
 _COLUMNS: Final = ("path", "series", "output", "stage", "reason", "exit_code", "attempts")
 
@@ -23,6 +24,19 @@ def failures_path(config: BatchConfig, folder: Path | None) -> Path:
     shard = config.selection.shard
     name = "failures.csv" if shard is None else f"failures-{shard.index}-of-{shard.count}.csv"
     return (folder or Path.cwd()) / name
+
+
+def check_failures(config: BatchConfig, folder: Path | None) -> None:
+    """Refuse to put the list in the place of a file that isn't an earlier run's list.
+
+    Raises:
+        OutputError: there is one, and it may not be replaced.
+    """
+    path = failures_path(config, folder)
+    free = not path.exists() or (path.is_file() and (config.scan.overwrite or path.stat().st_size == 0))
+    if not free and not (path.is_file() and _is_ours(path)):
+        msg = f"{path}: expected the list of failures of an earlier run, got something else; name another by --failures"
+        raise OutputError(msg)
 
 
 def write_failures(path: Path, failed: Sequence[Outcome]) -> None:

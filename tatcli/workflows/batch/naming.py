@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from tatcli.errors import UsageError
 from tatcli.volumes.formats import DEFAULT_EXTENSIONS, extension_of, format_of
 from tatcli.workflows.batch.staging import AREA
-from tatcli.workflows.output_names import FORMATS, asked_format, default_output
+from tatcli.workflows.output_names import FORMATS, asked_format, default_output, split_name
 
 if TYPE_CHECKING:
     from tatcli.workflows.batch.discovery import Found
@@ -110,6 +110,4 @@ def _split(found: Found, kind: str) -> tuple[str, str]:
             name = found.path.parent.name
         stem = name[:-4] if name.lower().endswith(".zip") and not found.path.is_dir() else name
         return stem, "" if kind == "dicom" else DEFAULT_EXTENSIONS[kind]
-    stem = name[: -len(extension)] if extension else name
-    same = found.kind == kind and kind != "dicom"
-    return stem, name[-len(extension) :] if same and extension else DEFAULT_EXTENSIONS[kind]
+    return split_name(Path(name), kind)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 from tatcli.errors import UsageError, VolumeReadError
 from tatcli.tasks import find_task
 from tatcli.volumes.bids_pet import SUV_UNITS
-from tatcli.volumes.formats import format_of, written_for
+from tatcli.volumes.formats import extension_of, format_of, written_for
 from tatcli.workflows.batch.bids import bids_images, derived_name, is_dataset, write_description
 from tatcli.workflows.batch.discovery import Found, Rules, find_scans, read_list
 from tatcli.workflows.batch.manifest import is_manifest, read_manifest
 from tatcli.workflows.batch.naming import area_of, check_pattern, output_of, series_folder, with_output
+from tatcli.workflows.batch.single import scan_with_output
 from tatcli.workflows.batch.work import Work
 from tatcli.workflows.output_names import asked_format
 
@@ -76,11 +77,17 @@ def plan(config: BatchConfig, *, read_stdin: Callable[[], str]) -> Plan:
     _check(config)
     scan = config.scan
     folder = None if scan.output is None else Path(os.path.abspath(scan.output))  # noqa: PTH100  keeps links
-    if folder is not None and folder.exists() and not folder.is_dir():
-        msg = f"{folder}: expected a folder for the outputs, got a file; choose another -o"
-        raise UsageError(msg)
     task = scan.task if scan.task == "auto" else find_task(scan.task).name
     scan = replace(scan, task=task, output=folder, dicom=_with_stable_uids(scan))
+    single = scan_with_output(config)
+    if single is not None:
+        work = _work(single[0], replace(scan, output=None), single[1], config)
+        _check_outputs([work])
+        _check_reports(config, [work])
+        return Plan(tuple(_with_neighbours([work])), 1, single[1].parent)
+    if folder is not None and not folder.is_dir() and (folder.exists() or extension_of(folder) is not None):
+        msg = f"{folder}: expected a folder for the outputs of several scans, got a file; choose another -o"
+        raise UsageError(msg)
     works, datasets = [], []
     words, tables, folders = _sorted_inputs(config, read_stdin)
     selection = config.selection
@@ -114,7 +121,7 @@ def _check(config: BatchConfig) -> None:
     asked_format(scan.format)
     files = next(iter(scan.evidence.files), None)
     if files is not None:
-        msg = f"{files}: expected with one scan only, got several; leave it out, or restore that scan by itself"
+        msg = f"{files}: expected with one scan only and its -o FILE, got a batch; restore that scan by itself"
         raise UsageError(msg)
 
 

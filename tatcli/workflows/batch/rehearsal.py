@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tatcli.workflows.batch.estimate import Cost, Grid, Look, Measure, Seen
+from tatcli.workflows.batch.failures import check_failures
 from tatcli.workflows.batch.isolated import Gone, Refused
 from tatcli.workflows.batch.lane import Lane
 from tatcli.workflows.batch.planning import Plan, plan
@@ -60,6 +61,7 @@ def rehearse(config: BatchConfig, *, read_stdin: Callable[[], str]) -> Rehearsal
         UsageError, VolumeReadError, WeightsError, DeviceError: as for the batch itself.
     """
     planned = plan(config, read_stdin=read_stdin)
+    check_failures(config, planned.folder)
     lane = Lane(lane_settings(config)[0])
     try:
         weights = lane.warm_up()["weights"]

@@ -14,7 +14,7 @@ import tatcli
 from tatcli.errors import OutputError, UsageError
 from tatcli.workflows.batch.cluster import ClusterPool, check_dask, local_workers
 from tatcli.workflows.batch.events import event_log
-from tatcli.workflows.batch.failures import failures_path, write_failures
+from tatcli.workflows.batch.failures import check_failures, failures_path, write_failures
 from tatcli.workflows.batch.former import Formers
 from tatcli.workflows.batch.planning import Plan, plan
 from tatcli.workflows.batch.pool import LocalPool, Message, Pool, lane_settings
@@ -83,6 +83,7 @@ def run_batch(
     """
     start = time.monotonic()
     planned = plan(config, read_stdin=read_stdin)
+    check_failures(config, planned.folder)
     planned.prepare()
     for area in planned.areas:
         sweep(area)

@@ -98,7 +98,7 @@ def represent(config: RepresentationConfig, *, progress: Progress = lambda *_: N
     pairs = [(task, pair) for task in tasks for pair in find_pairs(config.data, task, config.split)[0]]
     points: list[Point] = []
     for number, (task, pair) in enumerate(pairs):
-        progress(f"{task.name}: {pair.name}", number, len(pairs))
+        progress(f"{task.name}: {pair.place}", number, len(pairs))
         points += _points_of_scan(pair, task, network, rules[task.name], config)
     progress("done", len(pairs), len(pairs))
     return summarise_points(

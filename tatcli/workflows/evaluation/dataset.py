@@ -169,15 +169,15 @@ class _TaskEvaluation:
             for name in self._lonely
         }
         for index, pair in enumerate(self._pairs):
-            self._progress(f"{task.name}: {pair.name}", index, len(self._pairs))
+            self._progress(f"{task.name}: {pair.place}", index, len(self._pairs))
             try:
                 scan = degrade(pair, task, rule=self._rule, strength=self._strength, seed=self._config.seed)
                 if scan is None:
-                    constant.append(pair.name)
+                    constant.append(pair.place)
                     continue
                 scans.append(self._scores(scan, tuned))
             except (UsageError, VolumeReadError) as error:
-                failures[pair.name] = f"{type(error).__name__}: {error}"
+                failures[pair.place] = f"{type(error).__name__}: {error}"
         kinds: dict[str, Kind] = {INPUT: "input"}
         kinds |= {found.baseline.name: "classical" for found in tuned}
         kinds |= {network.name: "network" for network in self._networks}

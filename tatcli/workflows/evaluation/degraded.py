@@ -110,10 +110,10 @@ def degrade(pair: ScanPair, task: Task, *, rule: IntensityRule, strength: float,
         check_scan(lq, task)
         check_grid(lq, hq, pair.lq.name)
     else:
-        own = scan_seed(seed, task, pair.name)
+        own = scan_seed(seed, task, pair.place)
         lq = simulate(hq, task, strength=strength, seed=own)
     return DegradedScan(
-        name=pair.name,
+        name=pair.place,
         hq=hq,
         lq=lq,
         axis=through_plane_axis(hq.geometry),

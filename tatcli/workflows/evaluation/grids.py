@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tatcli.errors import EmptyMaskError
+from tatcli.errors import EmptyMaskError, MissingPartnerError
 from tatcli.volumes.grids import check_grid
 from tatcli.volumes.reading import read_volume
 from tatcli.volumes.slices import slices_along
@@ -25,8 +25,8 @@ def read_mask(masks: Path, name: str, truth: Volume, *, axis: int) -> NDArray[np
     """The voxels that count, (slices, rows, columns) along the axis; frames in a row.
 
     Args:
-        masks: a mask, or a folder with one of the scan's name.
-        name: of the scan.
+        masks: a mask, or a folder with one of the scan's name, in the same folders below it.
+        name: of the scan, with the folders that it lies in.
         truth: the reference, on whose grid the mask must lie; one mask serves all frames.
         axis: that is sliced through.
 
@@ -36,7 +36,11 @@ def read_mask(masks: Path, name: str, truth: Volume, *, axis: int) -> NDArray[np
         GeometryError: another grid than the reference's.
         EmptyMaskError: no voxel of it is set.
     """
-    path = partner_in(masks, name)
+    place = PurePosixPath(name)
+    if place.parent.name and masks.is_dir() and not (masks / place.parent).is_dir():
+        msg = f"{name}: expected a mask at the same place below {masks}, found no folder {place.parent}"
+        raise MissingPartnerError(msg)
+    path = partner_in(masks / place.parent if masks.is_dir() else masks, place.name)
     volume = read_volume(path)
     frames = truth.frames
     if frames > 1 and volume.frames == 1:

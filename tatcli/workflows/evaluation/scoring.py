@@ -11,7 +11,7 @@ import numpy as np
 from tatcli.errors import EmptyMaskError, VolumeReadError
 from tatcli.metrics import find_protocol, reference_facts, score_physically, score_volume
 from tatcli.reporting.figures import upright
-from tatcli.training.subjects import subject_of
+from tatcli.training.subjects import subject_of, subject_of_place
 from tatcli.workflows.evaluation.report import INPUT, ScanScores, SlicePicture
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def score_scan(scan: ScanStacks, task: Task, config: EvaluateConfig) -> ScanScor
         (scan.window.lower, scan.window.upper),
         scan.indices,
         scores,
-        subject=subject_of(scan.name, config.subjects),
+        subject=subject_of(scan.name, config.subjects, otherwise=subject_of_place(scan.name)),
         physical=physical,
         reference_spectrum=spectrum,
         pictures=_pictures(scan, config.pictures),

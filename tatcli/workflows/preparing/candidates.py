@@ -78,7 +78,7 @@ def find_candidates(root: Path) -> list[Candidate]:
             found.append(_candidate(folder, root, dicom=True, told=told))
             series.add(folder)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-    return sorted((one for one in found if _LQ not in _inner(one.path, root)), key=lambda one: one.shown)
+    return sorted((one for one in found if _at(_LQ, _inner(one.path, root)) is None), key=lambda one: one.shown)
 
 
 def _candidate(path: Path, root: Path, *, dicom: bool, told: dict[str, dict[str, str]]) -> Candidate:
@@ -93,10 +93,11 @@ def _candidate(path: Path, root: Path, *, dicom: bool, told: dict[str, dict[str,
             task = named
         elif split is None and name in SPLITS:
             split = name
-        elif name not in (_HQ, root.name):
+        elif name.upper() != _HQ and name != root.name:
             rest.append(name)
     row = told.get(path.relative_to(root).as_posix(), {})
-    partner = _partner(path, root) if _HQ in inner else None
+    at = _at(_HQ, inner)
+    partner = None if at is None else _partner(path, root, at)
     return Candidate(
         path=path,
         shown=(Path(root.name) / path.relative_to(root)).as_posix(),
@@ -105,7 +106,7 @@ def _candidate(path: Path, root: Path, *, dicom: bool, told: dict[str, dict[str,
         task=None if task is None else task.name,
         split=split,
         lq=partner,
-        lonely=_HQ in inner and partner is None,
+        lonely=at is not None and partner is None,
         source=row.get("source", ""),
         terms=row.get("terms", ""),
     )
@@ -119,12 +120,18 @@ def _inner(path: Path, root: Path) -> tuple[str, ...]:
     return path.relative_to(root).parts
 
 
-def _partner(path: Path, root: Path) -> Path | None:
-    """The scan of the same name, in any format, at the same place below LQ."""
+def _at(quality: str, inner: tuple[str, ...]) -> int | None:
+    """Where a path goes through a folder HQ or LQ, in any case of its letters."""
+    return next((index for index, name in enumerate(inner) if name.upper() == quality), None)
+
+
+def _partner(path: Path, root: Path, at: int) -> Path | None:
+    """The scan of the same name, in any format, at the same place below LQ, which lies beside HQ, the folder ``at``."""
     inner = _inner(path, root)
-    at = inner.index(_HQ)
-    folder = root.joinpath(*inner[:at], _LQ, *inner[at + 1 : -1])
-    if not folder.is_dir():
+    beside = root.joinpath(*inner[:at])
+    below = (each / Path(*inner[at + 1 : -1]) for each in sorted(beside.iterdir()) if each.name.upper() == _LQ)
+    folder = next((each for each in below if each.is_dir()), None)
+    if folder is None:
         return None
     same = [
         other

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,10 +24,14 @@ from tatcli.training.config import PLACES, TrainConfig
 from tatcli.training.loop import Trainer
 from tatcli.training.pairs import find_scans, has_scans
 from tatcli.training.prepared_set import is_prepared, prepared_entries
+from tatcli.training.references import Reference
 from tatcli.workflows.provenance import told_by_manifest
 from tatcli.workflows.training.network import TAT, TrainedNetwork
 
 __all__ = ["parameter_count", "read_card_fields", "save_trained", "weights_path"]
+
+References = Mapping[str, Sequence[Reference]]
+"""Task -> the scans that a run trains on."""
 
 _FIELDS: Final[dict[str, tuple[type, str]]] = {
     "name": (str, "text"),
@@ -66,13 +71,16 @@ def read_card_fields(card: Path | None) -> dict[str, Any]:
     return fields
 
 
-def save_trained(network: TrainedNetwork, trainer: Trainer, extra: dict[str, Any], *, command: str) -> Path:
+def save_trained(
+    network: TrainedNetwork, trainer: Trainer, extra: dict[str, Any], *, references: References, command: str
+) -> Path:
     """Write the averaged weights and their card into the run's folder (the first process does); returns the file.
 
     Args:
         network: what was trained.
         trainer: by whom.
         extra: of :func:`read_card_fields`.
+        references: task -> what it was trained on: scans that were left out aren't named.
         command: the command line.
     """
     config = trainer.config
@@ -80,9 +88,16 @@ def save_trained(network: TrainedNetwork, trainer: Trainer, extra: dict[str, Any
     if not trainer.world.first:
         return path
     tasks = {task: TaskCard(config.intensity(TASKS[task]), TASKS[task].training_strengths) for task in config.tasks}
-    training = _training(trainer, command=command) | extra.get("training", {})
+    training = _training(trainer, references, command=command) | extra.get("training", {})
     if network.name != TAT:
-        known = ComparisonCard(network=network.name, config=network.config, tasks=tasks, training=training)
+        known = ComparisonCard(
+            network=network.name,
+            config=network.config,
+            tasks=tasks,
+            training=training,
+            limits=tuple(extra.get("limits", ())),
+            license=str(extra.get("license", "unknown")),
+        )
         save_comparison_weights(trainer.averaged, path, card=known, overwrite=True)
         return path
     card = WeightsCard(
@@ -113,7 +128,7 @@ def parameter_count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _training(trainer: Trainer, *, command: str) -> dict[str, Any]:
+def _training(trainer: Trainer, references: References, *, command: str) -> dict[str, Any]:
     config = trainer.config
     return {
         "command": command,
@@ -124,16 +139,16 @@ def _training(trainer: Trainer, *, command: str) -> dict[str, Any]:
         "date": datetime.now(UTC).date().isoformat(),
         "parameters": parameter_count(trainer.network),
         "torch": torch.__version__,
-        "data": _data(config),
+        "data": _data(config, references),
     }
 
 
-def _data(config: TrainConfig) -> list[dict[str, str]]:
-    """Files of the train splits, with source and terms where ``ROOT/MANIFEST.tsv`` tells them."""
+def _data(config: TrainConfig, references: References) -> list[dict[str, str]]:
+    """Files that were trained on, with source and terms where ``ROOT/MANIFEST.tsv`` tells them."""
     return [
         row
         for root in (config.data, *config.also)
-        for row in (_prepared if is_prepared(root) else _listed)(root, config.tasks)
+        for row in (_prepared(root, config.tasks) if is_prepared(root) else _listed(root, references))
     ]
 
 
@@ -142,11 +157,14 @@ def _prepared(root: Path, tasks: tuple[str, ...]) -> list[dict[str, str]]:
     return [entry.public() for entry in used if entry.task in tasks]
 
 
-def _listed(root: Path, tasks: tuple[str, ...]) -> list[dict[str, str]]:
+def _listed(root: Path, references: References) -> list[dict[str, str]]:
     told = told_by_manifest(root)
     rows = []
-    for task in tasks:
+    for task, used in references.items():
+        places = {reference.name for reference in used}
         for pair in find_scans(root, TASKS[task], "train") if has_scans(root, TASKS[task], "train") else ():
+            if pair.place not in places:
+                continue
             name = pair.reference.relative_to(root).as_posix()
             row = told.get(name, {})
             digest = row.get("sha256") or (file_sha256(pair.reference) if pair.reference.is_file() else "")
