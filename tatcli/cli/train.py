@@ -271,3 +271,7 @@ def _show(done: TrainReport) -> None:
         console.warn(f"{told}; nothing was trained, and its weights, card and config.toml stay as they are")
     hours = done.seconds / 3600
     console.note(f"{done.weights}: {done.parameters / 1e6:.2f} M parameters, {done.steps} steps, {hours:.2f} h")
+    best = done.best
+    if best is not None:
+        when = "the last step" if best.step == done.steps else f"step {best.step}"
+        console.note(f"{best.path}: the best validation, {best.gain:+.2f} dB in the mean of tasks, at {when}")

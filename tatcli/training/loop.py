@@ -81,12 +81,14 @@ class Trainer:
         *,
         on_step: Callable[[Progress], None] = lambda _: None,
         on_sample: Callable[[int, Sample], None] = lambda *_: None,
+        on_validation: Callable[[dict[str, ValidationScore]], None] = lambda _: None,
     ) -> dict[str, ValidationScore]:
         """Train to the last step; returns the last validation (of the first process).
 
         Args:
             on_step: called after each step.
             on_sample: called with the step and a restored slice, at each validation.
+            on_validation: called with each validation's scores (in the first process).
 
         Raises:
             TrainingDiverged: a loss is not finite or has exploded; the checkpoint is from before that step.
@@ -106,7 +108,10 @@ class Trainer:
                     self.seconds = time.monotonic() - started
                     on_step(Progress(self.step, done.loss, means.means()["l1"]))
                     self._log_step(log, means)
-                    scores = self._validated(log, on_sample) or scores
+                    found = self._validated(log, on_sample)
+                    if found:
+                        on_validation(found)
+                    scores = found or scores
                     if done.stopped:
                         stop.obey()
                     self._checkpoint_in_turn()

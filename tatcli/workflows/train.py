@@ -23,7 +23,7 @@ from tatcli.volumes.replacing import replaced
 from tatcli.workflows.training.network import make_network
 from tatcli.workflows.training.samples import save_sample
 from tatcli.workflows.training.teachers import load_teachers
-from tatcli.workflows.training.weights import parameter_count, read_card_fields, save_trained, weights_path
+from tatcli.workflows.training.weights import Best, RunWeights, parameter_count, read_card_fields
 from tatcli.workflows.usable_scans import usable_scan
 
 __all__ = ["TrainReport", "train"]
@@ -42,6 +42,7 @@ class TrainReport:
         validation: scores of each task by the last validation.
         other_data: the run was at its end before, and its data were others: weights, card and options were left as they
             are.
+        best: the weights of the validation with the largest gain; None: nothing was validated.
     """
 
     output: Path
@@ -51,11 +52,14 @@ class TrainReport:
     parameters: int
     validation: dict[str, ValidationScore]
     other_data: bool = False
+    best: Best | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON form."""
         scores = {task: asdict(score) | {"gain": score.gain} for task, score in self.validation.items()}
-        return asdict(self) | {"output": str(self.output), "weights": str(self.weights), "validation": scores}
+        best = None if self.best is None else asdict(self.best) | {"path": str(self.best.path)}
+        places = {"output": str(self.output), "weights": str(self.weights)}
+        return asdict(self) | places | {"validation": scores, "best": best}
 
 
 def train(
@@ -116,7 +120,8 @@ def train(
             world=world,
             teachers=teachers,
         )
-        path = weights_path(network, config, extra)
+        weights = RunWeights(network, trainer, extra, references=references, command=command)
+        path = weights.path
         other_data = trainer.step >= config.steps and _has_other_data(config)
         if other_data and not path.is_file():
             told = f"{config.output}: expected the --data and --also of its {SETTINGS_FILE}"
@@ -129,11 +134,11 @@ def train(
         def on_sample(step: int, sample: Sample) -> None:
             save_sample(sample, config.output, step, values=config.sample_values)
 
-        scores = trainer.run(on_step=on_step, on_sample=on_sample)
+        scores = trainer.run(on_step=on_step, on_sample=on_sample, on_validation=weights.offer)
     if not other_data:
-        save_trained(network, trainer, extra, references=references, command=command)
+        weights.save()
     count = parameter_count(trainer.network)
-    return TrainReport(config.output, path, trainer.step, trainer.seconds, count, scores, other_data)
+    return TrainReport(config.output, path, trainer.step, trainer.seconds, count, scores, other_data, weights.best)
 
 
 def _has_other_data(config: TrainConfig) -> bool:

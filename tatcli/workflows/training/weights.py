@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,13 +27,13 @@ from tatcli.training.loop import Trainer
 from tatcli.training.pairs import find_scans, has_scans
 from tatcli.training.prepared_set import is_prepared, prepared_entries
 from tatcli.training.references import Reference
+from tatcli.training.validation import ValidationScore
 from tatcli.workflows.provenance import told_by_manifest
 from tatcli.workflows.training.network import TAT, TrainedNetwork
 
-__all__ = ["parameter_count", "read_card_fields", "save_trained", "weights_path"]
+__all__ = ["Best", "RunWeights", "best_path", "parameter_count", "read_card_fields", "weights_path"]
 
-References = Mapping[str, Sequence[Reference]]
-"""Task -> the scans that a run trains on."""
+_ENDING: Final = ".safetensors"
 
 _FIELDS: Final[dict[str, tuple[type, str]]] = {
     "name": (str, "text"),
@@ -71,56 +73,138 @@ def read_card_fields(card: Path | None) -> dict[str, Any]:
     return fields
 
 
-def save_trained(
-    network: TrainedNetwork, trainer: Trainer, extra: dict[str, Any], *, references: References, command: str
-) -> Path:
-    """Write the averaged weights and their card into the run's folder (the first process does); returns the file.
+class RunWeights:
+    """The averaged weights that a run leaves, with their cards: the last ones, and those that validation liked best.
 
     Args:
-        network: what was trained.
+        network: what is trained.
         trainer: by whom.
         extra: of :func:`read_card_fields`.
-        references: task -> what it was trained on: scans that were left out aren't named.
+        references: task -> what it is trained on: scans that were left out aren't named.
         command: the command line.
     """
-    config = trainer.config
-    path = weights_path(network, config, extra)
-    if not trainer.world.first:
-        return path
-    tasks = {task: TaskCard(config.intensity(TASKS[task]), TASKS[task].training_strengths) for task in config.tasks}
-    training = _training(trainer, references, command=command) | extra.get("training", {})
-    if network.name != TAT:
-        known = ComparisonCard(
-            network=network.name,
-            config=network.config,
+
+    def __init__(
+        self,
+        network: TrainedNetwork,
+        trainer: Trainer,
+        extra: dict[str, Any],
+        *,
+        references: Mapping[str, Sequence[Reference]],
+        command: str,
+    ) -> None:
+        self._network, self._trainer, self._extra = network, trainer, extra
+        self._references, self._command = references, command
+        self.path = weights_path(network, trainer.config, extra)
+        self.best = Best.of(self.path) if trainer.step else None  # (a run that begins knows nothing of a former one)
+
+    def save(self) -> Path:
+        """Write the weights as they are (the first process does); returns the file."""
+        if self._trainer.world.first:
+            self._write(self.path, {})
+        return self.path
+
+    def offer(self, scores: Mapping[str, ValidationScore]) -> None:
+        """Write the weights as the best ones, if their gain, in the mean of tasks, is the largest so far."""
+        gains = {task: round(score.gain, 4) for task, score in scores.items() if math.isfinite(score.gain)}
+        if not gains:
+            return
+        found = Best(best_path(self.path), self._trainer.step, sum(gains.values()) / len(gains))
+        if self.best is None or found.gain > self.best.gain:
+            self._write(found.path, {"validation": {"gain": gains}})
+            self.best = found
+
+    def _write(self, path: Path, training: Mapping[str, Any]) -> None:
+        network, config, averaged = self._network, self._trainer.config, self._trainer.averaged
+        tasks = {task: TaskCard(config.intensity(TASKS[task]), TASKS[task].training_strengths) for task in config.tasks}
+        training = self._training() | self._extra.get("training", {}) | training
+        limits, license_ = tuple(self._extra.get("limits", ())), str(self._extra.get("license", "unknown"))
+        if network.name != TAT:
+            known = ComparisonCard(
+                network=network.name,
+                config=network.config,
+                tasks=tasks,
+                training=training,
+                limits=limits,
+                license=license_,
+            )
+            save_comparison_weights(averaged, path, card=known, overwrite=True)
+            return
+        card = WeightsCard(
+            name=path.name.removesuffix(_ENDING),
+            config=TatConfig.from_dict(dict(network.config)),
             tasks=tasks,
             training=training,
-            limits=tuple(extra.get("limits", ())),
-            license=str(extra.get("license", "unknown")),
+            limits=limits,
+            license=license_,
+            version=tatcli.__version__,
         )
-        save_comparison_weights(trainer.averaged, path, card=known, overwrite=True)
-        return path
-    card = WeightsCard(
-        name=path.name.removesuffix(".safetensors"), config=TatConfig.from_dict(dict(network.config)), tasks=tasks
-    )
-    card = replace(
-        card,
-        training=training,
-        limits=tuple(extra.get("limits", ())),
-        license=str(extra.get("license", "unknown")),
-        version=tatcli.__version__,
-    )
-    assert isinstance(trainer.averaged, Tat)  # noqa: S101 - it is what make_network made
-    save_weights(trainer.averaged, card, path, overwrite=True)
-    return path
+        assert isinstance(averaged, Tat)  # noqa: S101 - it is what make_network made
+        save_weights(averaged, card, path, overwrite=True)
+
+    def _training(self) -> dict[str, Any]:
+        trainer, config = self._trainer, self._trainer.config
+        recipe = {key: value for key, value in config.to_dict().items() if key not in PLACES}  # (nobody's business)
+        return {
+            "command": self._command,
+            "recipe": recipe,
+            "processes": trainer.world.size,
+            "steps": trainer.step,
+            "hours": round(trainer.seconds / 3600, 2),
+            "date": datetime.now(UTC).date().isoformat(),
+            "parameters": parameter_count(trainer.network),
+            "torch": torch.__version__,
+            "data": self._data,
+        }
+
+    @cached_property
+    def _data(self) -> list[dict[str, str]]:
+        """Files that are trained on, with source and terms where ``ROOT/MANIFEST.tsv`` tells them."""
+        config = self._trainer.config
+        return [
+            row
+            for root in (config.data, *config.also)
+            for row in (_prepared(root, config.tasks) if is_prepared(root) else _listed(root, self._references))
+        ]
 
 
-def weights_path(network: TrainedNetwork, config: TrainConfig, extra: dict[str, Any]) -> Path:
-    """Where :func:`save_trained` writes: by the card's name, the size or, of a comparison network, its name."""
+@dataclass(frozen=True)
+class Best:
+    """The weights that did best on the validation scans.
+
+    Attributes:
+        path: of the file.
+        step: they were averaged up to.
+        gain: of PSNR over the degraded scans, in the mean of tasks, dB.
+    """
+
+    path: Path
+    step: int
+    gain: float
+
+    @classmethod
+    def of(cls, last: Path) -> Best | None:
+        """Those of a run whose last weights go to this path, as their card tells; None: there are none yet."""
+        path = best_path(last)
+        try:
+            training = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["training"]
+            gains = [float(gain) for gain in training["validation"]["gain"].values()]
+            return cls(path, int(training["steps"]), sum(gains) / len(gains))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
+            return None
+
+
+def best_path(last: Path) -> Path:
+    """Where a run's best weights go, beside its last ones."""
+    return last.with_name(f"{last.name.removesuffix(_ENDING)}-best{_ENDING}")
+
+
+def weights_path(network: TrainedNetwork, config: TrainConfig, extra: Mapping[str, Any]) -> Path:
+    """Where a run's last weights go: by the card's name, the size or, of a comparison network, its name."""
     name = network.name
     if name == TAT:
         name = config.preset or preset_of(TatConfig.from_dict(dict(network.config))) or TAT
-    return config.output / f"{extra.get('name', name)}.safetensors"
+    return config.output / f"{extra.get('name', name)}{_ENDING}"
 
 
 def parameter_count(network: nn.Module) -> int:
@@ -128,36 +212,12 @@ def parameter_count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _training(trainer: Trainer, references: References, *, command: str) -> dict[str, Any]:
-    config = trainer.config
-    return {
-        "command": command,
-        "recipe": {key: value for key, value in config.to_dict().items() if key not in PLACES},  # (nobody's business)
-        "processes": trainer.world.size,
-        "steps": trainer.step,
-        "hours": round(trainer.seconds / 3600, 2),
-        "date": datetime.now(UTC).date().isoformat(),
-        "parameters": parameter_count(trainer.network),
-        "torch": torch.__version__,
-        "data": _data(config, references),
-    }
-
-
-def _data(config: TrainConfig, references: References) -> list[dict[str, str]]:
-    """Files that were trained on, with source and terms where ``ROOT/MANIFEST.tsv`` tells them."""
-    return [
-        row
-        for root in (config.data, *config.also)
-        for row in (_prepared(root, config.tasks) if is_prepared(root) else _listed(root, references))
-    ]
-
-
 def _prepared(root: Path, tasks: tuple[str, ...]) -> list[dict[str, str]]:
     used = (entry for entry in prepared_entries(root) if entry.split == "train" and not entry.rejected)
     return [entry.public() for entry in used if entry.task in tasks]
 
 
-def _listed(root: Path, references: References) -> list[dict[str, str]]:
+def _listed(root: Path, references: Mapping[str, Sequence[Reference]]) -> list[dict[str, str]]:
     told = told_by_manifest(root)
     rows = []
     for task, used in references.items():
