@@ -75,7 +75,7 @@ def test_volume_shows_tables_and_writes_json(tat, tmp_path):
 def test_volume_refuses_before_it_measures(refused, tmp_path):
     command = ("benchmark", "volume")
     refused(*command, "--slices", "1", code=2, match="--slices: expected at least 2, got 1")
-    refused(*command, "--sizes", "", code=2, match="--sizes: expected at least 8, got none")
+    refused(*command, "--sizes", ",", code=2, match="--sizes: expected at least 8, got none")
     refused(*command, "--format", ".dcm", code=2, match="expected .nii, .nii.gz, .nrrd or .mha")
     refused(*command, "--folder", tmp_path / "none", code=2, match="expected a folder")
     refused(*command, "--max-memory", "much", code=2, match="expected an amount of memory")
