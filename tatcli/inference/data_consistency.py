@@ -28,7 +28,8 @@ Which lines are known. Along an in-plane axis of n samples:
   The outermost known line e is the one before the steepest step within two lines of b, now over all lines inside the
   other axis' border. Of an even m it holds a quarter of the power (the real part of a line that is known on one side):
   log10 P(e - 1) / P(e) was at least 0.25 there and at most 0.20 for odd m. So m was found exactly along all 270 axes
-  of those scans; from 6 slices along 269, from a single one along 260.
+  of those scans; from 6 slices along 269, from a single one along 260. Lines that a filter damped, or that an
+  interpolation or turn altered, aren't put back (:mod:`tatcli.inference.kspace_shutter`).
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ import scipy.fft
 from tatcli.degradation.low_resolution_mri import kept_lines
 from tatcli.errors import UsageError
 from tatcli.inference.holes import filled
+from tatcli.inference.kspace_shutter import is_altered
 from tatcli.volumes.slices import evenly_spaced
 
 if TYPE_CHECKING:
@@ -82,12 +84,14 @@ class KnownLines:
         rows, columns: (lowest, highest) known line along either axis.
         shape: (rows, columns) of a slice.
         drop: log10 of the power's fall at the border along either axis; None where a factor was given.
+        altered: whether the lines look as if they weren't those that were measured.
     """
 
     rows: tuple[int, int]
     columns: tuple[int, int]
     shape: tuple[int, int]
     drop: tuple[float, float] | None = None
+    altered: bool = False
 
     @property
     def factors(self) -> tuple[float, float]:
@@ -141,7 +145,10 @@ def estimate_known_lines(stack: NDArray[np.float32]) -> KnownLines | None:
     if down is None or across is None:
         return None
     inside = _lines_inside(power, down[0], across[0]), _lines_inside(power.T, across[0], down[0])
-    return KnownLines(_centred(inside[0]), _centred(inside[1]), (rows, columns), (down[1], across[1]))
+    found = _centred(inside[0]), _centred(inside[1])
+    highest = found[0][1], found[1][1]
+    levels = _level(power, max(2, highest[1] // 2)), _level(power.T, max(2, highest[0] // 2))
+    return KnownLines(*found, (rows, columns), (down[1], across[1]), altered=is_altered(power, highest, levels))
 
 
 def lines_to_put_back(stack: NDArray[np.float32], options: RestoreOptions) -> KnownLines | None:
@@ -153,7 +160,7 @@ def lines_to_put_back(stack: NDArray[np.float32], options: RestoreOptions) -> Kn
         options: may say the factor; ``scale`` is one too.
 
     Returns:
-        None: none, as the spectrum has no border.
+        None: none, as the spectrum has no border, or its lines were altered and nobody asked for them.
 
     Raises:
         UsageError: asked for, no factor given, and no border in the spectrum.
@@ -165,7 +172,7 @@ def lines_to_put_back(stack: NDArray[np.float32], options: RestoreOptions) -> Kn
     if options.data_consistency and found is None:
         msg = "--data-consistency: expected an input with empty outer k-space, got a full spectrum; say --kspace-factor"
         raise UsageError(msg)
-    return found
+    return None if found is not None and found.altered and not options.data_consistency else found
 
 
 class MeasuredLines:

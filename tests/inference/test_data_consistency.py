@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.fft
+import scipy.ndimage
 from torch import nn
 
 from tatcli.degradation.low_resolution_mri import kept_lines, low_resolution
@@ -203,6 +204,55 @@ def test_what_decides() -> None:
     assert RestoreOptions().puts_back(MRI)
     assert not RestoreOptions(data_consistency=False).puts_back(MRI)
     assert not RestoreOptions().puts_back(TASKS["ct-denoise"])
+
+
+def damped(array: np.ndarray, along) -> np.ndarray:
+    """The central half of k-space under a filter: a function of the two axes' distances from DC, 1 at the border."""
+    row, column = (np.fft.fftfreq(n, 1.0 / n) / (n / 4) for n in array.shape[1:])
+    kept = kept_lines(array.shape[1], 2.0)[:, None] & kept_lines(array.shape[2], 2.0)
+    filter_ = along(np.clip(np.abs(row), 0, 1)[:, None], np.clip(np.abs(column), 0, 1)[None])
+    return np.abs(scipy.fft.ifft2(scipy.fft.fft2(array) * kept * filter_)).astype(np.float32)
+
+
+ALTERED = {
+    "Hann": lambda y, x: np.cos(np.pi / 2 * y) ** 2 * np.cos(np.pi / 2 * x) ** 2,
+    "Hamming": lambda y, x: (0.54 + 0.46 * np.cos(np.pi * y)) * (0.54 + 0.46 * np.cos(np.pi * x)),
+    "Fermi": lambda y, x: 1.0 / (1.0 + np.exp((np.hypot(y, x) - 0.9) / 0.03)),
+    "ellipse": lambda y, x: y**2 + x**2 <= 1.0,
+}
+
+
+@pytest.mark.parametrize("name", ALTERED)
+@pytest.mark.parametrize("slices", [1, 12])
+def test_lines_that_a_filter_damped_are_not_put_back(name, slices) -> None:
+    lq = damped(head((slices, 220, 196)), ALTERED[name])
+    found = estimate_known_lines(lq)
+    assert found is not None
+    assert found.altered
+    assert lines_to_put_back(lq, RestoreOptions()) is None
+    assert lines_to_put_back(lq, RestoreOptions(data_consistency=True)) == found
+    assert lines_to_put_back(lq, RestoreOptions(kspace_factor=2.0)).rows == (-55, 54)
+
+
+def test_lines_of_an_interpolated_or_turned_scan_are_not_put_back() -> None:
+    hq = head((6, 220, 196))
+    coarse = np.abs(scipy.fft.ifft2(scipy.fft.fft2(hq)[:, kept_lines(220, 2.0)][..., kept_lines(196, 2.0)]))
+    spline = scipy.ndimage.zoom(coarse, (1, 2, 2), order=3, mode="grid-wrap", grid_mode=True).astype(np.float32)
+    turned = scipy.ndimage.rotate(low_resolution(hq, 2.0), 15.0, axes=(1, 2), reshape=False).astype(np.float32)
+    for lq in (spline, turned):
+        assert estimate_known_lines(lq).altered
+        assert lines_to_put_back(lq, RestoreOptions()) is None
+
+
+@pytest.mark.parametrize("factor", [1.5, 2.0, 3.0, 4.0])
+@pytest.mark.parametrize("slices", [1, 12])
+def test_lines_that_were_only_cut_off_are_put_back(factor, slices) -> None:
+    cut = low_resolution(head((slices, 220, 196)), factor)
+    for lq in (cut, np.rint(cut / 4.0).astype(np.float32)):
+        found = lines_to_put_back(lq, RestoreOptions())
+        assert found is not None
+        assert not found.altered
+        np.testing.assert_allclose(found.factors, (factor, factor), rtol=0.02)
 
 
 def test_what_is_refused() -> None:
