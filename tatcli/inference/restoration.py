@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatcli.inference.holes import filled
+from tatcli.inference.padding import padded
 from tatcli.inference.passes import Passes
 from tatcli.inference.value_summary import ValueSummary
 from tatcli.intensity import Window
@@ -114,13 +115,15 @@ class Restoration:
             slice_: the input; is overwritten.
             correction: the network's, in physical units.
             whole: the slice without holes.
-            window: the network's range. A padding value below it marks what wasn't measured, and is kept.
+            window: the network's range. A padding value below it marks what wasn't measured, and is kept; so are whole
+                regions of one value at its lower end.
         """
         if self._put_back is not None and correction.any():
             correction = self._put_back(whole + correction, whole) - whole
         correction[~np.isfinite(slice_)] = 0.0
         if self._padding is not None and self._padding < window.lower:
             correction[slice_ == self._padding] = 0.0
+        correction[padded(whole, window.lower)] = 0.0
         # Where nothing changes, not even the sign of a zero does.
         np.add(slice_, correction, out=slice_, where=correction != 0.0)
 

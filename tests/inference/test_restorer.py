@@ -168,6 +168,24 @@ def test_padding_below_the_range_is_kept_and_nothing_else(restorer_of, volume_of
     np.testing.assert_allclose(restored, halfway(in_range.astype(np.float64)), atol=2e-3)
 
 
+@pytest.mark.parametrize(("task", "lower"), [("ct", -1024.0), ("pet", 0.0), ("mri", 0.0)])
+def test_padding_at_the_end_of_the_range_is_kept(restorer_of, volume_of, task, lower):
+    """Outside a reconstruction circle, down to the slices' sides, and in a second padding; single pixels aren't."""
+    y, x = np.mgrid[-1:1:96j, -1:1:96j]
+    outside = np.broadcast_to(x**2 + y**2 > 1.0, (2, 96, 96))
+    scan = np.random.default_rng(0).uniform(lower + 1.0, lower + 20.0, (2, 96, 96)).astype(np.float32)
+    scan[outside] = lower
+    scan[:, 20:29, 40:50] = lower - 500.0 if task == "ct" else lower
+    scan[:, 60, 30:36] = lower
+    scan[0, 50, 50] -= 600.0 if task == "ct" else 0.0
+    options = RestoreOptions(data_consistency=False if task == "mri" else None, planes=1)
+    restored = restorer_of(Halfway())(volume_of(scan), task, options=options).array
+    kept = outside.copy()
+    kept[:, 20:29, 40:50] = True
+    np.testing.assert_array_equal(restored[kept], scan[kept])
+    assert (restored[~kept] != scan[~kept]).all()
+
+
 @given(rows=st.integers(1, 40), columns=st.integers(1, 40), seed=st.integers(0, 99), patch=st.booleans())
 @settings(max_examples=25, deadline=None)
 def test_identity_for_any_size(rows, columns, seed, patch):

@@ -1,0 +1,57 @@
+"""Padding at the end of the network's range: what a scanner or converter wrote where nothing was measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["padded"]
+
+_SIDE: Final = 7
+"""Pixels. Of air whose noise was cut off at the same value no square so large is alike."""
+
+
+def padded(slice_: NDArray[np.float32], lowest: float) -> NDArray[np.bool_]:
+    """Pixels of squares of 7x7 that all hold one value, at or below the lowest that the network sees.
+
+    CT is padded by -1024 HU as often as by less, PET and MRI by 0. Beyond each side of the slice its outermost pixels
+    are taken to go on, so that what lies between the reconstruction circle and the side counts, however thin it is.
+
+    Args:
+        slice_: (rows, columns), finite.
+        lowest: lower end of the network's range.
+    """
+    low = slice_ <= lowest
+    if np.count_nonzero(low) < _SIDE:
+        return np.zeros_like(low)
+    margin = _SIDE - 1
+    return np.asarray(low & (_alike(slice_, (margin, 0)) | _alike(slice_, (0, margin))))
+
+
+def _alike(slice_: NDArray[np.float32], margins: tuple[int, int]) -> NDArray[np.bool_]:
+    """Pixels of squares of one value in a slice that goes on by these margins."""
+    rows, columns = slice_.shape
+    wide = np.pad(slice_, [(margin, margin) for margin in margins], mode="edge")
+    if min(wide.shape) < _SIDE:
+        return np.zeros(slice_.shape, dtype=np.bool_)
+    # a square is of one value where its rows are, and its first column is
+    across = _all_of(wide[:, 1:] == wide[:, :-1], 1, count=_SIDE - 1)
+    down = _all_of(wide[1:] == wide[:-1], 0, count=_SIDE - 1)[:, : across.shape[1]]
+    squares = np.pad(_all_of(across, 0, count=_SIDE) & down, _SIDE - 1)
+    covered = ~_all_of(_all_of(~squares, 0, count=_SIDE), 1, count=_SIDE)
+    return covered[margins[0] : margins[0] + rows, margins[1] : margins[1] + columns]
+
+
+def _all_of(true: NDArray[np.bool_], axis: int, *, count: int) -> NDArray[np.bool_]:
+    """Whether so many neighbours along an axis, from each on, are all true; ``count - 1`` fewer."""
+    reach = 1
+    while reach < count:  # of twice as many, from those of half as many
+        step = min(reach, count - reach)
+        ahead, behind = (slice(step, None), slice(None, -step))
+        true = true[ahead] & true[behind] if axis == 0 else true[:, ahead] & true[:, behind]
+        reach += step
+    return true
