@@ -27,6 +27,7 @@ _PER_SLICE: Final = 400
 _FEWEST: Final = 20
 _REACH: Final = 7.0
 _STEP: Final = 0.125
+_BEYOND: Final = 0.25
 
 
 def edge_spread_ratio(
@@ -58,7 +59,9 @@ def edge_widths(
 
     Edge pixels are local maxima of the reference's gradient (of a Gaussian of 1 pixel) along its own direction, among
     the strongest 3 % of the mask. Profiles reach 7 pixels to both sides along the gradient, are centred where the
-    reference crosses the middle of its two ends, and are scaled by the reference's step before they are averaged.
+    reference crosses the middle of its two ends, and are averaged with the reference's step as their weight. Only
+    borders of two tissues count: where the smoothed reference goes beyond its ends by more than a quarter of its step,
+    it shows a vessel, a rim or noise.
 
     Args:
         images: (slices, rows, columns) each.
@@ -82,7 +85,7 @@ def edge_widths(
         for found, image in zip(profiles, images, strict=True):
             values = np.nan_to_num(np.asarray(image[index], np.float64), posinf=0.0, neginf=0.0)
             moved = _profiles(values, points, directions, spacing, shift=shift)
-            found.append(((moved - low[:, None]) / np.where(usable, step, 1.0)[:, None])[usable])
+            found.append((moved - low[:, None])[usable])
     count = sum(len(part) for part in profiles[0])
     if count < _FEWEST:
         return [None] * len(images)
@@ -140,7 +143,8 @@ def _alignment(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """For each of the reference's profiles: where it crosses the middle (steps from the pixel), lower end, step.
 
-    The ends are the means of the outer eighths; a profile without a crossing within 2 pixels gets a step of 0.
+    The ends are the means of the outer eighths; a profile that isn't a step, or doesn't cross within 2 pixels, gets a
+    step of 0.
     """
     end = profiles.shape[1] // 8
     low, high = profiles[:, :end].mean(axis=1), profiles[:, -end:].mean(axis=1)
@@ -148,7 +152,9 @@ def _alignment(
     offsets = np.arange(-_REACH, _REACH + 0.5 * _STEP, _STEP)
     above = smooth - (0.5 * (low + high))[:, None]
     crossing = (above[:, :-1] < 0) & (above[:, 1:] >= 0)
-    near = np.where(crossing, np.abs(offsets[:-1])[None], np.inf)
+    slack = _BEYOND * (high - low)
+    stepwise = (smooth.max(axis=1) <= high + slack) & (smooth.min(axis=1) >= low - slack)
+    near = np.where(crossing & stepwise[:, None], np.abs(offsets[:-1])[None], np.inf)
     place = near.argmin(axis=1)
     rows = np.arange(len(profiles))
     before, after = above[rows, place], above[rows, place + 1]

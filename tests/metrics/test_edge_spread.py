@@ -39,6 +39,28 @@ def test_noise_hardly_matters() -> None:
     assert edge_spread_ratio(noisy, disc(1.5), ALL, spacing=(1.0, 1.0)) == pytest.approx(1.0, abs=0.05)
 
 
+def test_vessels_and_rims_are_no_edges() -> None:
+    """Bright rings, whose profiles end as low as they begin, must not decide the width of the disc's border."""
+    y, x = np.mgrid[-64:64, -64:64] + 0.5
+    rings = np.zeros((3, 128, 128))
+    for radius, row, column in ((10, -10, 0), (6, 12, 10), (5, 10, -13)):
+        rings += 100.0 * np.exp(-0.5 * (np.hypot(y - row, x - column) - radius) ** 2)
+    noise = scipy.ndimage.gaussian_filter(np.random.default_rng(1).normal(0, 6, rings.shape), (0, 1, 1))
+    truth = disc(1.5) + rings + noise
+    blurred = scipy.ndimage.gaussian_filter(truth, (0, 1.5, 1.5))
+    sharp, wide = edge_widths([truth, blurred], truth, np.repeat(ALL, 3, axis=0), spacing=(1.0, 1.0))
+    assert sharp == pytest.approx(RISE * 1.5, rel=0.15)
+    assert wide == pytest.approx(RISE * 1.5 * np.sqrt(2.0), rel=0.1)
+
+
+def test_the_references_noise_hardly_makes_others_look_blurred() -> None:
+    """A fifth of the border's step, and as coarse as PET's."""
+    noise = scipy.ndimage.gaussian_filter(np.random.default_rng(1).normal(0, 1, ALL.shape), (0, 1, 1))
+    truth = disc(1.5)
+    reference = truth + 20.0 * noise / noise.std()
+    assert 1.0 < edge_spread_ratio(truth, reference, ALL, spacing=(1.0, 1.0)) < 1.6
+
+
 def test_contrast_and_offset_dont_matter() -> None:
     assert edge_spread_ratio(3.0 * disc(1.5) - 7.0, disc(1.5), ALL, spacing=(1.0, 1.0)) == pytest.approx(1.0, abs=1e-6)
 
