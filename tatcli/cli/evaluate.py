@@ -169,7 +169,7 @@ def evaluate(
         pictures=html_slices if html is not None else 0,
     )
     outputs = EvaluationOutputs(json=json, csv=csv, html=html)
-    outputs.check(overwrite=overwrite)
+    outputs.check(sources=(restored, config.reference, input_, compare, mask), overwrite=overwrite)
     with console.stage_bar(quiet=quiet) as progress:
         found = run(config, progress=progress)
     outputs.write(found, title="tat evaluate")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -49,18 +49,21 @@ class EvaluationOutputs:
         """Whether stdout is the JSON's."""
         return str(self.json) == _STDOUT
 
-    def check(self, *, overwrite: bool) -> None:
+    def check(self, *, sources: Iterable[Path | None] = (), overwrite: bool) -> None:
         """Refuse what can't be written before the work.
 
-        Raises:
-            OutputError: an output exists (unless ``overwrite``) or can't be written.
-        """
-        from tatcli.volumes.replacing import checked_output
-        from tatcli.workflows.evaluation.tables import check_csv_folder
+        Args:
+            sources: what is scored: scans, folders.
+            overwrite: whether existing outputs may be replaced.
 
-        for path in (None if self.on_stdout else self.json, self.html):
-            if path is not None:
-                checked_output(path, source=None, overwrite=overwrite)
+        Raises:
+            OutputError: an output exists (unless ``overwrite``), is one of the sources, or can't be written.
+        """
+        from tatcli.workflows.evaluation.tables import check_csv_folder
+        from tatcli.workflows.output_checks import check_results
+
+        files = (None if self.on_stdout else self.json, self.html)
+        check_results(filter(None, files), sources=filter(None, sources), overwrite=overwrite)
         if self.csv is not None:
             check_csv_folder(self.csv, overwrite=overwrite)
 

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from tatcli.errors import UsageError
 from tatcli.intensity import Window
 from tatcli.tasks import Task
 from tatcli.volumes.geometry import Geometry
 from tatcli.volumes.replacing import checked_output, replaced
 
-__all__ = ["Display", "Panel", "before_after", "display_for", "upright", "write_png"]
+__all__ = ["Display", "Panel", "before_after", "check_png", "display_for", "upright", "write_png"]
 
 SUV_WINDOW: Final = Window(0.0, 5.0)
 """The customary window of whole-body FDG PET, shown on an inverted grey scale."""
@@ -137,13 +138,27 @@ def write_png(image: Image.Image, path: Path | str, *, overwrite: bool = False) 
     """Write a figure as PNG; the file appears under its name only when it is complete.
 
     Raises:
+        UsageError: a name for something else.
         OutputError: the file exists and ``overwrite`` is off, or its folder can't be written.
     """
     path = Path(path)
-    checked_output(path, source=None, overwrite=overwrite)
+    check_png(path, overwrite=overwrite)
     with replaced(path, extension=".png") as temporary:
         image.save(temporary, format="PNG", optimize=True)
     return path
+
+
+def check_png(path: Path, *, overwrite: bool) -> None:
+    """Refuse a picture's name before the work.
+
+    Raises:
+        UsageError: a name for something else.
+        OutputError: the file exists and ``overwrite`` is off, or its folder can't be written.
+    """
+    if path.suffix.lower() != ".png":
+        msg = f"{path}: expected a name ending in .png"
+        raise UsageError(msg)
+    checked_output(path, source=None, overwrite=overwrite)
 
 
 def _picture(panel: Panel, display: Display, height: int) -> Image.Image:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tatcli.errors import OutputError
-from tatcli.volumes.formats import format_to_write, written_for
+from tatcli.volumes.formats import extension_of, format_to_write, written_for
 from tatcli.workflows.evidence import check_evidence
 from tatcli.workflows.output_names import asked_format, default_output
 
 if TYPE_CHECKING:
     from tatcli.workflows.restore import RestoreConfig
 
-__all__ = ["checked_outputs"]
+__all__ = ["check_format", "check_results", "checked_outputs"]
 
 
 def checked_outputs(config: RestoreConfig) -> tuple[Path, str]:
@@ -32,18 +33,59 @@ def checked_outputs(config: RestoreConfig) -> tuple[Path, str]:
     output = config.output or default_output(config.input, asked or source)
     kind = format_to_write(output, asked if config.output else asked or source)
     check_output(output, source=config.input, overwrite=config.overwrite, kind=kind)
-    if kind == "npy" and source != "npy":
-        msg = f"{output}: expected a format that keeps the scan's grid, got .npy; name the output .nii.gz"
-        raise OutputError(msg)
-    if kind == "dicom" and source != "dicom":
-        msg = f"{output}: expected an output ending in .nii.gz, .nrrd or .mha, since DICOM is written from DICOM only"
-        raise OutputError(msg + f", got {source} to write a folder of it; change the name")
+    check_format(output, kind, source=source)
     others = written_for(output)
     if config.report is not None:
         _check_report(config.report, config, output=output)
         others = (*others, config.report)
     check_evidence(config.evidence, source=config.input, others=others, overwrite=config.overwrite)
     return output, kind
+
+
+def check_format(output: Path, kind: str, *, source: str) -> None:
+    """Refuse a format that can't hold what comes from the source's.
+
+    Args:
+        output: where to.
+        kind: its format.
+        source: the input's format, ``npy`` for any bare array, or ``memory``.
+
+    Raises:
+        OutputError: an array without a grid for a scan that has one; DICOM of what isn't DICOM.
+    """
+    if kind == "npy" and source != "npy":
+        msg = f"{output}: expected a format that keeps the scan's grid, got .npy; name the output .nii.gz"
+        raise OutputError(msg)
+    if kind == "dicom" and source != "dicom":
+        msg = f"{output}: expected an output ending in .nii.gz, .nrrd or .mha, since DICOM is written from DICOM only"
+        raise OutputError(msg + f", got {source} to write a folder of it; change the name")
+
+
+def check_results(files: Iterable[Path], *, sources: Iterable[Path] = (), overwrite: bool) -> None:
+    """Refuse names of files with scores or timings that can't be written, or would replace scans.
+
+    Args:
+        files: where results go.
+        sources: scans and folders that they are of.
+        overwrite: whether existing files may be replaced.
+
+    Raises:
+        OutputError: one exists (unless ``overwrite``), is named twice, like a scan, or is one of the sources.
+    """
+    from tatcli.volumes.replacing import checked_output
+
+    origins = tuple(sources)
+    taken: set[Path] = set()
+    for path in files:
+        if extension_of(path) is not None:
+            msg = f"{path}: expected a name for results, got a scan's; choose another"
+            raise OutputError(msg)
+        for source in origins or (None,):
+            checked_output(path, source=source, overwrite=overwrite)
+        if path.resolve() in taken:
+            msg = f"{path}: expected a file of its own for each result, got a name that is used twice; choose another"
+            raise OutputError(msg)
+        taken.add(path.resolve())
 
 
 def _check_report(report: Path, config: RestoreConfig, *, output: Path) -> None:

@@ -39,9 +39,12 @@ def make_phantom(config: PhantomConfig) -> PhantomReport:
         UsageError, OutputError: an output that can't be written.
     """
     from tatcli.phantoms import whole_body_pet
+    from tatcli.volumes.formats import format_to_write
     from tatcli.volumes.writing import check_output, write_volume
+    from tatcli.workflows.output_checks import check_format
 
     check_output(config.output, source=None, overwrite=config.overwrite)
+    check_format(config.output, format_to_write(config.output), source="memory")
     made = whole_body_pet(config.seed)
     write_volume(made, config.output, overwrite=config.overwrite)
     return PhantomReport(config.output, made.provenance.steps[-1], made.geometry.shape)

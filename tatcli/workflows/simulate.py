@@ -75,16 +75,19 @@ def simulate_scan(config: SimulateConfig) -> SimulateReport:
     from tatcli.volumes.reading import kind_of, read_volume
     from tatcli.volumes.slices import acquired_plane
     from tatcli.volumes.writing import check_output, write_volume
+    from tatcli.workflows.output_checks import check_format
     from tatcli.workflows.restoring.pet_sidecar import pet_sidecar
     from tatcli.workflows.task_choice import task_of
 
     asked = None if config.task == "auto" else find_task(config.task)
-    kind_of(config.input, series=config.series)
+    source = kind_of(config.input, series=config.series)
     check_output(config.output, source=config.input, overwrite=config.overwrite)
+    kind = format_to_write(config.output)
+    check_format(config.output, kind, source="npy" if source == "tensor" else source)
     sidecar = pet_sidecar(config.input, config.output, pet=config.pet, description="simulated by tat")
     if sidecar is not None:
         sidecar.check(source=config.input, overwrite=config.overwrite)
-    dicom = format_to_write(config.output) == "dicom"  # there each slice keeps its own place
+    dicom = kind == "dicom"  # there each slice keeps its own place
     volume = read_volume(config.input, series=config.series, units=config.units, pet=config.pet, uneven=dicom)
     axis = acquired_plane(volume.geometry, config.axis) if volume.provenance.uneven else config.axis
     described = DicomOptions(suffix=" simulated")

@@ -231,6 +231,17 @@ def test_simulate_is_seeded(tat, nifti, tmp_path):
     np.testing.assert_array_equal(read_volume(tmp_path / "a.nii.gz").array, expected)
 
 
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [("out.npy", "out.npy: expected a format that keeps the scan's grid"), ("out", "out: expected an output ending")],
+)
+def test_an_output_that_cannot_hold_the_scan_is_refused_before_the_work(refused, ct, monkeypatch, name, match):
+    monkeypatch.setattr("tatcli.volumes.reading.read_volume", None)  # nothing is read
+    refused("simulate", ct, *CT, "-o", ct.with_name(name), code=2, match=match)
+    monkeypatch.setattr("tatcli.phantoms.whole_body_pet", None)
+    refused("phantom", "-o", ct.with_name(name), code=2, match=match)
+
+
 def test_simulate_takes_the_units_from_the_task(refused, tat, ct):
     out = ct.with_name("low.nii.gz")
     words = ("simulate", ct, *CT, "--reference-noise", "10", "--kernel", "standard", "-o", out)
@@ -404,6 +415,19 @@ def test_evaluate_scores_files(tat, ct):
     assert 15 < row["rmse"] < 31  # the noise, less what the window [-160, 240] cuts
 
 
+def test_results_never_replace_a_scan(refused, ct, nifti, ct_array):
+    """Not one that is scored, and nothing that is named like one, --overwrite or not."""
+    score = ("evaluate", nifti(ct_array, "restored.nii.gz"), ct, *CT, "--overwrite")
+    for option in ("--json", "--html"):
+        refused(*score, option, ct, code=2, match="ct.nii.gz: expected a name for results, got a scan's")
+    slice_ = ct.with_name("IM0001")
+    slice_.write_bytes(b"DICOM without extension")
+    refused(*score, "--mask", slice_, "--json", slice_, code=2, match="got the input itself")
+    page = ct.with_name("page")
+    refused(*score, "--json", page, "--html", page, code=2, match="page: expected a file of its own for each result")
+    refused("benchmark", "speed", "--json", ct, "--overwrite", code=2, match="expected a name for results")
+
+
 def test_evaluate_wants_one_reference(refused, ct):
     refused("evaluate", ct, *CT, code=2, match="expected a restored scan with its --reference, or a dataset")
     refused("evaluate", ct, ct, "--reference", ct, *CT, code=2, match="expected one reference, got two")
@@ -445,6 +469,8 @@ def test_train_from_a_file_and_plot(tat, refused, tmp_path):
     assert drawn.stdout.strip() == str(run / "curves.png")
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
     refused("train", "plot", run, code=2, match="curves.png: expected a new file, got one that exists")
+    log = run / "log.jsonl"
+    refused("train", "plot", run, "-o", log, "--overwrite", code=2, match="log.jsonl: expected a name ending in .png")
     refused("train", "--data", tmp_path, code=2, match="expected --output, on the command line or in the --config file")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tatcli.errors import OutputError
+from tatcli.errors import OutputError, UsageError
 from tatcli.intensity import Window
 from tatcli.reporting.figures import Display, Panel, before_after, display_for, upright, write_png
 from tatcli.tasks import find_task
@@ -104,4 +104,6 @@ def test_png_holds_the_figure_and_is_not_overwritten_unasked(tmp_path):
     write_png(image, path, overwrite=True)
     with pytest.raises(OutputError, match="expected an existing folder"):
         write_png(image, tmp_path / "missing" / "figure.png")
+    with pytest.raises(UsageError, match=r"figure\.jpg: expected a name ending in \.png"):
+        write_png(image, tmp_path / "figure.jpg")
     assert [file.name for file in tmp_path.iterdir()] == ["figure.png"]

@@ -38,10 +38,9 @@ def measured(benchmark: Callable[[Progress], Measured], *, json: Path | None, ov
     Raises:
         OutputError: the report exists, or can't be written.
     """
-    from tatcli.volumes.replacing import checked_output
+    from tatcli.workflows.output_checks import check_results
 
-    if json is not None:
-        checked_output(json, source=None, overwrite=overwrite)
+    check_results(() if json is None else (json,), overwrite=overwrite)
     with console.stage_bar(quiet=quiet) as progress:
         report = benchmark(progress)
     if json is not None:

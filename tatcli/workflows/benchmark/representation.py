@@ -77,19 +77,19 @@ def represent(config: RepresentationConfig, *, progress: Progress = lambda *_: N
         progress: is called with (what is being done, done, in all).
 
     Raises:
-        UsageError: no dataset, or no scans of a task.
+        UsageError: no dataset, no scans of a task, or a picture that isn't named .png.
         WeightsError: the weights are missing, damaged, or not trained for a task.
         DeviceError: the device is absent.
         OutputError: the picture exists, or can't be written.
     """
     from tatcli.inference.runtime import prepare_runtime
     from tatcli.model.weights import DEFAULT_WEIGHTS, load_weights
+    from tatcli.reporting.figures import check_png
     from tatcli.training.pairs import find_pairs
-    from tatcli.volumes.replacing import checked_output
     from tatcli.workflows.evaluation.dataset import tasks_of
 
     if config.picture is not None:
-        checked_output(config.picture, source=None, overwrite=config.overwrite)
+        check_png(config.picture, overwrite=config.overwrite)
     tasks = tasks_of(config.data, config.tasks, config.split)
     runtime = prepare_runtime(device=config.device, precision="fp32", threads=config.threads)
     network, card = load_weights(config.weights or DEFAULT_WEIGHTS)

@@ -26,7 +26,7 @@ def plot_run(run: Path, output: Path | None = None, *, overwrite: bool = False) 
         overwrite: whether it may exist.
 
     Raises:
-        UsageError: no log, or nothing in it yet.
+        UsageError: no log, nothing in it yet, or an output that isn't named .png.
         OutputError: the file exists or can't be written.
     """
     panels = run_panels(read_log(run))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -100,3 +101,5 @@ def test_z_of_scans(tmp_path: Path, tiny_weights: Path) -> None:
 
     with pytest.raises(OutputError, match="exists"):
         represent(config)
+    with pytest.raises(UsageError, match=r"z\.jpg: expected a name ending in \.png"):
+        represent(replace(config, picture=tmp_path / "z.jpg"))
