@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from tatcli.volumes.volume import Volume
 
-__all__ = ["STRENGTHS", "simulate"]
+__all__ = ["STRENGTHS", "check_strength", "simulate"]
 
 STRENGTHS: Final[dict[str, tuple[float, float]]] = {
     "ct-denoise": (0.01, 1.0),
@@ -132,6 +132,18 @@ def simulate(  # noqa: PLR0913 - the options of three simulators, each with a de
     return volume.with_array(result, step=f"simulated {task.name}: {'; '.join(notes)}; seed {seed}")
 
 
+def check_strength(task: Task, strength: float) -> None:
+    """Refuse a strength that the task's simulator doesn't take.
+
+    Raises:
+        UsageError: it is out of range, or NaN.
+    """
+    lowest, highest = STRENGTHS[task.name]
+    if not lowest <= strength <= highest:
+        msg = f"{task.name}: expected a {task.strength_name} from {lowest:g} to {highest:g}, got {strength:g}"
+        raise UsageError(msg)
+
+
 def _check_options(
     task: Task,
     strength: float,
@@ -139,10 +151,7 @@ def _check_options(
     kernel: str | KernelSpec,
     slice_correlation: float | None,
 ) -> None:
-    lowest, highest = STRENGTHS[task.name]
-    if not lowest <= strength <= highest:
-        msg = f"{task.name}: expected a {task.strength_name} from {lowest:g} to {highest:g}, got {strength:g}"
-        raise UsageError(msg)
+    check_strength(task, strength)
     if isinstance(kernel, str) and kernel != "auto":
         find_kernel(kernel)
     if task.name != "ct-denoise" and kernel != "auto":

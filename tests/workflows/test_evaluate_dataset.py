@@ -424,6 +424,8 @@ def test_scan_seeds_differ() -> None:
         ({"data": Path(), "input": Path()}, "--input"),
         ({"data": Path(), "strength": 0.25}, "--strength: expected exactly one task"),
         ({"data": Path(), "strength": 0.25, "tasks": ("ct", "pet")}, "--strength: expected exactly one task"),
+        ({"data": Path(), "strength": 3.0, "tasks": ("ct",)}, "expected a dose fraction from 0.01 to 1, got 3"),
+        ({"data": Path(), "strength": float("nan"), "tasks": ("mri",)}, "expected a k-space factor from 1 to 16"),
         ({"restored": Path(), "reference": Path(), "tasks": ("ct", "pet")}, "--tasks: expected one task"),
         ({"data": Path(), "max_slices": 0}, "--max-slices: expected a positive number"),
         ({"data": Path(), "seed": -1}, r"--seed: .* got -1"),

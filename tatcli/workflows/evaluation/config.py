@@ -106,6 +106,10 @@ class EvaluateConfig:
         if self.strength is not None and len(self.tasks) != 1:
             msg = "--strength: expected exactly one task beside it, as strengths differ between tasks; add --tasks NAME"
             raise UsageError(msg)
+        if self.strength is not None:
+            from tatcli.degradation.simulation import check_strength
+
+            check_strength(find_task(self.tasks[0]), self.strength)
         self._check_counts()
         _ = self.options  # refuses what doesn't fit
 
