@@ -19,6 +19,7 @@ __all__ = [
     "UsageError",
     "VolumeReadError",
     "WeightsError",
+    "reason_of",
 ]
 
 
@@ -80,3 +81,12 @@ class PartialFailure(TatError):
     """Some scans of a batch failed; the rest is complete."""
 
     exit_code = 6
+
+
+def reason_of(error: Exception) -> str:
+    """What to say after "got" of an error that isn't ours: the system's words for its own, else kind and text."""
+    if isinstance(error, FileNotFoundError):
+        return "nothing there"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"{type(error).__name__}: {error}"

@@ -209,7 +209,7 @@ def test_documented_commands_exist_with_their_options(words):
 
 def test_the_readme_gives_every_exit_code():
     in_readme = {int(code) for code in re.findall(r"^\| (\d+) \|", readme(), flags=re.MULTILINE)}
-    in_code = {getattr(errors, name).exit_code for name in errors.__all__}
+    in_code = {getattr(errors, name).exit_code for name in errors.__all__ if name[0].isupper()}
     assert in_readme == in_code | {0, 129, 130, 143}
 
 

@@ -143,6 +143,7 @@ def _terminated(number: int, frame: object) -> NoReturn:  # noqa: ARG001 - the s
 
 def main() -> None:
     """The entry point of the installed command."""
+    console.attach_closed_streams()
     signal.signal(signal.SIGTERM, _terminated)
     hangup = getattr(signal, "SIGHUP", None)  # of a terminal that was closed; Windows has none
     if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:  # as nohup does

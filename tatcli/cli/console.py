@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
-__all__ = ["error", "note", "progress_bar", "result", "table", "warn"]
+from tatcli.errors import OutputError, reason_of
+
+__all__ = ["attach_closed_streams", "error", "note", "progress_bar", "result", "table", "warn"]
 
 _UNLIMITED: Final = 10_000
 """Columns of a table that goes to a file."""
 
 
 def result(text: str) -> None:
-    """What was asked for."""
-    sys.stdout.write(f"{text}\n")
+    """What was asked for.
+
+    Raises:
+        OutputError: the system refuses to write it.
+    """
+    with _told_in_a_line():
+        sys.stdout.write(f"{text}\n")
 
 
 def note(message: str) -> None:
@@ -35,7 +44,11 @@ def error(message: str) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> None:
-    """A table, on stdout."""
+    """A table, on stdout.
+
+    Raises:
+        OutputError: the system refuses to write it.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -45,9 +58,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str |
         grid.add_row(*row)
     # Piped or logged, nothing may be cut off or wrapped.
     console = Console(width=None if sys.stdout.isatty() else _UNLIMITED, markup=False, highlight=False)
-    if title is not None:
-        console.print(title, style="italic", soft_wrap=True)  # in a narrow table's own title it would be broken up
-    console.print(grid)
+    with _told_in_a_line():
+        if title is not None:
+            console.print(title, style="italic", soft_wrap=True)  # in a narrow table's own title it would be broken up
+        console.print(grid)
 
 
 def command_line() -> str:
@@ -99,6 +113,32 @@ def stage_bar(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], None
             bar.refresh()
 
         yield report
+
+
+def attach_closed_streams() -> None:
+    """Let a run whose standard streams are closed, as a daemon's may be, do its work and say nothing there.
+
+    In this order each takes its own number, 0 to 2, so that no other file gets it, here or in processes of the run.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - as long as the process lives
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
+
+
+@contextmanager
+def _told_in_a_line() -> Iterator[None]:
+    """A full disk is the user's, not a bug; a reader that went away is left to the command's own end."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - the old one would fail again at exit
+        msg = f"stdout: expected to write the result, got {reason_of(error)}; make space or send it elsewhere"
+        raise OutputError(msg) from error
 
 
 def _say(message: str, *, label: str = "", style: str = "") -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import subprocess
 import sys
 import time
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from tatcli.cli import console
 from tatcli.cli.options import completes, parse_list, parse_size, parse_units
-from tatcli.errors import UsageError
+from tatcli.errors import OutputError, UsageError
 from tatcli.intensity import Units
 
 
@@ -86,6 +91,32 @@ def test_tables_in_a_pipe_are_not_cut(capsys):
     out = capsys.readouterr().out
     assert "x" * 150 in out
     assert "y" * 150 in out
+
+
+class FullDisk(io.StringIO):
+    def flush(self):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("show", [lambda: console.result("text"), lambda: console.table(("a",), [("1",)], title="t")])
+def test_a_full_disk_behind_stdout_is_no_bug(monkeypatch, show):
+    monkeypatch.setattr(sys, "stdout", FullDisk())
+    with pytest.raises(OutputError, match="stdout: expected to write the result, got No space left on device; make"):
+        show()
+    console.result("and nothing fails again")
+    sys.stdout.close()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell closes them")
+def test_a_run_whose_standard_streams_are_closed_does_its_work(nifti):
+    """As under some daemons: Python gives it None for each of them."""
+    scan = nifti(np.random.default_rng(0).gamma(2.0, 100, (24, 20, 2)).astype(np.float32))
+    tat = [sys.executable, "-c", "from tatcli.cli.app import main; main()"]
+    words = ["simulate", str(scan), "--task", "mri-sr", "-o", str(scan.with_name("out.nii.gz"))]
+    for code in (0, 2):  # done; the output exists
+        ended = subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *tat, *words], check=False)
+        assert ended.returncode == code
+    assert nib.load(scan.with_name("out.nii.gz")).shape == (24, 20, 2)
 
 
 def test_words_become_values():
