@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tatcli.errors import OutputError, UsageError, WeightsError
+from tatcli.errors import OutputError, UsageError, WeightsError, reason_of
 from tatcli.model.config import TatConfig
 from tatcli.model.weights import TaskCard, WeightsCard, card_fields, file_sha256, load_weights
 from tatcli.volumes.replacing import replaced
@@ -181,7 +181,8 @@ def load_comparison_weights(name: str, path: Path) -> tuple[nn.Module, WeightsCa
         wanted, config, sha256 = str(fields["network"]), dict(fields["config"]), str(fields["sha256"])
         tasks = {task: TaskCard.from_dict(card) for task, card in fields["tasks"].items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        msg = f"{path}: expected a network's card {path.with_suffix('.json').name} beside it, got {error!r}"
+        msg = f"{path}: expected a network's card {path.with_suffix('.json').name} beside it"
+        msg += f", got {f'one without {error}' if isinstance(error, KeyError) else reason_of(error)}"
         raise WeightsError(msg) from error
     if wanted != known.name:
         msg = f"{path}: expected weights of {known.name}, got those of {wanted}; say --networks {wanted}={path}"

@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from tatcli.errors import UsageError
+from tatcli.errors import UsageError, reason_of
 from tatcli.training.distributed import World
 from tatcli.volumes.replacing import replaced
 
@@ -70,7 +70,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
         if not all(isinstance(entry, dict) and {"kind", "step"} <= entry.keys() for entry in entries):
             raise ValueError("a line without kind and step")  # noqa: EM101, TRY301 - told below
     except (OSError, ValueError) as error:
-        msg = f"{path}: expected the log of a tat train run, got {type(error).__name__}: {error}"
+        msg = f"{path}: expected the log of a tat train run, got {reason_of(error)}"
         raise UsageError(msg) from error
     return entries
 

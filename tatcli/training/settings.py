@@ -13,7 +13,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
-from tatcli.errors import UsageError
+from tatcli.errors import UsageError, reason_of
 from tatcli.training.config import TrainConfig, flag
 from tatcli.training.recipes import find_recipe
 
@@ -70,7 +70,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         with path.open("rb") as stream:
             found = tomllib.load(stream)
     except (OSError, ValueError) as error:
-        msg = f"{path}: expected a TOML file with options of tat train, got {type(error).__name__}: {error}"
+        msg = f"{path}: expected a TOML file with options of tat train, got {reason_of(error)}"
         raise UsageError(msg) from error
     options = {}
     for key, value in found.items():

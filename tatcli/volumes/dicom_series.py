@@ -111,7 +111,8 @@ def read_folder(path: Path) -> DicomFolder:
     if not series and found.damaged:
         raise found.damaged[0]
     if not series:
-        msg = f"{path}: expected a DICOM series, got no images among {len(scan.files) + scan.skipped} files; check it"
+        files = len(scan.files) + scan.skipped
+        msg = f"{path}: expected a DICOM series, got no DICOM images among {files} files; check it"
         raise VolumeReadError(msg)
     warnings = list(scan.warnings)
     if scan.skipped:

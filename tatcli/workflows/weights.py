@@ -144,7 +144,12 @@ def import_weights(config: ImportConfig) -> ImportReport:
     from tatcli.model.official import from_official
     from tatcli.model.weights import card_for_tasks, save_weights
 
-    network = from_official(_state_of(config.checkpoint))
+    state = _state_of(config.checkpoint)
+    try:
+        network = from_official(state)
+    except WeightsError as error:
+        msg = f"{config.checkpoint}: {error}"
+        raise WeightsError(msg) from error
     card = card_for_tasks(config.name or output.stem, network.config)
     tasks = {name: _task_card(name, config.mri_range) for name in card.tasks}
     limits = ("imported: what it was trained on, and how well it does, is not known here",)

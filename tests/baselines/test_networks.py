@@ -193,8 +193,12 @@ def test_weights_that_dont_fit(tmp_path) -> None:
     path = tmp_path / "net.safetensors"
     with pytest.raises(UsageError, match="unknown network 'resnet': expected one of tat, static-tat"):
         load_comparison_weights("resnet", path)
-    with pytest.raises(WeightsError, match=r"expected a network's card net.json beside it"):
+    with pytest.raises(WeightsError, match=r"expected a network's card net.json beside it, got nothing there"):
         load_comparison_weights("unet", path)
+    path.with_suffix(".json").write_text("{}", encoding="utf-8")
+    with pytest.raises(WeightsError, match=r"card net.json beside it, got one without 'network'"):
+        load_comparison_weights("unet", path)
+    path.with_suffix(".json").unlink()
     with pytest.raises(WeightsError, match=r"ending in .safetensors"):
         save_comparison_weights(UNet(4), tmp_path / "net.pt", card=card_of("unet", tasks))
     save_comparison_weights(UNet(4), path, card=card_of("unet", tasks))

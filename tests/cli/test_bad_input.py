@@ -83,7 +83,7 @@ def test_folder_without_series(refused, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "notes.txt").write_text("nothing", encoding="utf-8")
     out = tmp_path / "out.nii.gz"
-    refused("restore", tmp_path / "folder", "-o", out, code=3, match="expected a DICOM series, got no images")
+    refused("restore", tmp_path / "folder", "-o", out, code=3, match="expected a DICOM series, got no DICOM images")
 
 
 def test_folder_with_two_series(refused, dicom, tmp_path):

@@ -53,6 +53,7 @@ def test_speed_refuses_before_it_measures(refused, tmp_path):
     speed = ("benchmark", "speed")
     refused(*speed, *QUICK, "--json", tmp_path / "there.json", code=2, match="exists")
     refused(*speed, *QUICK, "--compare", tmp_path / "there.json", code=2, match="by tat benchmark speed --json")
+    refused(*speed, *QUICK, "--compare", tmp_path / "none.json", code=2, match="speed --json, got nothing there")
     refused(*speed, "--sizes", "big", code=2, match="--sizes 'big': expected numbers")
     refused(*speed, "--precision", "int8", code=2, match="expected one of auto, fp32, bf16, fp16")
     refused(*speed, "--precision", "fp16", "--device", "cpu", code=5, match="expected a GPU")
@@ -80,4 +81,5 @@ def test_volume_refuses_before_it_measures(refused, tmp_path):
     refused(*command, "--folder", tmp_path / "none", code=2, match="expected a folder")
     refused(*command, "--max-memory", "much", code=2, match="expected an amount of memory")
     refused(*command, "--weights", "tat-huge", code=2, match="unknown preset")
+    refused(*command, "--weights", tmp_path / "none.safetensors", code=4, match="none.safetensors")
     refused(*command, "--slices", "2", "--sizes", "16", "--max-memory", "1MiB", code=5, match="even in tiles")

@@ -376,7 +376,7 @@ def test_weights_import_refuses_what_is_no_checkpoint(refused, tiny, tmp_path):
     torch.save({"state": Runs()}, tmp_path / "evil.pth")
     refused("weights", "import", tmp_path / "evil.pth", code=4, match="needs code to load")
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
-    refused("weights", "import", tmp_path / "other.pth", code=4, match="is it a TAT?")
+    refused("weights", "import", tmp_path / "other.pth", code=4, match="other.pth: official checkpoint: expected")
     torch.save([1, 2], tmp_path / "list.pth")
     refused("weights", "import", tmp_path / "list.pth", code=4, match="expected a checkpoint of named tensors")
     (tmp_path / "text.pth").write_text("hello", encoding="utf-8")

@@ -378,7 +378,7 @@ def test_curves_of_a_run(make_config: Make) -> None:
         assert picture.size[1] > 4 * 260  # four panels
     with pytest.raises(OutputError, match="one that exists"):
         plot_run(report.output)
-    with pytest.raises(UsageError, match="expected the log of a tat train run"):
+    with pytest.raises(UsageError, match="expected the log of a tat train run, got nothing there"):
         plot_run(report.output / "samples")
 
 

@@ -211,10 +211,10 @@ def test_junk_is_skipped_and_counted(series: Callable[..., Any]) -> None:
 
 
 def test_folders_without_a_series(tmp_path: Path) -> None:
-    with pytest.raises(VolumeReadError, match="got no images among 0 files"):
+    with pytest.raises(VolumeReadError, match="got no DICOM images among 0 files"):
         read_volume(tmp_path)
     (tmp_path / "scan.nii.gz").write_bytes(b"x")
-    with pytest.raises(VolumeReadError, match="got no images among 1 files"):
+    with pytest.raises(VolumeReadError, match="got no DICOM images among 1 files"):
         read_volume(tmp_path)
     with pytest.raises(VolumeReadError, match="got nothing there"):
         read_volume(tmp_path / "missing")

@@ -87,7 +87,7 @@ def test_archives_that_do_not_unpack(series: Callable[..., Any], tmp_path: Path)
         read_volume(tmp_path / "locked.zip")
     with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
         archive.writestr("a.txt", "nothing")
-    with pytest.raises(VolumeReadError, match="got no images among 1 files"):
+    with pytest.raises(VolumeReadError, match="got no DICOM images among 1 files"):
         read_volume(tmp_path / "empty.zip")
     with pytest.raises(UsageError, match="together with --pet"):
         read_volume(whole, pet=PetTags(weight=70.0))

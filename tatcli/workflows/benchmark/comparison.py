@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tatcli.errors import UsageError
+from tatcli.errors import UsageError, reason_of
 
 if TYPE_CHECKING:
     from tatcli.workflows.benchmark.speed import SpeedResult
@@ -52,7 +52,7 @@ def read_results(path: Path) -> list[dict[str, Any]]:
         for result in results:
             _ = [result[key] for key in (*_SAME, *_NUMBERS)]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        msg = f"{path}: expected a file by tat benchmark speed --json, got {type(error).__name__}: {error}"
+        msg = f"{path}: expected a file by tat benchmark speed --json, got {reason_of(error)}"
         raise UsageError(msg) from error
     found: list[dict[str, Any]] = results
     return found

@@ -234,6 +234,7 @@ def weights_for(presets: Sequence[str]) -> Iterator[dict[str, str]]:
 
     Raises:
         UsageError: no weights and no preset of this name.
+        WeightsError: no such file.
     """
     import torch
 
@@ -247,6 +248,8 @@ def weights_for(presets: Sequence[str]) -> Iterator[dict[str, str]]:
             try:
                 found[preset] = str(find_weights(preset))
             except WeightsError:
+                if preset.endswith(".safetensors"):
+                    raise
                 config = find_preset(preset)
                 path = Path(folder) / f"{preset}.safetensors"
                 torch.manual_seed(0)
