@@ -67,7 +67,8 @@ class TatGroup(TyperGroup):
             # Typer's own mistakes of usage; their common base is not public.
             if not hasattr(error, "format_message"):
                 raise
-            console.error(f"{error.format_message().rstrip('.')}; see tat --help")
+            command = getattr(getattr(error, "ctx", None), "command_path", "tat")
+            console.error(f"{error.format_message().rstrip('.')}; see {command} --help")
             code = getattr(error, "exit_code", 2)
         code = code if isinstance(code, int) else 0
         if code == INTERRUPTED:

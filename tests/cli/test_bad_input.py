@@ -180,6 +180,9 @@ def test_options_that_do_not_fit(refused, ct, words, match):
 def test_unknown_commands(refused):
     refused("denoise", code=2, match="No such command 'denoise'")
     refused("restore", code=2, match="Missing argument 'SCAN'")
+    refused("simulate", code=2, match="Missing argument 'SCAN'; see tat simulate --help")
+    refused("weights", "lst", code=2, match="; see tat weights --help")
+    refused("benchmark", "speed", "--repeats", "x", code=2, match="; see tat benchmark speed --help")
 
 
 # --- device and memory -----------------------------------------------------------------------------------------------
