@@ -19,6 +19,7 @@ from tatcli.volumes.volume import ScanHeader, Volume
 __all__ = [
     "ValueSummary",
     "check_header",
+    "check_kind",
     "check_modality",
     "check_scan",
     "check_summary",
@@ -40,6 +41,17 @@ _LARGEST_SUV: Final = 300.0
 _LOWEST_SUV: Final = -100.0
 _LARGEST_NEGATIVE_FRACTION: Final = 0.25
 """MR magnitudes are positive; filters ring a little below zero, phase and real images are negative by halves."""
+
+_NO_MAGNITUDE: Final = {
+    **dict.fromkeys(("P", "PHASE", "PHASE MAP", "PHASE_MAP"), "phases"),
+    **dict.fromkeys(("R", "REAL", "I", "IMAGINARY"), "a part of complex images"),
+    **dict.fromkeys(("VELOCITY MAP", "VELOCITY_MAP"), "velocities"),
+    **dict.fromkeys(
+        ("ADC", "FA", "T1 MAP", "T1_MAP", "T2 MAP", "T2_MAP", "T2_STAR MAP", "DENSITY MAP", "FIELD_MAP"), "a map"
+    ),
+}
+"""Words from the third value of ImageType on: PS3.3 C.8.3.1.1.1 (MR) and C.8.13.3.1 (enhanced MR), and those of Siemens
+and Philips (dcm2niix, of the same)."""
 
 
 def check_scan(
@@ -99,12 +111,13 @@ def check_header(scan: ScanHeader, task: Task, *, ignore_modality: bool = False)
     """What can be refused before the voxels are read.
 
     Raises:
-        TaskMismatchError: the modality is not the task's.
+        TaskMismatchError: the modality is not the task's, or an MR image is no magnitude.
         UnitsError: the units are known and not the task's.
     """
     name = name_of(scan)
     if not ignore_modality:
         check_modality(scan.provenance.modality, task, name)
+        check_kind(scan.provenance.kind, task, name)
     check_units(scan.units, task, name)
 
 
@@ -128,6 +141,21 @@ def check_modality(modality: str | None, task: Task, name: str) -> None:
     )
     msg = f"{name}: expected {task.modality} for {task.name}, got {modality}; {advice}"
     raise TaskMismatchError(msg)
+
+
+def check_kind(kind: tuple[str, ...], task: Task, name: str) -> None:
+    """Refuse MR images of a phase, of a complex image's parts, or of a quantity, by the words of their ImageType.
+
+    Their values may look like magnitudes, but no scanner's k-space led to them as it leads to a magnitude: restored, a
+    phase would be torn at its wraps, and a map would show other quantities than were measured.
+
+    Raises:
+        TaskMismatchError: one of them.
+    """
+    found = next((word for word in kind[2:] if word in _NO_MAGNITUDE), None)
+    if task.modality == "MR" and found is not None:
+        msg = f"{name}: expected MR magnitudes for {task.name}, got {_NO_MAGNITUDE[found]} (ImageType {found}); "
+        raise TaskMismatchError(msg + "if the header is wrong, --ignore-modality")
 
 
 def check_units(units: Units, task: Task, name: str) -> None:

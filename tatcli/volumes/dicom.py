@@ -103,6 +103,7 @@ def read_dicom(
         path=path,
         format="dicom",
         modality=scan.series.modality or None,
+        kind=images[0].kind,
         header=DicomHeader(scan.series, stack.frames, stack.geometry, scan.factor, stack.uneven, scan.unpacked),
         warnings=scan.warnings,
     )

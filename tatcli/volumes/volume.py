@@ -45,6 +45,7 @@ class Provenance:
         path: source file or folder; None for volumes made in memory.
         format: ``nifti``, ``nrrd``, ``metaimage``, ``dicom``, ``npy`` or ``memory``.
         modality: DICOM modality where the source says it (CT, PT, MR), else None.
+        kind: DICOM's ImageType or FrameType in upper case, where the source says it.
         header: format-specific state that only the matching reader and writer know.
         stored: the array as stored (native dtype, same axis order as the volume's array), or None.
         dtype: the voxel type in the file, also where ``stored`` is None; None for volumes made in memory.
@@ -57,6 +58,7 @@ class Provenance:
     path: Path | None = None
     format: str = "memory"
     modality: str | None = None
+    kind: tuple[str, ...] = ()
     header: Any = None
     stored: NDArray[Any] | None = None
     dtype: np.dtype[Any] | None = None

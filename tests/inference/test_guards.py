@@ -87,6 +87,33 @@ def test_the_modality_decides_where_it_is_known(volume_of):
     check_scan(secondary, CT, ignore_modality=True)
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("ORIGINAL PRIMARY P ND PHASE", "phases (ImageType P)"),
+        ("ORIGINAL PRIMARY PHASE_MAP P SE", "phases (ImageType PHASE_MAP)"),
+        ("ORIGINAL PRIMARY R_IR R IR", "a part of complex images (ImageType R)"),
+        ("DERIVED PRIMARY DIFFUSION ADC ND", "a map (ImageType ADC)"),
+        ("ORIGINAL PRIMARY M_FFE M FFE", None),
+        ("ORIGINAL PRIMARY OTHER", None),
+        ("DERIVED SECONDARY", None),
+        ("P R M", None),  # the first two values are of another kind
+    ],
+)
+def test_mr_images_that_are_no_magnitudes_are_refused_by_their_header(volume_of, kind, said):
+    """Their numbers can't tell: a scanner stores phases as 0 to 4095."""
+    volume = volume_of(rng.random(SHAPE) * 4095, modality="MR", kind=tuple(kind.split()))
+    if said is None:
+        check_scan(volume, MRI)
+        return
+    with pytest.raises(TaskMismatchError) as refused:
+        check_scan(volume, MRI)
+    told = f"expected MR magnitudes for mri-sr, got {said}; if the header is wrong, --ignore-modality"
+    assert told in str(refused.value)
+    check_scan(volume, MRI, ignore_modality=True)
+    check_scan(volume_of(BODY, modality="CT", kind=("ORIGINAL", "PRIMARY", "P")), CT)
+
+
 def test_known_units_must_be_the_tasks_own(volume_of):
     with pytest.raises(UnitsError, match="expected SUVbw for pet-synthesis, got BQML"):
         check_scan(volume_of(np.abs(BODY), units=Units.BQML), PET, trust_values=True)

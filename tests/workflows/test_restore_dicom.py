@@ -61,7 +61,7 @@ TABLE = {
     "ct_jpeg2000": 20,
     "mr_ge_oblique_signed16": 16,
     "mr_implicit_vr_oblique": 20,
-    "mr_philips_enhanced_mixed_content:FIELD_MAP": "too many below zero for MR magnitudes",
+    "mr_philips_enhanced_mixed_content:FIELD_MAP": "expected MR magnitudes for mri-sr, got a map (ImageType FIELD_MAP)",
     "mr_philips_enhanced_mixed_content:M": 1,
     "mr_philips_rawdata_without_pixels": 1,
     "mr_philips_slope2.36": 24,
