@@ -71,7 +71,7 @@ TABLE = {
     "mr_siemens_multiecho_one_series:TE20": 3,
     "mr_siemens_multiecho_one_series:TE40": 2,
     "mr_siemens_multiecho_one_series:TE60": 2,
-    "mr_siemens_phase_slope2_intercept-4096": "too many below zero for MR magnitudes",
+    "mr_siemens_phase_slope2_intercept-4096": "expected MR magnitudes for mri-sr, got phases (ImageType P)",
     "mr_siemens_two_echoes:TE4.92": 18,
     "mr_siemens_two_echoes:TE7.38": 18,
     "oblique": 3,
