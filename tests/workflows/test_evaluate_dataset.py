@@ -175,7 +175,7 @@ def test_a_restorer_works_in_the_range_it_is_given() -> None:
 
     restorer = Restorer.from_network(Ones(), card_for_tasks("ones", PRESETS["tat-small"], ("mri-sr",)), device="cpu")
     network = network_of(restorer)
-    volume = nifti_volume(head(0, slices=2))
+    volume = nifti_volume(head(0, slices=2) + 5.0)
     out = network.restore(volume, MRI, Window(0.0, 2000.0))
     np.testing.assert_allclose(out.array, 2000.0, rtol=1e-6)
     assert restorer.card.tasks["mri-sr"].intensity == MRI.intensity
@@ -193,7 +193,7 @@ def test_an_ensemble_is_evaluated_as_one() -> None:
 
     card = card_for_tasks("leaning", PRESETS["tat-small"], ("mri-sr",))
     restorer = Restorer.from_network(Leaning(), card, device="cpu")
-    volume = nifti_volume(head(0, slices=2))
+    volume = nifti_volume(head(0, slices=2) + 5.0)
     moved = [np.roll(volume.array, step, axis) for axis in (1, 2) for step in (1, -1)]
     network = network_of(restorer, options=RestoreOptions(ensemble=True))
     out = network.restore(volume, MRI, Window(0.0, float(volume.array.max())))
@@ -211,7 +211,7 @@ def test_a_comparison_network_is_restored_in_eight_views_too(tmp_path) -> None:
     )
     path = tmp_path / "unet.safetensors"
     save_comparison_weights(unet, path, card=card)
-    volume = nifti_volume(head(0, slices=1))
+    volume = nifti_volume(head(0, slices=1) + 5.0)
     x = torch.from_numpy(window.normalise(window.clip(volume.array)).astype(np.float32))[:, None]
     with torch.no_grad():
         views = [turned_back(unet(turned(x, way)), way) for way in VIEWS]
@@ -227,6 +227,7 @@ def test_a_comparison_network_is_restored_in_eight_views_too(tmp_path) -> None:
 
 
 def nifti_volume(array: np.ndarray):
+    """An MR volume; what lies above 0 is no padding."""
     from tatcli.volumes.geometry import Geometry
     from tatcli.volumes.volume import Volume
 
