@@ -16,6 +16,7 @@ from tatcli.cli.options import (
     PlanesOption,
     PrecisionOption,
     QuietOption,
+    SubjectsOption,
     ThreadsOption,
     UnitsOption,
     completes,
@@ -106,14 +107,7 @@ def evaluate(
         typer.Option(metavar="PATH", show_default=False, help="Only its voxels count; a folder: by equal names."),
     ] = None,
     units: UnitsOption = None,
-    subjects: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REGEX",
-            show_default="its folder sub-... or topmost one, else the scan",
-            help="What in a scan's path below the split tells the subject (first group).",
-        ),
-    ] = None,
+    subjects: SubjectsOption = None,
     json: Annotated[
         Path | None,
         typer.Option("--json", "--report", metavar="FILE|-", show_default=False, help="Everything as JSON; -: stdout."),

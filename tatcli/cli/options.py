@@ -28,6 +28,7 @@ __all__ = [
     "PrecisionOption",
     "QuietOption",
     "SeriesOption",
+    "SubjectsOption",
     "TaskOption",
     "ThreadsOption",
     "UnitsOption",
@@ -129,6 +130,14 @@ DatasetTasksOption = Annotated[
         show_default="all of the dataset",
         autocompletion=completes(*TASKS),
         help="Tasks.",
+    ),
+]
+SubjectsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REGEX",
+        show_default="its folder sub-... or topmost one, else the scan",
+        help="What in a scan's path below the split tells the subject (first group).",
     ),
 ]
 SeriesOption = Annotated[

@@ -16,7 +16,7 @@ from tatcli.tasks import Task
 from tatcli.training.subjects import subject_of_place
 from tatcli.volumes.dicom_files import holds_dicom
 
-__all__ = ["ScanPair", "find_pairs", "find_scans", "has_scans"]
+__all__ = ["ScanPair", "find_pairs", "find_scans", "has_scans", "quality_folder"]
 
 EXTENSIONS = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".npy", ".bin")
 
@@ -65,7 +65,7 @@ def find_pairs(root: Path, task: Task, split: str) -> tuple[list[ScanPair], list
     """
     folder = _split_folder(root, task, split)
     lonely: list[str] = []
-    hq, lq = _quality(folder, "HQ"), _quality(folder, "LQ")
+    hq, lq = quality_folder(folder, "HQ"), quality_folder(folder, "LQ")
     if hq is None:
         scans = [_pair(path, folder) for path in _scans_below(folder)]
         _check_none_is_lq(scans, folder)
@@ -102,8 +102,8 @@ def _pair(path: Path, folder: Path, partners: Mapping[str, Path] = MappingProxyT
     return ScanPair(stem(path), path, partners.get(place), place)
 
 
-def _quality(folder: Path, name: str) -> Path | None:
-    """The split's folder HQ or LQ, in any case of its letters."""
+def quality_folder(folder: Path, name: str) -> Path | None:
+    """A folder's own folder HQ or LQ, in any case of its letters; None: it has none."""
     return next((each for each in sorted(folder.iterdir()) if each.name.upper() == name and each.is_dir()), None)
 
 

@@ -10,7 +10,15 @@ import typer
 
 from tatcli.cli import console
 from tatcli.cli.benchmark.measuring import JsonOption, measured
-from tatcli.cli.options import DeviceOption, OverwriteOption, QuietOption, ThreadsOption, completes, parse_list
+from tatcli.cli.options import (
+    DeviceOption,
+    OverwriteOption,
+    QuietOption,
+    SubjectsOption,
+    ThreadsOption,
+    completes,
+    parse_list,
+)
 from tatcli.tasks import TASKS
 from tatcli.training.recipes import RECIPES
 from tatcli.training.settings import resolve
@@ -58,14 +66,7 @@ def ablation(
     learning_rate: Annotated[
         float | None, typer.Option("--lr", metavar="X", show_default="the recipe's", help="Peak learning rate.")
     ] = None,
-    subjects: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REGEX",
-            show_default="its folder sub-... or topmost one, else the scan",
-            help="What in a scan's path below the split tells the subject.",
-        ),
-    ] = None,
+    subjects: SubjectsOption = None,
     split: Annotated[str, typer.Option(metavar="NAME", help="That is scored.")] = "val",
     max_slices: Annotated[int, typer.Option(metavar="N", help="Of each scan that are scored; 0: all.")] = 6,
     interference: Annotated[

@@ -18,6 +18,7 @@ from tatcli.cli.options import (
     PlanesOption,
     PrecisionOption,
     QuietOption,
+    SubjectsOption,
     ThreadsOption,
     completes,
     parse_list,
@@ -64,14 +65,7 @@ def quality(
     ] = "paper",
     max_slices: Annotated[int, typer.Option(metavar="N", help="Evenly spaced slices of each scan; 0: all.")] = 6,
     tune_slices: Annotated[int, typer.Option(metavar="N", help="Slices to tune the classical methods on.")] = 12,
-    subjects: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REGEX",
-            show_default="its folder sub-... or topmost one, else the scan",
-            help="What in a scan's path below the split tells the subject (first group).",
-        ),
-    ] = None,
+    subjects: SubjectsOption = None,
     ensemble: EnsembleOption = False,
     planes: PlanesOption = None,
     data_consistency: ConsistencyOption = None,

@@ -16,9 +16,10 @@ from tatcli.volumes.dicom_files import is_dicom
 from tatcli.volumes.formats import extension_of, format_of
 from tatcli.workflows.batch.sidecar import sidecar_of
 
-__all__ = ["Found", "Rules", "find_scans", "read_list", "walk"]
+__all__ = ["IMAGES", "Found", "Rules", "find_scans", "read_list", "walk"]
 
-_IMAGES: Final = ("nifti", "nrrd", "metaimage")
+IMAGES: Final = ("nifti", "nrrd", "metaimage")
+"""Formats that hold a scan in a file of their own."""
 _MEDIUM: Final = "DICOMDIR"
 
 
@@ -150,7 +151,7 @@ def _kind_of_name(path: Path) -> str | None:
     if path.suffix.lower() == ".zip":
         return "dicom" if is_zip(path) else None
     kind = format_of(path)
-    return kind if kind in _IMAGES else None
+    return kind if kind in IMAGES else None
 
 
 def _holds_dicom(folder: Path, names: list[str]) -> bool:

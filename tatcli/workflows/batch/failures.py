@@ -33,8 +33,8 @@ def check_failures(config: BatchConfig, folder: Path | None) -> None:
         OutputError: there is one, and it may not be replaced.
     """
     path = failures_path(config, folder)
-    free = not path.exists() or (path.is_file() and (config.scan.overwrite or path.stat().st_size == 0))
-    if not free and not (path.is_file() and _is_ours(path)):
+    replaceable = path.is_file() and (config.scan.overwrite or path.stat().st_size == 0 or _is_ours(path))
+    if path.exists() and not replaceable:
         msg = f"{path}: expected the list of failures of an earlier run, got something else; name another by --failures"
         raise OutputError(msg)
 

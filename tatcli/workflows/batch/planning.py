@@ -80,15 +80,29 @@ def plan(config: BatchConfig, *, read_stdin: Callable[[], str]) -> Plan:
     task = scan.task if scan.task == "auto" else find_task(scan.task).name
     scan = replace(scan, task=task, output=folder, dicom=_with_stable_uids(scan))
     single = scan_with_output(config)
+    datasets: list[tuple[Path, Path]] = []
     if single is not None:
-        work = _work(single[0], replace(scan, output=None), single[1], config)
-        _check_outputs([work])
-        _check_reports(config, [work])
-        return Plan(tuple(_with_neighbours([work])), 1, single[1].parent)
+        found, output = single
+        works, folder = [_work(found, replace(scan, output=None), output, config)], output.parent
+    else:
+        works, datasets = _all_works(config, scan, read_stdin)
+    _check_outputs(works)
+    _check_reports(config, works)
+    works, shard = _with_neighbours(works), config.selection.shard
+    mine = tuple(work for work in works if shard is None or in_shard(work.place, shard))
+    return Plan(mine, len(works), folder, tuple(datasets))
+
+
+def _all_works(
+    config: BatchConfig, scan: RestoreConfig, read_stdin: Callable[[], str]
+) -> tuple[list[Work], list[tuple[Path, Path]]]:
+    """The scans of all inputs, with their outputs, and the BIDS datasets among the inputs with their derivatives."""
+    folder = scan.output
     if folder is not None and not folder.is_dir() and (folder.exists() or extension_of(folder) is not None):
         msg = f"{folder}: expected a folder for the outputs of several scans, got a file; choose another -o"
         raise UsageError(msg)
-    works, datasets = [], []
+    works: list[Work] = []
+    datasets: list[tuple[Path, Path]] = []
     words, tables, folders = _sorted_inputs(config, read_stdin)
     selection = config.selection
     outside = frozenset() if folder is None else frozenset({folder})
@@ -104,11 +118,7 @@ def plan(config: BatchConfig, *, read_stdin: Callable[[], str]) -> Plan:
     if not works:
         msg = f"{', '.join(selection.inputs) or 'the list'}: expected scans, got none; check the folder, --include and"
         raise VolumeReadError(msg + " --exclude")
-    _check_outputs(works)
-    _check_reports(config, works)
-    works = _with_neighbours(works)
-    mine = tuple(work for work in works if selection.shard is None or in_shard(work.place, selection.shard))
-    return Plan(mine, len(works), folder, tuple(datasets))
+    return works, datasets
 
 
 def in_shard(place: str, shard: Shard) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tatcli.volumes.formats import extension_of, format_of
 from tatcli.workflows.batch.bids import is_dataset
 from tatcli.workflows.batch.config import check_words
-from tatcli.workflows.batch.discovery import Found, Rules, walk
+from tatcli.workflows.batch.discovery import IMAGES, Found, Rules, walk
 from tatcli.workflows.batch.manifest import is_manifest
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def is_one_scan(inputs: Sequence[str], *, output: Path | None, series: str | Non
 def _is_folder_for(path: Path, output: Path) -> bool:
     """Whether an output is a folder for outputs of such a file."""
     named = extension_of(output) is None and (output.is_dir() or output.suffix == "")
-    return named and format_of(path) in ("nifti", "nrrd", "metaimage")
+    return named and format_of(path) in IMAGES
 
 
 def scan_with_output(config: BatchConfig) -> tuple[Found, Path] | None:

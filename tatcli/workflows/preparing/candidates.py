@@ -9,7 +9,7 @@ from typing import Final
 
 from tatcli.errors import UsageError
 from tatcli.tasks import TASKS, Task
-from tatcli.training.pairs import EXTENSIONS, stem
+from tatcli.training.pairs import EXTENSIONS, quality_folder, stem
 from tatcli.volumes.dicom_files import holds_dicom
 from tatcli.workflows.provenance import told_by_manifest
 
@@ -128,10 +128,9 @@ def _at(quality: str, inner: tuple[str, ...]) -> int | None:
 def _partner(path: Path, root: Path, at: int) -> Path | None:
     """The scan of the same name, in any format, at the same place below LQ, which lies beside HQ, the folder ``at``."""
     inner = _inner(path, root)
-    beside = root.joinpath(*inner[:at])
-    below = (each / Path(*inner[at + 1 : -1]) for each in sorted(beside.iterdir()) if each.name.upper() == _LQ)
-    folder = next((each for each in below if each.is_dir()), None)
-    if folder is None:
+    beside = quality_folder(root.joinpath(*inner[:at]), _LQ)
+    folder = None if beside is None else beside.joinpath(*inner[at + 1 : -1])
+    if folder is None or not folder.is_dir():
         return None
     same = [
         other

@@ -98,11 +98,10 @@ class RunWeights:
         self.path = weights_path(network, trainer.config, extra)
         self.best = Best.of(self.path) if trainer.step else None  # (a run that begins knows nothing of a former one)
 
-    def save(self) -> Path:
-        """Write the weights as they are (the first process does); returns the file."""
+    def save(self) -> None:
+        """Write the weights as they are (the first process does)."""
         if self._trainer.world.first:
             self._write(self.path, {})
-        return self.path
 
     def offer(self, scores: Mapping[str, ValidationScore]) -> None:
         """Write the weights as the best ones, if their gain, in the mean of tasks, is the largest so far."""
