@@ -113,11 +113,13 @@ class Restoration:
 
         Args:
             slice_: the input; is overwritten.
-            correction: the network's, in physical units.
+            correction: the network's, in physical units; is overwritten.
             whole: the slice without holes.
             window: the network's range. A padding value below it marks what wasn't measured, and is kept; so are whole
                 regions of one value at its lower end.
         """
+        # Nothing lies below the range: no uptake and no magnitude is negative.
+        np.maximum(correction, np.float32(window.lower) - window.clip(whole), out=correction)
         if self._put_back is not None and correction.any():
             correction = self._put_back(whole + correction, whole) - whole
         correction[~np.isfinite(slice_)] = 0.0

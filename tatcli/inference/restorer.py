@@ -38,7 +38,8 @@ class Restorer:
 
     The network works on the scan clipped to its range, and what it changes there is added to the scan itself:
     out = in + (net(clip(in)) - clip(in)), in physical units. So voxels outside the range (metal, a bladder) survive,
-    and a voxel that the network leaves alone keeps its exact value, as does padding.
+    and a voxel that the network leaves alone keeps its exact value, as does padding. The network's output counts as no
+    less than its range's lower end: it makes no uptake, and no magnitude, negative.
 
     Args:
         weights: an installed name or a ``.safetensors`` file with its card beside it.
@@ -204,20 +205,19 @@ def _measured(volume: Volume, axis: int, options: RestoreOptions) -> KnownLines 
 def _restore(
     frame: NDArray[np.float32], target: NDArray[np.float32], planes: list[tuple[int, Restoration]], index: int
 ) -> None:
-    """Restore a frame along every axis; the mean of what that changes is added to it."""
+    """Restore a frame along every axis, and take the mean where any of them changes it."""
     if len(planes) == 1:
         ((axis, restoration),) = planes
         restoration.restore(slices_along(frame, axis), slices_along(target, axis), frame=index)
         return
-    change = np.zeros(frame.shape, dtype=np.float32)
+    total, changed = np.zeros(frame.shape, dtype=np.float32), np.zeros(frame.shape, dtype=np.bool_)
     for axis, restoration in planes:
         restoration.restore(slices_along(frame, axis), slices_along(target, axis), frame=index)
-        with np.errstate(invalid="ignore"):  # infinite voxels are as they were
-            change += target - frame
-    change /= np.float32(len(planes))
+        total += target
+        changed |= target != frame
     target[:] = frame
-    # Where nothing changes, not even the sign of a zero does.
-    np.add(frame, change, out=target, where=np.isfinite(frame) & (change != 0.0))
+    # Where nothing changes, not even the sign of a zero does; NaN and infinite voxels are as they were.
+    np.divide(total, np.float32(len(planes)), out=target, where=changed & np.isfinite(frame))
 
 
 def _counters(

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 
 import tatcli
-from tatcli.errors import OutputError, WeightsError
+from tatcli.errors import OutputError, WeightsError, reason_of
 from tatcli.intensity import IntensityRule, rule_from_dict
 from tatcli.model.config import TatConfig
 from tatcli.model.tat import Tat
@@ -200,7 +200,7 @@ def card_fields(path: Path) -> dict[str, Any]:
         msg = f"{path}: expected its card {card.name} beside it, found none"
         raise WeightsError(msg) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        msg = f"{card}: expected a weights card (JSON), got {type(error).__name__}: {error}"
+        msg = f"{card}: expected a weights card (JSON), got {reason_of(error)}"
         raise WeightsError(msg) from error
     return fields
 
@@ -219,7 +219,7 @@ def read_card(path: Path) -> WeightsCard:
         return WeightsCard.from_dict(fields)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         card = path.with_suffix(".json")
-        msg = f"{card}: expected a weights card (JSON), got {type(error).__name__}: {error}"
+        msg = f"{card}: expected a weights card (JSON), got {reason_of(error)}"
         raise WeightsError(msg) from error
 
 

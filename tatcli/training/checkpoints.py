@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import torch
 
-from tatcli.errors import UsageError, WeightsError
+from tatcli.errors import UsageError, WeightsError, reason_of
 from tatcli.training.config import TrainConfig
 from tatcli.volumes.replacing import replaced
 
@@ -54,7 +54,7 @@ def load_checkpoint(folder: Path, config: TrainConfig) -> dict[str, Any] | None:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         before = json.loads(state["config"])
     except Exception as error:
-        msg = f"{path}: expected a checkpoint of tat train, got {type(error).__name__}; choose another output folder"
+        msg = f"{path}: expected a checkpoint of tat train, got {reason_of(error)}; choose another output folder"
         raise WeightsError(msg) from error
     before = TrainConfig(data=config.data, output=config.output).fixed() | _OLDER | before
     for share in ("default_share", "teacher_share"):

@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tatcli.errors import UsageError, VolumeReadError
+from tatcli.errors import UsageError, VolumeReadError, reason_of
 from tatcli.intensity import FixedRange, Window
 from tatcli.tasks import Task
 from tatcli.training.config import TrainConfig
@@ -93,7 +93,7 @@ def prepared_entries(root: Path) -> list[Entry]:
         msg = f"{root}: expected a whole training set, got one whose preparation stopped; run tat prepare again"
         raise UsageError(msg) from None
     except (OSError, ValueError) as error:
-        msg = f"{root / SET_FILE}: expected JSON of tat prepare, got {type(error).__name__}; prepare the set again"
+        msg = f"{root / SET_FILE}: expected JSON of tat prepare, got {reason_of(error)}; prepare the set again"
         raise UsageError(msg) from error
     if told.get("format") != FORMAT:
         msg = f"{root}: expected a training set of format {FORMAT}, got {told.get('format')}; prepare it again"

@@ -55,6 +55,13 @@ class Halfway(nn.Module):
         return (x + 0.5) / 2
 
 
+class Deepening(nn.Module):
+    """Lowers every pixel by a tenth of the range."""
+
+    def forward(self, x):
+        return x - 0.1
+
+
 class Hungry(Halfway):
     """Runs out of memory above a number of pixels in a pass, in the words of a given allocator."""
 
@@ -154,6 +161,22 @@ def test_values_outside_the_range_survive(restorer_of, volume_of, ct):
     restored = restorer_of(Halfway())(volume_of(ct), "ct")
     # the correction at -2000 and 8000 is that of the range's ends
     np.testing.assert_allclose(restored.array[0, 0, :4], [-2000 + 1024, 8000 - 1024, 0, 2048], atol=2e-3)
+
+
+@pytest.mark.parametrize(("task", "lower"), [("ct", -1024.0), ("pet", 0.0)])
+@pytest.mark.parametrize("planes", [1, 3])
+def test_nothing_is_restored_below_the_range(restorer_of, volume_of, task, lower, planes):
+    """No uptake is negative, no air less dense than none; what lies lower already isn't lowered further."""
+    scan = np.random.default_rng(0).uniform(lower, lower + 1000.0 / 3, (20, 24, 28)).astype(np.float32)
+    scan = scan if task == "ct" else scan / 50
+    scan[3, 4, 5] = lower - 40.0
+    tenth = 409.6 if task == "ct" else 2.0
+    options = RestoreOptions(planes=planes)
+    restored = restorer_of(Deepening())(volume_of(scan, spacing=(1.0, 1.0, 1.0)), task, options=options).array
+    assert restored[3, 4, 5] == scan[3, 4, 5]
+    rest = np.arange(scan.size).reshape(scan.shape) != np.ravel_multi_index((3, 4, 5), scan.shape)
+    assert restored[rest].min() == lower
+    np.testing.assert_allclose(restored[rest], np.maximum(scan - tenth, lower)[rest], atol=1e-3)
 
 
 def test_padding_below_the_range_is_kept_and_nothing_else(restorer_of, volume_of, ct):
@@ -413,7 +436,7 @@ def test_tat_restores_a_volume_as_it_restores_its_slices(tat, restorer_of, volum
     with torch.inference_mode():
         for index, slice_ in enumerate(ct):
             x = torch.from_numpy(window.normalise(window.clip(slice_)))[None, None]
-            correction = (tat(x) - x)[0, 0].numpy() * window.width
+            correction = (tat(x).clamp_min(0.0) - x)[0, 0].numpy() * window.width
             np.testing.assert_allclose(restored[index], slice_ + correction, atol=0.05)
     assert np.abs(restored - ct).max() > 1.0
 
