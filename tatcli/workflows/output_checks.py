@@ -77,15 +77,22 @@ def check_results(files: Iterable[Path], *, sources: Iterable[Path] = (), overwr
     origins = tuple(sources)
     taken: set[Path] = set()
     for path in files:
-        if extension_of(path) is not None:
-            msg = f"{path}: expected a name for results, got a scan's; choose another"
-            raise OutputError(msg)
+        _refuse_scan(path)
         for source in origins or (None,):
             checked_output(path, source=source, overwrite=overwrite)
         if path.resolve() in taken:
             msg = f"{path}: expected a file of its own for each result, got a name that is used twice; choose another"
             raise OutputError(msg)
         taken.add(path.resolve())
+
+
+def _refuse_scan(path: Path) -> None:
+    """Refuse a name for results that is a scan's, or where a DICOM file lies (which often has no extension)."""
+    from tatcli.volumes.dicom_files import is_dicom
+
+    if extension_of(path) is not None or (path.is_file() and is_dicom(path)):
+        msg = f"{path}: expected a name for results, got a scan's; choose another"
+        raise OutputError(msg)
 
 
 def _check_report(report: Path, config: RestoreConfig, *, output: Path) -> None:
@@ -98,3 +105,4 @@ def _check_report(report: Path, config: RestoreConfig, *, output: Path) -> None:
     if any(path.resolve() in (place, *place.parents) for path in written_for(output)):
         msg = f"{report}: expected a report apart from the output, got the same name; choose another"
         raise OutputError(msg)
+    _refuse_scan(report)

@@ -423,6 +423,10 @@ def test_results_never_replace_a_scan(refused, ct, nifti, ct_array):
     slice_ = ct.with_name("IM0001")
     slice_.write_bytes(b"DICOM without extension")
     refused(*score, "--mask", slice_, "--json", slice_, code=2, match="got the input itself")
+    other = ct.with_name("IM0002")  # of no command
+    other.write_bytes(bytes(128) + b"DICM" + bytes(100))
+    refused(*score, "--json", other, code=2, match="IM0002: expected a name for results, got a scan's")
+    refused("restore", ct, *CT, "--report", other, "--overwrite", code=2, match="IM0002: expected a name for results")
     page = ct.with_name("page")
     refused(*score, "--json", page, "--html", page, code=2, match="page: expected a file of its own for each result")
     refused("benchmark", "speed", "--json", ct, "--overwrite", code=2, match="expected a name for results")

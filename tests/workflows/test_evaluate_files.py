@@ -255,6 +255,18 @@ def test_other_shapes_and_grids_are_refused(tmp_path) -> None:
     assert evaluate(EvaluateConfig(restored=almost, reference=reference, tasks=("ct",))).tasks
 
 
+def test_folders_whose_task_cant_be_told_are_the_calls_mistake(tmp_path) -> None:
+    """Not each scan's: nothing is scored, and the exit code says so."""
+    for folder, noise in (("hq", 0.0), ("restored", 5.0)):
+        (tmp_path / folder).mkdir()
+        for number in range(2):
+            write(tmp_path / folder / f"{number}.nii", body(number, noise))
+    config = EvaluateConfig(restored=tmp_path / "restored", reference=tmp_path / "hq")
+    with pytest.raises(UsageError, match=r"0.nii: expected a modality to tell the task by.*add --task") as caught:
+        evaluate(config)
+    assert caught.value.exit_code == 2
+
+
 def test_what_cant_be_scored(tmp_path) -> None:
     reference = write(tmp_path / "hq.nii", body(0))
     with pytest.raises(UsageError, match=r"hq.nii: expected a modality to tell the task by.*add --task"):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import tatcli
-from tatcli.errors import PartialFailure, TatError, UsageError, VolumeReadError
+from tatcli.errors import MissingPartnerError, PartialFailure, TatError, UsageError, VolumeReadError
 from tatcli.inference.guards import check_header, check_values, name_of
 from tatcli.inference.value_summary import summarise as values_of
 from tatcli.metrics import evaluation_window, find_protocol
@@ -112,7 +112,8 @@ def _scored(
             _check(truth, task, config)
             scans.append(_score(name, truth, partners, task=task, config=config))
         except TatError as error:
-            if not matched.folders:
+            of_the_call = isinstance(error, UsageError) and not isinstance(error, MissingPartnerError)
+            if of_the_call or not matched.folders:
                 raise
             failures[name] = f"{type(error).__name__}: {error}"
         progress("scoring", index + 1, len(matched.scans))
