@@ -34,7 +34,7 @@ Which lines are known. Along an in-plane axis of n samples:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -84,7 +84,7 @@ class KnownLines:
         rows, columns: (lowest, highest) known line along either axis.
         shape: (rows, columns) of a slice.
         drop: log10 of the power's fall at the border along either axis; None where a factor was given.
-        altered: whether the lines look as if they weren't those that were measured.
+        altered: whether the lines look as if they weren't those that were measured: they are left to the network.
     """
 
     rows: tuple[int, int]
@@ -101,8 +101,10 @@ class KnownLines:
 
     @property
     def step(self) -> str:
-        """What putting them back does to a scan, for its history."""
+        """What putting them back does to a scan, or why that isn't done, for its history."""
         lines = f"lines {self.rows[0]} to {self.rows[1]} x {self.columns[0]} to {self.columns[1]}"
+        if self.altered:
+            return f"k-space not put back: {lines} look filtered, interpolated or turned"
         down, across = self.factors
         return f"measured k-space put back: {lines}, factors {down:.3g} x {across:.3g}"
 
@@ -152,7 +154,7 @@ def estimate_known_lines(stack: NDArray[np.float32]) -> KnownLines | None:
 
 
 def lines_to_put_back(stack: NDArray[np.float32], options: RestoreOptions) -> KnownLines | None:
-    """Which lines a restoration puts back whose options allow it (:meth:`RestoreOptions.puts_back`).
+    """Which lines a restoration puts back, or leaves as altered, whose options allow it.
 
     Args:
         stack: (slices, rows, columns), the network's input: the slices of one frame, the first that isn't empty, or
@@ -160,7 +162,7 @@ def lines_to_put_back(stack: NDArray[np.float32], options: RestoreOptions) -> Kn
         options: may say the factor; ``scale`` is one too.
 
     Returns:
-        None: none, as the spectrum has no border, or its lines were altered and nobody asked for them.
+        None: none, as the spectrum has no border. Altered lines are marked so, unless they were asked for.
 
     Raises:
         UsageError: asked for, no factor given, and no border in the spectrum.
@@ -172,7 +174,7 @@ def lines_to_put_back(stack: NDArray[np.float32], options: RestoreOptions) -> Kn
     if options.data_consistency and found is None:
         msg = "--data-consistency: expected an input with empty outer k-space, got a full spectrum; say --kspace-factor"
         raise UsageError(msg)
-    return None if found is not None and found.altered and not options.data_consistency else found
+    return replace(found, altered=False) if found is not None and options.data_consistency else found
 
 
 class MeasuredLines:

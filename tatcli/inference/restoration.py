@@ -29,7 +29,7 @@ class Restoration:
         windows: the network's range for each frame.
         summary: of the scan's values.
         slices: in all, for progress.
-        known: lines of k-space that are put back after the network; None: none.
+        known: lines of k-space that are put back after the network, unless they were altered; None: none.
         progress: is called with (slices done, slices in all).
 
     Attributes:
@@ -48,7 +48,7 @@ class Restoration:
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self.steps = () if known is None else (known.step,)
-        self._put_back = None if known is None else _measured(known)
+        self._put_back = None if known is None or known.altered else _measured(known)
         self.warnings: list[str] = []
         self._passes = passes
         self._passes.on_shrink = self.warnings.append

@@ -183,7 +183,7 @@ class Restorer:
             windows: the network's range for each frame, by the card's rule.
             slices: in all frames.
             settings: batch and tiles.
-            known: lines of k-space that are put back after the network; None: none.
+            known: lines of k-space that are put back after the network, unless they were altered; None: none.
             progress: is called with (slices done, slices in all).
         """
         passes = Passes(self.network, self.runtime, settings, on_shrink=lambda _: None, executor=self.executor)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.fft
@@ -229,9 +231,24 @@ def test_lines_that_a_filter_damped_are_not_put_back(name, slices) -> None:
     found = estimate_known_lines(lq)
     assert found is not None
     assert found.altered
-    assert lines_to_put_back(lq, RestoreOptions()) is None
-    assert lines_to_put_back(lq, RestoreOptions(data_consistency=True)) == found
+    assert lines_to_put_back(lq, RestoreOptions()) == found
+    assert lines_to_put_back(lq, RestoreOptions(data_consistency=True)) == replace(found, altered=False)
     assert lines_to_put_back(lq, RestoreOptions(kspace_factor=2.0)).rows == (-55, 54)
+
+
+def test_a_scan_tells_that_altered_lines_were_left_to_the_network(brighter) -> None:
+    lq = scan(damped(head((2, 220, 196)), ALTERED["Hann"]))
+    left = brighter(lq, MRI)
+    alone = brighter(lq, MRI, options=RestoreOptions(data_consistency=False))
+    forced = brighter(lq, MRI, options=RestoreOptions(data_consistency=True))
+    np.testing.assert_array_equal(left.array, alone.array)
+    assert np.abs(forced.array - alone.array).max() > 1.0
+    (told,) = left.provenance.steps[1:]
+    assert told == "k-space not put back: lines -54 to 53 x -48 to 47 look filtered, interpolated or turned"
+    assert alone.provenance.steps[1:] == ()
+    assert forced.provenance.steps[1:] == (
+        "measured k-space put back: lines -54 to 53 x -48 to 47, factors 2.04 x 2.04",
+    )
 
 
 def test_lines_of_an_interpolated_or_turned_scan_are_not_put_back() -> None:
@@ -240,8 +257,7 @@ def test_lines_of_an_interpolated_or_turned_scan_are_not_put_back() -> None:
     spline = scipy.ndimage.zoom(coarse, (1, 2, 2), order=3, mode="grid-wrap", grid_mode=True).astype(np.float32)
     turned = scipy.ndimage.rotate(low_resolution(hq, 2.0), 15.0, axes=(1, 2), reshape=False).astype(np.float32)
     for lq in (spline, turned):
-        assert estimate_known_lines(lq).altered
-        assert lines_to_put_back(lq, RestoreOptions()) is None
+        assert lines_to_put_back(lq, RestoreOptions()).altered
 
 
 @pytest.mark.parametrize("factor", [1.5, 2.0, 3.0, 4.0])
