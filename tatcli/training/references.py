@@ -29,7 +29,9 @@ from tatcli.training.pairs import ScanPair, find_scans
 from tatcli.training.precomputed import ReferenceScan, ct_fields, draw_strength, pet_fields, seeds_for, stacked
 from tatcli.training.sources import has_references
 from tatcli.volumes import Volume, evenly_spaced, read_volume, slices_along, through_plane_axis
+from tatcli.volumes.bids_pet import derived_fields
 from tatcli.volumes.grids import check_grid
+from tatcli.volumes.members import members_of
 from tatcli.volumes.slices import has_cubic_voxels, is_isotropic
 
 __all__ = [
@@ -163,10 +165,11 @@ def prepare_references(
 def _cached(pair: ScanPair, task: Task, config: TrainConfig, check: Check) -> list[Reference] | str:
     """The prepared reference, once for each plane that it is sliced in, or why the scan can't be one."""
     cache = (config.cache or config.output / "cache") / task.name
+    paths = [path for path in (pair.reference, pair.lq) if path]
     settings: dict[str, Any] = {
         "format": FORMAT,
         "files": [
-            [str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in (pair.reference, pair.lq) if path
+            [str(file), file.stat().st_size, file.stat().st_mtime_ns] for path in paths for file in members_of(path)
         ],
         "options": [
             config.noise_fields,
@@ -180,6 +183,9 @@ def _cached(pair: ScanPair, task: Task, config: TrainConfig, check: Check) -> li
         settings["planes"] = "volumes" if task.modality == "PT" else config.planes
     if config.intensity(task) != task.intensity:
         settings["intensity"] = config.intensity(task).to_dict()
+    metadata = [fields for path in paths if (fields := derived_fields(path)) is not None]
+    if metadata:  # PET in NIfTI: what its values are
+        settings["metadata"] = metadata
     digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
     folder = cache / f"{pair.name}-{digest}"
     if not folder.is_dir():

@@ -84,7 +84,7 @@ def _plan(found: Sequence[Found], config: PrepareConfig) -> tuple[list[Job], lis
             problem = f"the same bytes as {first[scan.sha256]}"
         split = "" if problem else splits[scan.subject]
         digest = scan.sha256 or scan.shown
-        key = job_key(digest + problem, task=scan.task or "", split=split, options=config.options())
+        key = job_key(digest + scan.metadata + problem, task=scan.task or "", split=split, options=config.options())
         if problem or scan.task is None:
             entry = Entry(key=key, task=scan.task or "", split="", name=scan.name, subject=scan.subject)
             refused.append(replace(entry, facts={"rejected": problem}, source=_source(scan)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -99,6 +100,45 @@ def test_a_damaged_cache_is_named(make_config: Make, tmp_path: Path) -> None:
     shutil.rmtree(folder)
     (found,) = prepared(config, "mri", [])
     np.testing.assert_allclose(found.hq, BODY, rtol=1e-6)
+
+
+FDG = {
+    "Units": "Bq/mL",
+    "TracerRadionuclide": "F18",
+    "InjectedRadioactivity": 350,
+    "InjectedRadioactivityUnits": "MBq",
+    "InjectionStart": 0,
+    "ImageDecayCorrected": True,
+    "ImageDecayCorrectionTime": 0,
+}
+
+
+def test_a_corrected_sidecar_is_read_again(make_config: Make, tmp_path: Path) -> None:
+    """The image is the same file; its values, and whether it can be used, are not."""
+    folder = tmp_path / "PET" / "train"
+    for quality in ("HQ", "LQ"):
+        save(folder / quality / "sub-1_pet.nii.gz", BODY * 50)
+    config = make_config(data=tmp_path, cache=tmp_path / "cache", tasks=("pet",))
+    with pytest.raises(VolumeReadError, match="look like Bq/ml or counts"):
+        prepared(config, "pet", [])
+    for weight in (70, 35):
+        for quality in ("HQ", "LQ"):
+            told = json.dumps(FDG | {"PatientWeight": weight})
+            (folder / quality / "sub-1_pet.json").write_text(told)
+        (found,) = prepared(config, "pet", [])
+        np.testing.assert_allclose(found.hq, BODY * 50 * weight * 1000 / 350e6, rtol=1e-5)
+
+
+def test_voxels_beside_their_header_are_read_again(make_config: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "MRI" / "train"
+    folder.mkdir(parents=True)
+    header = "ObjectType = Image\nNDims = 3\nDimSize = 40 40 2\nElementSpacing = 1 1 4\nElementType = MET_FLOAT\n"
+    (folder / "a.mhd").write_text(header + "ElementDataFile = voxels.raw\n")
+    config = make_config(data=tmp_path, cache=tmp_path / "cache", tasks=("mri",))
+    for values in (BODY, BODY[:, ::-1]):
+        (folder / "voxels.raw").write_bytes(values.astype("<f4").tobytes())
+        (found,) = prepared(config, "mri", [])
+        np.testing.assert_allclose(found.hq, values, rtol=1e-6)
 
 
 def test_another_modality(make_config: Make) -> None:

@@ -541,3 +541,22 @@ def test_advice_holds_for_training(make: Make, tmp_path: Path) -> None:
     assert for_training("a scan without advice") == "a scan without advice"
     told = for_training("x: got no weight; supply it with --pet weight=KG, or say --units SUVbw")
     assert "only tat restore has --pet and --units; here add it to the header or sidecar, or" in told
+
+
+def test_a_sidecar_that_comes_later_lets_its_pet_in(tmp_path: Path) -> None:
+    """One that changes what the set holds is refused: the image's own bytes are the same."""
+    root, fdg = tmp_path / "scans" / "PET", {"Units": "Bq/mL", "TracerRadionuclide": "F18"}
+    fdg |= {"InjectedRadioactivity": 350, "InjectedRadioactivityUnits": "MBq", "InjectionStart": 0}
+    fdg |= {"ImageDecayCorrected": True, "ImageDecayCorrectionTime": 0}
+    for quality in ("HQ", "LQ"):
+        for name in ("sub-1_pet", "sub-2_pet"):
+            save(root / quality / f"{name}.nii.gz", head(ord(name[4]), (3, 32, 40)) * 50.0)
+        (root / quality / "sub-1_pet.json").write_text(json.dumps(fdg | {"PatientWeight": 70}))
+    config = PrepareConfig(roots=(root.parent,), output=tmp_path / "set", validation=0.0)
+    assert prepare(config).scans == {("pet-synthesis", "train"): 1}
+    for quality in ("HQ", "LQ"):
+        (root / quality / "sub-2_pet.json").write_text(json.dumps(fdg | {"PatientWeight": 35}))
+    assert prepare(config).scans == {("pet-synthesis", "train"): 2}
+    (root / "HQ" / "sub-2_pet.json").write_text(json.dumps(fdg | {"PatientWeight": 70}))
+    with pytest.raises(UsageError, match="holds 1 scans that are not there any more, have changed"):
+        prepare(config)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import tatcli
 from tatcli.volumes.bids_pet import derived_fields
 from tatcli.volumes.formats import extension_of
+from tatcli.volumes.members import members_of
 from tatcli.volumes.replacing import replaced
 
 if TYPE_CHECKING:
@@ -176,22 +177,6 @@ def contents_of(path: Path) -> Contents:
     stamp = stamp_of(path)
     files = members_of(path)
     return Contents(digest_of(files), sum(file.stat().st_size for file in files), len(files), stamp)
-
-
-def members_of(path: Path) -> list[Path]:
-    """The files that an input or output consists of, in a fixed order."""
-    if path.is_dir():
-        found = []
-        for root, folders, names in os.walk(path):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            found += [Path(root, name) for name in sorted(names) if not name.startswith(".")]
-        return found
-    if path.suffix.lower() == ".mhd":
-        from tatcli.volumes.itk import data_file_of
-
-        voxels = data_file_of(path)
-        return [path] if voxels is None or not voxels.is_file() else [path, voxels]
-    return [path]
 
 
 def _statuses(path: Path) -> list[tuple[str, os.stat_result]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ from tatcli.errors import TatError
 from tatcli.tasks import TASKS, task_for_modality
 from tatcli.training.pairs import stem
 from tatcli.training.subjects import named_by
+from tatcli.volumes.bids_pet import derived_fields
 from tatcli.workflows.preparing.candidates import Candidate
 from tatcli.workflows.preparing.config import PrepareConfig
 
@@ -35,6 +37,7 @@ class Found:
         sha256: of all its files and its partner's.
         folder: what to read: the file, or the folder of the series.
         series: which one of the folder.
+        metadata: JSON of what sidecars say of its values and its partner's (PET in NIfTI), else ''.
         problem: why it can't be a reference, else ''.
     """
 
@@ -46,6 +49,7 @@ class Found:
     folder: Path = field(default_factory=Path)
     series: str | None = None
     problem: str = ""
+    metadata: str = ""
 
     @property
     def shown(self) -> str:
@@ -72,7 +76,8 @@ def _file(candidate: Candidate, config: PrepareConfig) -> Found:
     task = candidate.task or config.task
     problem = "" if task else "nothing names its modality: give --task, or put it into a folder CT, PET or MRI"
     digest = _sha256([*files, *_partner_files(candidate)])
-    return _checked(Found(candidate, stem(path), _by_path(candidate, config), task, digest, path, None, problem))
+    found = Found(candidate, stem(path), _by_path(candidate, config), task, digest, path, None, problem)
+    return _checked(replace(found, metadata=_metadata(candidate)))
 
 
 def _series(candidate: Candidate, config: PrepareConfig) -> list[Found]:
@@ -137,6 +142,11 @@ def _by_path(candidate: Candidate, config: PrepareConfig) -> str:
     if bids is not None:
         return bids.group(1)
     return candidate.parts[0] if candidate.parts else stem(candidate.path)
+
+
+def _metadata(candidate: Candidate) -> str:
+    told = [fields for path in (candidate.path, candidate.lq) if path and (fields := derived_fields(path)) is not None]
+    return json.dumps(told, sort_keys=True) if told else ""
 
 
 def _partner_files(candidate: Candidate) -> list[Path]:
