@@ -23,7 +23,7 @@ from tatcli.cli.options import (
     parse_list,
     parse_units,
 )
-from tatcli.cli.scores import EvaluationOutputs, end_with_failures, show_task
+from tatcli.cli.scores import DEFAULT_SLICES, EvaluationOutputs, end_with_failures, pictured_slices, show_task
 from tatcli.errors import UsageError
 from tatcli.tasks import TASKS
 
@@ -120,7 +120,9 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FILE", show_default=False, help="A self-contained page: tables, plots, pictures."),
     ] = None,
-    html_slices: Annotated[int, typer.Option(metavar="N", help="Slices of each scan that the page shows.")] = 1,
+    html_slices: Annotated[
+        int, typer.Option(metavar="N", help="Slices of each scan that the page shows.")
+    ] = DEFAULT_SLICES,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -160,7 +162,7 @@ def evaluate(
         mask=mask,
         units=parse_units(units),
         subjects=subjects,
-        pictures=html_slices if html is not None else 0,
+        pictures=pictured_slices(html_slices, html),
     )
     outputs = EvaluationOutputs(json=json, csv=csv, html=html)
     outputs.check(sources=(restored, config.reference, input_, compare, mask), overwrite=overwrite)

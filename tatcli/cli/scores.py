@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tatcli.cli import console
-from tatcli.errors import PartialFailure
+from tatcli.errors import PartialFailure, UsageError
 
 if TYPE_CHECKING:
     from tatcli.workflows.evaluation.report import EvaluateReport, MethodSummary, TaskReport
 
-__all__ = ["EvaluationOutputs", "end_with_failures", "show_task"]
+__all__ = ["DEFAULT_SLICES", "EvaluationOutputs", "end_with_failures", "pictured_slices", "show_task"]
 
 _STDOUT: Final = "-"
+DEFAULT_SLICES: Final = 1
+"""Of each scan, that the page shows."""
 
 _PHYSICAL: Final = {
     "bias": "bias",
@@ -87,6 +89,18 @@ class EvaluationOutputs:
             from tatcli.workflows.evaluation.page import write_html
 
             write_html(report, self.html, title=title, command=console.command_line())
+
+
+def pictured_slices(asked: int, html: Path | None) -> int:
+    """How many slices of each scan are kept for the page.
+
+    Raises:
+        UsageError: a number of them, and no page.
+    """
+    if html is None and asked != DEFAULT_SLICES:
+        msg = "--html-slices: expected together with --html; leave it out, or name the page"
+        raise UsageError(msg)
+    return asked if html is not None else 0
 
 
 def show_task(task: TaskReport, protocol: str) -> None:

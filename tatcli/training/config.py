@@ -12,7 +12,7 @@ from tatcli.errors import UsageError
 from tatcli.intensity import IntensityRule
 from tatcli.tasks import MRI_RANGES, TASKS, Task, find_task
 
-__all__ = ["LARGEST_SEED", "PLACES", "LossName", "Precision", "TrainConfig", "flag"]
+__all__ = ["LARGEST_SEED", "PLACES", "WITH_WIDTH", "LossName", "Precision", "TrainConfig", "flag"]
 
 LossName = Literal["balanced", "l1", "psnr", "uncertainty"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -25,6 +25,8 @@ _FREE: Final = (
     "checkpoint_minutes", "validation_slices", "samples", "sample_values", "tensorboard", "explode",
 )  # fmt: skip
 """Options that don't change the outcome, and so may differ when a run is resumed (accumulation: with the processes)."""
+WITH_WIDTH: Final = ("unet", "red-cnn", "edsr")
+"""Networks whose size is their width; that of the others is the preset's."""
 _DEFAULT_PRESET: Final = "tat-small"
 _FLAGS: Final = {"learning_rate": "--lr"}
 LARGEST_SEED: Final = 2**63

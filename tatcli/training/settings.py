@@ -14,7 +14,7 @@ from types import NoneType, UnionType
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from tatcli.errors import UsageError, reason_of
-from tatcli.training.config import TrainConfig, flag
+from tatcli.training.config import WITH_WIDTH, TrainConfig, flag
 from tatcli.training.recipes import find_recipe
 
 __all__ = ["SETTINGS_FILE", "read_settings", "resolve", "to_toml"]
@@ -57,7 +57,9 @@ def resolve(given: Mapping[str, Any], file: Path | None = None) -> TrainConfig:
         if option not in options:
             msg = f"train: expected {flag(option)}, on the command line or in the --config file"
             raise UsageError(msg)
-    return TrainConfig(**options)
+    config = TrainConfig(**options)
+    _check_use(config, told)
+    return config
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -94,6 +96,28 @@ def to_toml(config: TrainConfig) -> str:
             text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
             lines.append(f"{option} = {text}")
     return "\n".join(lines) + "\n"
+
+
+def _check_use(config: TrainConfig, told: Mapping[str, Any]) -> None:
+    """Refuse what would change nothing.
+
+    Raises:
+        UsageError: an option without the one that it belongs to.
+    """
+    idle = {
+        "teacher_share": (
+            not config.teacher and config.teacher_share != TrainConfig.default("teacher_share"),
+            "teacher",
+        ),
+        "sample_values": (config.sample_values and not config.samples, "samples"),
+    }
+    for option, (is_idle, home) in idle.items():
+        if is_idle:
+            msg = f"{flag(option)}: expected together with {flag(home)}, got none; leave it out, or add that"
+            raise UsageError(msg)
+    if "preset" in told and config.network in WITH_WIDTH:
+        msg = f"--preset: expected with --network tat, static-tat or routed, got {config.network}, whose size is"
+        raise UsageError(msg + " --network-width")
 
 
 def _typed(option: str, value: Any, told: str) -> Any:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
+
+from tatcli.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["named_by", "shares", "subject_of", "subject_of_place"]
+__all__ = ["check_found", "named_by", "shares", "subject_of", "subject_of_place"]
 
 _BIDS: Final = re.compile(r"sub-[0-9A-Za-z]+")
 
@@ -24,6 +26,22 @@ def named_by(pattern: str | None, text: str) -> str | None:
     if found is None:
         return None
     return next((group for group in found.groups() if group is not None), found.group())
+
+
+def check_found(pattern: str | None, texts: Iterable[str], *, option: str = "--subjects") -> None:
+    """Refuse a pattern that tells no subject at all: every scan's folders would, unnoticed.
+
+    Raises:
+        UsageError: it is in none of the texts, of which there are some.
+    """
+    first = None
+    for text in texts if pattern else ():
+        if named_by(pattern, text) is not None:
+            return
+        first = first or text
+    if first is not None:
+        msg = f"{option} '{pattern}': expected a pattern that some scan's path has, got one in none, such as {first}"
+        raise UsageError(msg + "; correct it, or leave it out")
 
 
 def subject_of(name: str, pattern: str | None, *, otherwise: str = "") -> str:

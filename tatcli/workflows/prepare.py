@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 from tatcli.errors import OutputError, UsageError
 from tatcli.training.prepared_set import Entry, SetWriter, is_prepared
+from tatcli.training.subjects import check_found
 from tatcli.volumes.replacing import replaced
 from tatcli.workflows.preparing.candidates import find_candidates
 from tatcli.workflows.preparing.config import PrepareConfig, PrepareReport
@@ -58,6 +59,7 @@ def prepare(config: PrepareConfig, *, on_progress: Progress = lambda *_: None) -
         candidates = [one for root in config.roots for one in find_candidates(root)]
         surveyed = each(survey, [(one, config) for one in candidates])
         found = [scan for scans in _counted(surveyed, "survey", len(candidates), on_progress) for scan in scans]
+        check_found(config.subject, (scan.candidate.shown for scan in found), option="--subject")
         jobs, refused = _plan(found, config)
         try:
             config.output.mkdir(parents=True, exist_ok=True)

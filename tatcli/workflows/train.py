@@ -18,6 +18,7 @@ from tatcli.training.loop import Progress, Trainer
 from tatcli.training.references import Reference, prepare_references
 from tatcli.training.settings import SETTINGS_FILE, read_settings, to_toml
 from tatcli.training.sources import check_sources, has_references
+from tatcli.training.subjects import check_found
 from tatcli.training.validation import Sample, ValidationScore
 from tatcli.volumes.replacing import replaced
 from tatcli.workflows.training.network import make_network
@@ -112,6 +113,7 @@ def train(
                 for task in config.tasks
             }
             validation = {task: _validation(task, config, on_prepare) for task in config.tasks}
+        check_found(config.subjects, (scan.name for scans in references.values() for scan in scans))
         trainer = Trainer(
             config,
             references,

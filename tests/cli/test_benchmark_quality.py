@@ -81,3 +81,8 @@ def test_the_task_representation(tat, refused, data, tmp_path, tiny_weights) -> 
     assert len(told["points"]) == 8
     refused(*words, "-o", tmp_path / "z.png", code=2, match="exists")
     refused(*words, "--task", "knitting", code=2, match="knitting")
+
+
+def test_slices_for_a_page_that_isnt_asked_for(refused, data) -> None:
+    for words in (("benchmark", "quality", "--data", data), ("evaluate", "--data", data)):
+        refused(*words, "--html-slices", "3", code=2, match="--html-slices: expected together with --html")

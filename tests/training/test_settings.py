@@ -88,6 +88,22 @@ def test_what_has_no_default_must_be_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        ({"teacher_share": "0.5"}, "--teacher-share: expected together with --teacher"),
+        ({"recipe": "quick", "sample_values": True}, "--sample-values: expected together with --samples"),
+        ({"network": "unet", "preset": "tat-tiny"}, "--preset: expected with --network tat, .* --network-width"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(tmp_path: Path, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        resolve(PLACES | options)
+    assert resolve(PLACES | {"teacher": "x", "teacher_share": "0.5"}).teacher_share == (0.5,)
+    unet = resolve(PLACES | {"network": "unet", "recipe": "quick"})  # the recipe's preset is nobody's word
+    assert resolve({}, written(tmp_path, to_toml(unet))) == unet
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
         ({"weight_decay": float("nan")}, "--weight-decay"),
         ({"weight_decay": -1.0}, "--weight-decay"),
         ({"weight_decay": float("inf")}, "--weight-decay"),

@@ -300,6 +300,10 @@ def test_lq_files_are_taken_as_they_are(tmp_path) -> None:
     assert first.rmse == pytest.approx(10.0, rel=0.1)  # clipping at the window's upper bound hides some
     with pytest.raises(UsageError, match="tv-kspace: expected LQ scans of a known strength"):
         evaluate(config(tmp_path, baselines=("tv-kspace",)))
+    with pytest.raises(UsageError, match="--strength: expected scans of mri-sr to degrade, got ones with LQ partners"):
+        evaluate(config(tmp_path, strength=2.0))
+    with pytest.raises(UsageError, match="--subjects 'q': expected a pattern that some scan's path has"):
+        evaluate(config(tmp_path, subjects="q"))
 
 
 def test_scans_that_cant_be_used_are_reported_and_the_others_scored(root) -> None:

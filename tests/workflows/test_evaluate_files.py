@@ -314,6 +314,8 @@ def test_matching(tmp_path) -> None:
         ("baselines", ()),
         ("seed", 3),
         ("split", "test"),
+        ("device", "cpu"),
+        ("precision", "bf16"),
     ],
 )
 def test_what_belongs_to_a_dataset_is_refused(option, value) -> None:

@@ -560,3 +560,8 @@ def test_a_sidecar_that_comes_later_lets_its_pet_in(tmp_path: Path) -> None:
     (root / "HQ" / "sub-2_pet.json").write_text(json.dumps(fdg | {"PatientWeight": 70}))
     with pytest.raises(UsageError, match="holds 1 scans that are not there any more, have changed"):
         prepare(config)
+
+
+def test_a_pattern_that_tells_nobody_is_refused(make: Make) -> None:
+    with pytest.raises(UsageError, match=r"--subject 'patient\\d': expected a pattern that some scan's path has"):
+        prepare(make(subject=r"patient\d"))

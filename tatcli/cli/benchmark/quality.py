@@ -23,7 +23,7 @@ from tatcli.cli.options import (
     completes,
     parse_list,
 )
-from tatcli.cli.scores import EvaluationOutputs, end_with_failures, show_task
+from tatcli.cli.scores import DEFAULT_SLICES, EvaluationOutputs, end_with_failures, pictured_slices, show_task
 from tatcli.errors import UsageError
 
 __all__ = ["quality"]
@@ -83,7 +83,9 @@ def quality(
         Path | None,
         typer.Option(metavar="FILE", show_default=False, help="A self-contained page: tables, plots, pictures."),
     ] = None,
-    html_slices: Annotated[int, typer.Option(metavar="N", help="Slices of each scan that the page shows.")] = 1,
+    html_slices: Annotated[
+        int, typer.Option(metavar="N", help="Slices of each scan that the page shows.")
+    ] = DEFAULT_SLICES,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -114,7 +116,7 @@ def quality(
         planes=planes,
         data_consistency=data_consistency,
         subjects=subjects,
-        pictures=html_slices if html is not None else 0,
+        pictures=pictured_slices(html_slices, html),
         costs=True,
     )
     outputs = EvaluationOutputs(json=json, csv=csv, html=html)

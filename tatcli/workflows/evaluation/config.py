@@ -19,7 +19,7 @@ _OF_FILES: Final = ("input", "compare", "units")
 """What belongs to a restored scan and its reference alone."""
 _OF_A_DATASET: Final = (
     "split", "tune_split", "weights", "strength", "seed", "baselines", "max_slices", "tune_slices", "ensemble",
-    "planes", "data_consistency", "networks",
+    "planes", "data_consistency", "networks", "device", "precision", "threads",
 )  # fmt: skip
 """What belongs to a dataset alone, whose scans are degraded and restored: of restored scans it would change nothing."""
 

@@ -16,6 +16,7 @@ from tatcli.errors import PartialFailure, UsageError, VolumeReadError
 from tatcli.metrics import find_protocol
 from tatcli.tasks import TASKS, Task
 from tatcli.training.pairs import find_pairs, find_scans
+from tatcli.training.subjects import check_found
 from tatcli.volumes.slices import slices_along
 from tatcli.workflows.evaluation.cost import CostMeter
 from tatcli.workflows.evaluation.degraded import degrade, evenly_spaced
@@ -77,6 +78,7 @@ def evaluate_dataset(
         msg = f"--networks: expected weights of different names, got {', '.join(names)}; rename a file and its card"
         raise UsageError(msg)
     evaluations = [_TaskEvaluation(config, root, task, networks, progress) for task in tasks]
+    check_found(config.subjects, (place for evaluation in evaluations for place in evaluation.places))
     protocol = find_protocol(config.protocol)
     return EvaluateReport(
         version=tatcli.__version__,
@@ -147,8 +149,15 @@ class _TaskEvaluation:
         self._meters: dict[str, CostMeter] = {}
         self._simulated = all(pair.lq is None for pair in self._pairs)
         self._baselines = chosen_baselines(config, task, strength_known=self._simulated)
-        if self._baselines:
-            find_scans(root, task, config.tune_split)
+        tuned_on = find_scans(root, task, config.tune_split) if self._baselines else []
+        if config.strength is not None and not any(pair.lq is None for pair in (*self._pairs, *tuned_on)):
+            msg = f"--strength: expected scans of {task.name} to degrade, got ones with LQ partners alone; leave it out"
+            raise UsageError(msg)
+
+    @property
+    def places(self) -> list[str]:
+        """Of the scans."""
+        return [pair.place for pair in self._pairs]
 
     def run(self) -> TaskReport:
         task = self._task

@@ -13,6 +13,7 @@ from tatcli.inference.guards import check_header, check_values, name_of
 from tatcli.inference.value_summary import summarise as values_of
 from tatcli.metrics import evaluation_window, find_protocol
 from tatcli.tasks import TASKS, Task, find_task, task_for_modality
+from tatcli.training.subjects import check_found
 from tatcli.volumes.grids import check_grid
 from tatcli.volumes.reading import read_volume
 from tatcli.volumes.slices import through_plane_axis
@@ -60,6 +61,7 @@ def evaluate_files(
     roles = {RESTORED: config.restored, INPUT: config.input, OTHER: config.compare}
     folders = {role: path for role, path in roles.items() if path is not None}
     matched = match_scans(config.reference, folders)
+    check_found(config.subjects, matched.scans)
     task, scans, failures = _scored(matched, config, progress)
     kinds: dict[str, Kind] = {INPUT: "input"} if config.input is not None else {}
     kinds[RESTORED] = "network"

@@ -16,14 +16,12 @@ from tatcli.errors import UsageError, WeightsError
 from tatcli.model.config import find_preset, preset_of
 from tatcli.model.tat import Tat
 from tatcli.model.weights import load_weights
-from tatcli.training.config import TrainConfig
+from tatcli.training.config import WITH_WIDTH, TrainConfig
 from tatcli.training.growth import grown
 
 __all__ = ["TAT", "TrainedNetwork", "make_network"]
 
 TAT = "tat"
-_WITH_WIDTH = ("unet", "red-cnn", "edsr")
-"""Networks whose size is their width; that of the others is the preset's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +91,7 @@ def _tat(config: TrainConfig) -> Tat:
 
 
 def _sizes(config: TrainConfig, name: str) -> dict[str, Any]:
-    if name in _WITH_WIDTH:
+    if name in WITH_WIDTH:
         return {"width": config.network_width} if config.network_width else {}
     _without_width(config)
     return find_preset(config.size).to_dict()
@@ -101,7 +99,7 @@ def _sizes(config: TrainConfig, name: str) -> dict[str, Any]:
 
 def _without_width(config: TrainConfig) -> None:
     if config.network_width:
-        known = f"{', '.join(_WITH_WIDTH[:-1])} or {_WITH_WIDTH[-1]}"
+        known = f"{', '.join(WITH_WIDTH[:-1])} or {WITH_WIDTH[-1]}"
         msg = f"--network-width: expected with --network {known}; the sizes of {config.network} are --preset's"
         raise UsageError(msg)
 
