@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -107,7 +107,7 @@ def show_task(task: TaskReport, protocol: str) -> None:
     """A task's tables: the protocol's scores, what lies beyond them, paired tests."""
     subjects = max((row.subjects for row in task.methods), default=0)
     strength = "" if task.strength is None else f", {task.strength_name} {task.strength:g}"
-    title = f"{task.task}{strength}: {_count(len(task.scans), 'scan')} of {_count(subjects, 'subject')}, "
+    title = f"{task.task}{strength}: {_count(len(task.scored), 'scan')} of {_count(subjects, 'subject')}, "
     title += f"protocol {protocol}"
     costs = any(row.cost is not None for row in task.methods)
     columns: tuple[str, ...] = (
@@ -148,8 +148,11 @@ def end_with_failures(report: EvaluateReport) -> None:
     """
     for task in report.tasks:
         if task.unused:
-            some = ", ".join(task.unused[:5]) + (", ..." if len(task.unused) > 5 else "")
+            some = _some(task.unused)
             console.warn(f"{task.task}: {_count(len(task.unused), 'reference')} without a restored scan: {some}")
+        if task.empty:
+            told = "constant inside the evaluation window, not scored"
+            console.warn(f"{task.task}: {_count(len(task.empty), 'scan')} {told}: {_some(task.empty)}")
     for name, reason in report.failures.items():
         console.warn(f"{name}: {reason}")
     if report.failures:
@@ -186,6 +189,10 @@ def _cost(method: MethodSummary) -> tuple[str, str]:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _count(number: int, what: str) -> str:

@@ -415,6 +415,19 @@ def test_evaluate_scores_files(tat, ct):
     assert 15 < row["rmse"] < 31  # the noise, less what the window [-160, 240] cuts
 
 
+def test_scans_without_anything_to_score_are_told(tat, tmp_path, nifti, ct_array):
+    """They count nowhere, so the table's title doesn't count them either."""
+    air = np.full_like(ct_array, -1000)
+    for folder in ("hq", "restored"):
+        (tmp_path / folder).mkdir()
+        for name, array in (("body", ct_array), ("air", air)):
+            nifti(array, f"{folder}/{name}.nii.gz")
+    done = tat("evaluate", tmp_path / "restored", tmp_path / "hq", *CT, "--json", tmp_path / "a.json")
+    assert done.exit_code == 0, done.output
+    assert "ct-denoise: 1 scan of 1 subject" in done.stdout
+    assert "warning: ct-denoise: 1 scan constant inside the evaluation window, not scored: air" in done.stderr
+
+
 def test_results_never_replace_a_scan(refused, ct, nifti, ct_array):
     """Not one that is scored, and nothing that is named like one, --overwrite or not."""
     score = ("evaluate", nifti(ct_array, "restored.nii.gz"), ct, *CT, "--overwrite")

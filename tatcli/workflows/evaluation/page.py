@@ -57,7 +57,7 @@ def html_of(report: EvaluateReport, *, title: str, command: str = "") -> str:
 def _section(task: TaskReport) -> Section:
     strength = "" if task.strength is None else f", {task.strength_name} {task.strength:g}"
     notes = [f"{scan}: {reason}" for scan, reason in task.failures.items()]
-    notes += [f"{scan}: constant inside the evaluation window, left out" for scan in task.constant]
+    notes += [f"{scan}: constant inside the evaluation window, left out" for scan in task.empty]
     notes += [f"{scan}: no restored scan" for scan in task.unused]
     return Section(
         title=f"{task.task}{strength}",

@@ -161,6 +161,17 @@ class TaskReport:
     tests: tuple[PairedTest, ...] = ()
 
     @property
+    def scored(self) -> tuple[ScanScores, ...]:
+        """The scans that count: those with something to score."""
+        return tuple(scan for scan in self.scans if any(found.mean for found in scan.methods.values()))
+
+    @property
+    def empty(self) -> tuple[str, ...]:
+        """Scans that count nowhere, as nothing is to be seen inside the evaluation window."""
+        counted = {scan.name for scan in self.scored}
+        return (*self.constant, *(scan.name for scan in self.scans if scan.name not in counted))
+
+    @property
     def input(self) -> MethodSummary | None:
         """The row of the LQ scans."""
         return next((row for row in self.methods if row.kind == "input"), None)
