@@ -6,14 +6,12 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from tatcli.errors import UsageError
+from tatcli.training.config import TrainConfig
 from tatcli.workflows.benchmark.ablation_arms import Arm, find_arms
 from tatcli.workflows.benchmark.ablation_report import AblationReport, Scored, summarise_arms
-
-if TYPE_CHECKING:
-    from tatcli.training.config import TrainConfig
 
 __all__ = ["AblationConfig", "ablate"]
 
@@ -45,6 +43,7 @@ class AblationConfig:
 
     def __post_init__(self) -> None:
         find_arms(self.arms)
+        object.__setattr__(self, "seeds", tuple(dict.fromkeys(self.seeds)))
         if not self.seeds or min(*self.seeds, self.max_slices) < 0 or self.interference == 1 or self.interference < 0:
             msg = "ablation: expected --seeds (at least one) and --max-slices from 0 on, --interference 0 or at least 2"
             raise UsageError(msg)
@@ -100,7 +99,11 @@ def _runs(config: AblationConfig) -> Iterator[_Run]:
 
 def _of_task(shared: TrainConfig, task: str) -> dict[str, Any]:
     """A single task's share of the options that name one value for each."""
+    taught = shared.taught(task)
     return {
+        "default_share": (shared.share(task),),
+        "teacher_share": (taught,) if taught else TrainConfig.default("teacher_share"),
+        "teacher": shared.teacher if taught else None,
         "task_weights": (shared.weight(task),) if shared.task_weights else (),
         "task_multiples": (shared.multiple(task),) if shared.task_multiples else (),
     }
@@ -109,11 +112,13 @@ def _of_task(shared: TrainConfig, task: str) -> dict[str, Any]:
 def _result(run: _Run, config: AblationConfig, progress: Progress) -> Scored:
     """The run's scores, from its file where it has one."""
     path = run.config.output / RESULT
+    places = [str(root.resolve()) for root in (run.config.data, *run.config.also)]
     own = {"split": config.split, "scored_slices": config.max_slices, "interference": config.interference}
-    settings = run.config.fixed() | own
+    settings = run.config.fixed() | own | {"data": places}
     if path.exists():
         told = json.loads(path.read_text(encoding="utf-8"))
-        changed = [key for key, value in settings.items() if told["settings"].get(key) != value]
+        before = {"data": places} | told["settings"]  # (older results don't say)
+        changed = [key for key, value in settings.items() if before.get(key) != value]
         if changed:
             msg = f"{path}: expected a result of the same options, {', '.join(changed)} differ; use another folder"
             raise UsageError(msg)
@@ -133,12 +138,16 @@ def _result(run: _Run, config: AblationConfig, progress: Progress) -> Scored:
 
 
 def _train_and_score(run: _Run, config: AblationConfig, progress: Progress) -> dict[str, Any]:
+    from tatcli.tasks import TASKS
     from tatcli.training.loop import Progress as Step
+    from tatcli.training.pairs import find_pairs
     from tatcli.workflows.train import train
 
     def on_step(state: Step) -> None:
         progress(run.name, state.step, run.config.steps)
 
+    for task in run.config.tasks:
+        find_pairs(run.config.data, TASKS[task], config.split)  # says before the training where nothing could be scored
     done = train(run.config, on_step=on_step)
     return {
         "parameters": done.parameters,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +72,15 @@ def test_trained_once_and_scored(training: TrainConfig, monkeypatch: pytest.Monk
     assert ablate(config) == report
     with pytest.raises(UsageError, match="expected a result of the same options, scored_slices differ"):
         ablate(AblationConfig(training=training, arms=("tat",), seeds=(3,), max_slices=2))
+    with pytest.raises(UsageError, match="expected a result of the same options, data differ"):
+        ablate(replace(config, training=replace(training, data=training.data / "MRI")))
+
+
+def test_what_cant_be_scored_is_told_before_the_training(training: TrainConfig) -> None:
+    shutil.rmtree(training.data / "MRI" / "val")
+    with pytest.raises(UsageError, match="expected a folder MRI/val"):
+        ablate(AblationConfig(training=training, arms=("tat",), seeds=(3,)))
+    assert not training.output.exists()
 
 
 def test_the_tables_arithmetic(training: TrainConfig) -> None:
@@ -100,8 +111,6 @@ def test_the_tables_arithmetic(training: TrainConfig) -> None:
 
 
 def test_a_network_for_each_task_gets_its_tasks_options(training: TrainConfig) -> None:
-    from dataclasses import replace
-
     shared = replace(training, tasks=("mri", "pet"), task_weights=(1.0, 3.0), task_multiples=(2, 1))
     runs = list(ablation._runs(AblationConfig(training=shared, arms=("single",), seeds=(0, 1))))
     assert [run.name for run in runs] == [
@@ -110,3 +119,12 @@ def test_a_network_for_each_task_gets_its_tasks_options(training: TrainConfig) -
     assert [(run.config.tasks, run.config.task_weights, run.config.task_multiples) for run in runs[:2]] == [
         (("mri-sr",), (1.0,), (2,)), (("pet-synthesis",), (3.0,), (1,)),
     ]  # fmt: skip
+
+
+def test_a_network_for_each_task_gets_its_tasks_shares(training: TrainConfig) -> None:
+    shares = {"default_share": (0.6, 0.2), "teacher": "x", "teacher_share": (0.0, 0.5)}
+    shared = replace(training, tasks=("mri", "pet"), **shares)
+    study = AblationConfig(training=shared, arms=("single",), seeds=(1, 1))
+    mri, pet = (run.config for run in ablation._runs(study))
+    assert (mri.default_share, mri.teacher, mri.teacher_share) == ((0.6,), None, (0.8,))
+    assert (pet.default_share, pet.teacher, pet.teacher_share) == ((0.2,), "x", (0.5,))
