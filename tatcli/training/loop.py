@@ -160,7 +160,7 @@ class Trainer:
         if self.step % self.config.log_every == 0 or self._last:
             found = means.take(self.world, self.stepper.device)
             if log is not None:
-                log.add("train", self.step, self.seconds, lr=self.stepper.rate(self.step), **found)
+                log.add("train", self.step, self.seconds, lr=self.stepper.rate(self.step - 1), **found)
 
     def _validated(self, log: RunLog | None, on_sample: Callable[[int, Sample], None]) -> dict[str, ValidationScore]:
         """The scores, where it is time for them and this is the first process."""

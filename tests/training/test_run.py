@@ -86,6 +86,13 @@ def test_a_log_whose_last_line_was_cut_off(make_config: Make) -> None:
     assert path.read_text() == whole
 
 
+def test_the_log_has_the_rate_that_a_step_was_taken_with(make_config: Make) -> None:
+    config = make_config(tasks=("mri",), steps=3, log_every=1, learning_rate=4e-3, warmup=2)
+    train(config)
+    rates = [line["lr"] for line in read_log(config.output) if line["kind"] == "train"]
+    assert rates == pytest.approx([2e-3, 4e-3, 4e-3])
+
+
 def test_it_learns(make_config: Make) -> None:
     """Sixty steps on low-resolution MRI bring the validation scan closer to its reference."""
     config = make_config(
