@@ -243,6 +243,10 @@ def _run(options: TrainConfig, *, card: Path | None, quiet: bool) -> TrainReport
         if left_out and not quiet:
             console.warn(f"{name}: left out: {for_training(left_out)}")
 
+    def on_warning(message: str) -> None:
+        if not quiet:
+            console.warn(message)
+
     with console.progress_bar("train", unit="step", quiet=quiet, resumes=True) as progress:
 
         def on_step(state: Progress) -> None:
@@ -250,7 +254,14 @@ def _run(options: TrainConfig, *, card: Path | None, quiet: bool) -> TrainReport
                 progress(state.step, options.steps)
 
         try:
-            return run(options, card=card, command=console.command_line(), on_prepare=on_prepare, on_step=on_step)
+            return run(
+                options,
+                card=card,
+                command=console.command_line(),
+                on_prepare=on_prepare,
+                on_step=on_step,
+                on_warning=on_warning,
+            )
         except VolumeReadError as error:
             raise type(error)(for_training(str(error))) from error
         except (KeyboardInterrupt, SystemExit):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from tatcli.training.loop import Progress, Trainer
 from tatcli.training.references import Reference, prepare_references
 from tatcli.training.settings import SETTINGS_FILE, read_settings, to_toml
 from tatcli.training.sources import check_sources, has_references
-from tatcli.training.subjects import check_found
+from tatcli.training.subjects import check_found, named_by
 from tatcli.training.validation import Sample, ValidationScore
 from tatcli.volumes.replacing import replaced
 from tatcli.workflows.training.network import make_network
@@ -70,6 +70,7 @@ def train(
     command: str = "",
     on_prepare: Callable[[str, str], None] = lambda *_: None,
     on_step: Callable[[Progress], None] = lambda _: None,
+    on_warning: Callable[[str], None] = lambda _: None,
 ) -> TrainReport:
     """Train, or go on with the run in ``config.output``, together with the processes that ``torchrun`` started.
 
@@ -79,6 +80,7 @@ def train(
         command: the command line, for the card.
         on_prepare: called with each scan's name before it is read, and again with why where it is left out.
         on_step: called after each step.
+        on_warning: called before the first step with what makes its validation doubtful.
 
     Returns:
         What the run gave. The first process writes everything, and it alone validates.
@@ -114,6 +116,13 @@ def train(
             }
             validation = {task: _validation(task, config, on_prepare) for task in config.tasks}
         check_found(config.subjects, (scan.name for scans in references.values() for scan in scans))
+        for task, scans in validation.items():
+            shared = _subjects(references[task], config) & _subjects(scans, config)
+            if shared:
+                told = ", ".join(sorted(shared)[:5]) + (", ..." if len(shared) > 5 else "")
+                on_warning(
+                    f"{task}: trained and validated on subjects of the same name, so that scores flatter: {told}"
+                )
         trainer = Trainer(
             config,
             references,
@@ -141,6 +150,12 @@ def train(
         weights.save()
     count = parameter_count(trainer.network)
     return TrainReport(config.output, path, trainer.step, trainer.seconds, count, scores, other_data, weights.best)
+
+
+def _subjects(scans: Iterable[Reference], config: TrainConfig) -> set[str]:
+    """Whom scans are of, where the pattern or their folders tell."""
+    found = {named_by(config.subjects, scan.name) or scan.subject for scan in scans}
+    return found - {""}
 
 
 def _has_other_data(config: TrainConfig) -> bool:

@@ -19,6 +19,7 @@ from tatcli.training.references import prepare_references
 from tatcli.training.sampler import Sampler
 from tatcli.training.sources import check_sources
 from tatcli.training.validation import Sample
+from tatcli.workflows.train import train
 from tatcli.workflows.training.samples import save_sample
 
 Make = Callable[..., TrainConfig]
@@ -65,6 +66,20 @@ def test_patients_in_folders_are_told_apart(make_config: Make, tmp_path: Path) -
     by_number = Sampler(scans, replace(config, subjects=r"/(\d+)")).shares["mri-sr"]
     assert by_number.tolist() == pytest.approx([0.05, 0.05] + [0.1] * 8 + [0.05, 0.05])
     assert Sampler(scans, config).batch(0).scans[0] in {scan.name for scan in scans["mri-sr"]}
+
+
+def test_subjects_that_are_trained_and_validated_on_are_told(make_config: Make, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for place in ("train/sub-1/a", "train/sub-2/a", "val/sub-2/b", "val/c", "train/c"):
+        (tmp_path / "MRI" / place).parent.mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / "MRI" / f"{place}.npy", rng.gamma(2.0, 100, (2, 32, 32)).astype(np.float32))
+    told: list[str] = []
+    options = {"data": tmp_path, "cache": None, "tasks": ("mri",), "steps": 1}
+    train(make_config(**options), on_warning=told.append)
+    (message,) = told
+    assert message.endswith("subjects of the same name, so that scores flatter: sub-2")
+    train(make_config("other", **options, subjects="/([ab])"), on_warning=told.append)
+    assert told == [message]
 
 
 def test_samples_of_patients_in_folders_lie_apart(tmp_path: Path) -> None:
