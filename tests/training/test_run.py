@@ -23,6 +23,7 @@ from tatcli.baselines.networks import load_comparison_weights
 from tatcli.errors import OutputError, UsageError, WeightsError
 from tatcli.model import LossBalancer, load_weights
 from tatcli.model.config import PRESETS
+from tatcli.model.weights import read_card
 from tatcli.tasks import TASKS
 from tatcli.training.checkpoints import CHECKPOINT, load_checkpoint, save_checkpoint
 from tatcli.training.config import TrainConfig
@@ -91,6 +92,16 @@ def test_the_log_has_the_rate_that_a_step_was_taken_with(make_config: Make) -> N
     train(config)
     rates = [line["lr"] for line in read_log(config.output) if line["kind"] == "train"]
     assert rates == pytest.approx([2e-3, 4e-3, 4e-3])
+
+
+def test_data_that_go_away_while_it_trains(make_config: Make, dataset: Path, tmp_path: Path) -> None:
+    """What is trained on was read before; the card tells it all the same."""
+    shutil.copytree(dataset, tmp_path / "data")
+    config = make_config(data=tmp_path / "data", tasks=("mri",), steps=2)
+    report = train(config, on_step=lambda _: shutil.rmtree(tmp_path / "data", ignore_errors=True))
+    assert [row["file"] for row in read_card(report.weights).training["data"]] == [
+        "MRI/train/mri0.nii.gz", "MRI/train/mri1.nii.gz",
+    ]  # fmt: skip
 
 
 def test_it_learns(make_config: Make) -> None:

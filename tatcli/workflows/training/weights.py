@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -94,7 +93,9 @@ class RunWeights:
         command: str,
     ) -> None:
         self._network, self._trainer, self._extra = network, trainer, extra
-        self._references, self._command = references, command
+        self._command = command
+        # now, as what is trained on was read before: files may be gone, or others there, once weights are written
+        self._data = _data(trainer.config, references) if trainer.world.first else []
         self.path = weights_path(network, trainer.config, extra)
         self.best = Best.of(self.path) if trainer.step else None  # (a run that begins knows nothing of a former one)
 
@@ -156,16 +157,6 @@ class RunWeights:
             "data": self._data,
         }
 
-    @cached_property
-    def _data(self) -> list[dict[str, str]]:
-        """Files that are trained on, with source and terms where ``ROOT/MANIFEST.tsv`` tells them."""
-        config = self._trainer.config
-        return [
-            row
-            for root in (config.data, *config.also)
-            for row in (_prepared(root, config.tasks) if is_prepared(root) else _listed(root, self._references))
-        ]
-
 
 @dataclass(frozen=True)
 class Best:
@@ -209,6 +200,15 @@ def weights_path(network: TrainedNetwork, config: TrainConfig, extra: Mapping[st
 def parameter_count(network: nn.Module) -> int:
     """Parameters of a network."""
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _data(config: TrainConfig, references: Mapping[str, Sequence[Reference]]) -> list[dict[str, str]]:
+    """Files that are trained on, with source and terms where ``ROOT/MANIFEST.tsv`` tells them."""
+    return [
+        row
+        for root in (config.data, *config.also)
+        for row in (_prepared(root, config.tasks) if is_prepared(root) else _listed(root, references))
+    ]
 
 
 def _prepared(root: Path, tasks: tuple[str, ...]) -> list[dict[str, str]]:
