@@ -85,6 +85,13 @@ def test_a_card_names_what_was_trained_on_and_nothing_else(make_config: Make, tm
     assert [row["file"] for row in card.training["data"]] == ["MRI/train/good.nii.gz"]
 
 
+def test_a_card_tells_the_strengths_that_were_drawn(make_config: Make, tmp_path: Path) -> None:
+    save(tmp_path / "MRI" / "train" / "a.nii.gz", BODY)
+    for run, share, told in (("some", 0.9, (1.0, 4.0)), ("all", 1.0, (4.0, 4.0))):
+        config = make_config(run, data=tmp_path, cache=None, tasks=("mri",), steps=1, default_share=(share,))
+        assert read_card(train(config).weights).tasks["mri-sr"].strengths == told
+
+
 def test_a_damaged_cache_is_named(make_config: Make, tmp_path: Path) -> None:
     save(tmp_path / "MRI" / "train" / "a.nii.gz", BODY)
     config = make_config(data=tmp_path, cache=tmp_path / "cache", tasks=("mri",))

@@ -20,7 +20,7 @@ from tatcli.errors import UsageError
 from tatcli.model.config import TatConfig, preset_of
 from tatcli.model.tat import Tat
 from tatcli.model.weights import TaskCard, WeightsCard, file_sha256, save_weights
-from tatcli.tasks import TASKS
+from tatcli.tasks import TASKS, Task
 from tatcli.training.config import PLACES, TrainConfig
 from tatcli.training.loop import Trainer
 from tatcli.training.pairs import find_scans, has_scans
@@ -116,7 +116,9 @@ class RunWeights:
 
     def _write(self, path: Path, training: Mapping[str, Any]) -> None:
         network, config, averaged = self._network, self._trainer.config, self._trainer.averaged
-        tasks = {task: TaskCard(config.intensity(TASKS[task]), TASKS[task].training_strengths) for task in config.tasks}
+        tasks = {
+            name: TaskCard(config.intensity(TASKS[name]), _strengths(TASKS[name], config)) for name in config.tasks
+        }
         training = self._training() | self._extra.get("training", {}) | training
         limits, license_ = tuple(self._extra.get("limits", ())), str(self._extra.get("license", "unknown"))
         if network.name != TAT:
@@ -200,6 +202,14 @@ def weights_path(network: TrainedNetwork, config: TrainConfig, extra: Mapping[st
 def parameter_count(network: nn.Module) -> int:
     """Parameters of a network."""
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _strengths(task: Task, config: TrainConfig) -> tuple[float, float]:
+    """The range that samples were drawn from (a prepared set's PET was degraded when it was made)."""
+    made_before = task.modality == "PT" and any(is_prepared(root) for root in (config.data, *config.also))
+    if config.share(task.name) < 1.0 or made_before:
+        return task.training_strengths
+    return task.default_strength, task.default_strength
 
 
 def _data(config: TrainConfig, references: Mapping[str, Sequence[Reference]]) -> list[dict[str, str]]:
