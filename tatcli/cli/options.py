@@ -136,7 +136,7 @@ SubjectsOption = Annotated[
     str | None,
     typer.Option(
         metavar="REGEX",
-        show_default="its folder sub-... or topmost one, else the scan",
+        show_default="sub-..., else the topmost folder, else the scan",
         help="What in a scan's path below the split tells the subject (first group).",
     ),
 ]

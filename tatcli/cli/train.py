@@ -143,7 +143,9 @@ def train(
     subjects: Annotated[
         str | None,
         typer.Option(
-            metavar="REGEX", show_default="its folder", help="What in a scan's path tells the subject (first group)."
+            metavar="REGEX",
+            show_default="sub-..., its topmost folder",
+            help="What in a scan's path tells the subject (first group).",
         ),
     ] = _DEFAULT.subjects,
     planes: Annotated[

@@ -73,7 +73,7 @@ class TrainConfig:
         sampling: ``subjects``: every subject of a task is as likely as any other; ``voxels``: every voxel.
         crops: ``foreground``: anywhere on the patient; ``error``: where the LQ's error is, see ``crops``.
         subjects: regular expression whose first group (or all of its match) names the subject in a scan's path below
-            the split (a prepared set: in its name); None: its folders do, see ``subjects``.
+            the split (a prepared set: in its name); None: the path itself, see ``subjects``.
         planes: ``acquired``: the slices as they were acquired; ``all``: isotropic volumes, and PET whose
             voxels are nearly cubes, in all three directions.
         mri_range: MR scans' network range: ``robust``, each scan's own, or ``paper``, [0, 4095].

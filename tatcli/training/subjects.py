@@ -51,9 +51,9 @@ def subject_of(name: str, pattern: str | None, *, otherwise: str = "") -> str:
 
 
 def subject_of_place(place: str) -> str:
-    """The subject that a path's folders name: BIDS' ``sub-``, else the topmost one, else none (empty)."""
-    folders = place.split("/")[:-1]
-    bids = (found.group() for folder in folders if (found := _BIDS.match(folder)))
+    """The subject that a path names: BIDS' ``sub-`` of a folder or the scan, else the topmost folder, else none."""
+    *folders, _ = names = place.split("/")
+    bids = (found.group() for name in names if (found := _BIDS.match(name)))
     return next(bids, folders[0] if folders else "")
 
 

@@ -33,9 +33,18 @@ def test_of_alternatives_the_group_that_matched_counts() -> None:
     assert subject_of("x", pattern, otherwise="folder") == "folder"
 
 
-def test_folders_tell_the_subject() -> None:
-    places = ("a", "pA/000", "sub-01/ses-2/anat/t1", "site/sub-02/t1", "site/pA/t1", "sub-03_t1")
-    assert [subject_of_place(place) for place in places] == ["", "pA", "sub-01", "sub-02", "site", ""]
+def test_paths_tell_the_subject() -> None:
+    places = (
+        "a",
+        "pA/000",
+        "sub-01/ses-2/anat/t1",
+        "site/sub-02/t1",
+        "site/pA/t1",
+        "sub-03_ses-1_t1",
+        "site/sub-04_t1",
+    )
+    subjects = ["", "pA", "sub-01", "sub-02", "site", "sub-03", "sub-04"]
+    assert [subject_of_place(place) for place in places] == subjects
 
 
 def test_every_subject_is_as_likely_whatever_its_scans() -> None:

@@ -49,7 +49,7 @@ class EvaluateConfig:
         mask: a mask, or a folder with one for each scan; only its voxels count.
         units: the caller's word on the units of the restored scan and its reference; they are then not checked.
         subjects: regular expression for a scan's path below the split, or its name; the first group (or all of what it
-            matches) names the subject. Otherwise it is the folder ``sub-...`` or the topmost one, or the scan.
+            matches) names the subject. Otherwise it is ``sub-...`` in it, or the topmost folder, or the scan.
         physical: score what lies beyond the protocol too (bias, noise texture, edges, uptake).
         pictures: slices of each scan that are kept for the HTML report.
         networks: (name, weights) of comparison networks, see :mod:`tatcli.baselines.networks`.
