@@ -26,7 +26,8 @@ class TatConfig:
         heads: attention heads at 1, 1/2, 1/4 and 1/8 resolution.
         expansion: hidden width of a feed-forward block over its width (rounded down).
         tren_width: channels of TREN's first convolutions; its representation has four times as many.
-        train_patch: side of the training crops, from which the local windows follow (1.5 times it, see ``windows``).
+        train_patch: side of the paper's training crops, from which the local windows follow (1.5 times it, see
+            ``windows``); a run's ``--patch`` doesn't change it.
     """
 
     width: int = 48
