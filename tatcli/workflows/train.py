@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ def train(
         command: the command line, for the card.
         on_prepare: called with each scan's name before it is read, and again with why where it is left out.
         on_step: called after each step.
-        on_warning: called before the first step with what makes its validation doubtful.
+        on_warning: called before the first step with what makes its outcome doubtful.
 
     Returns:
         What the run gave. The first process writes everything, and it alone validates.
@@ -116,13 +116,7 @@ def train(
             }
             validation = {task: _validation(task, config, on_prepare) for task in config.tasks}
         check_found(config.subjects, (scan.name for scans in references.values() for scan in scans))
-        for task, scans in validation.items():
-            shared = _subjects(references[task], config) & _subjects(scans, config)
-            if shared:
-                told = ", ".join(sorted(shared)[:5]) + (", ..." if len(shared) > 5 else "")
-                on_warning(
-                    f"{task}: trained and validated on subjects of the same name, so that scores flatter: {told}"
-                )
+        _warn_of_leaks(references, validation, config, on_warning)
         trainer = Trainer(
             config,
             references,
@@ -133,7 +127,7 @@ def train(
         )
         weights = RunWeights(network, trainer, extra, references=references, command=command)
         path = weights.path
-        other_data = trainer.step >= config.steps and _has_other_data(config)
+        other_data = _has_other_data(config, trainer, on_warning)
         if other_data and not path.is_file():
             told = f"{config.output}: expected the --data and --also of its {SETTINGS_FILE}"
             msg = f"{told} to write {path.name}, got others"
@@ -152,20 +146,37 @@ def train(
     return TrainReport(config.output, path, trainer.step, trainer.seconds, count, scores, other_data, weights.best)
 
 
+def _warn_of_leaks(
+    references: Mapping[str, Sequence[Reference]],
+    validation: Mapping[str, Sequence[Reference]],
+    config: TrainConfig,
+    on_warning: Callable[[str], None],
+) -> None:
+    for task, scans in validation.items():
+        shared = sorted(_subjects(references[task], config) & _subjects(scans, config))
+        if shared:
+            told = ", ".join(shared[:5]) + (", ..." if len(shared) > 5 else "")
+            on_warning(f"{task}: trained and validated on subjects of the same name, so that scores flatter: {told}")
+
+
 def _subjects(scans: Iterable[Reference], config: TrainConfig) -> set[str]:
     """Whom scans are of, where the pattern or their folders tell."""
     found = {named_by(config.subjects, scan.name) or scan.subject for scan in scans}
     return found - {""}
 
 
-def _has_other_data(config: TrainConfig) -> bool:
-    """Whether the run in the folder was told to train on other data."""
+def _has_other_data(config: TrainConfig, trainer: Trainer, on_warning: Callable[[str], None]) -> bool:
+    """Whether the run in the folder is at its end, and was told to train on other data; one that isn't is warned of."""
     path = config.output / SETTINGS_FILE
-    if not path.is_file():
+    if not trainer.step or not path.is_file():
         return False
     before = read_settings(path)
     told = [place.resolve() for place in (before["data"], *before.get("also", ()))]
-    return told != [place.resolve() for place in (config.data, *config.also)]
+    if told == [place.resolve() for place in (config.data, *config.also)]:
+        return False
+    if trainer.step < config.steps:
+        on_warning(f"{path}: the run goes on with other --data or --also than these; its card will name those alone")
+    return trainer.step >= config.steps
 
 
 def _on_its_device(config: TrainConfig, world: World) -> TrainConfig:

@@ -224,6 +224,18 @@ def test_a_recipes_size_gives_way_to_the_weights() -> None:
     assert resolve(told | {"grow": True}).preset == resolve({"data": "d", "output": "o"}).preset == "tat-small"
 
 
+def test_a_run_that_goes_on_with_other_data_is_told(make_config: Make, dataset: Path, tmp_path: Path) -> None:
+    config = make_config(tasks=("mri",), steps=2)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, on_step=interrupt_at(1))
+    shutil.copytree(dataset / "MRI", tmp_path / "other" / "MRI")
+    told: list[str] = []
+    train(replace(config, data=tmp_path / "other"), on_warning=told.append)
+    assert [message.partition(": ")[2] for message in told] == [
+        "the run goes on with other --data or --also than these; its card will name those alone"
+    ]
+
+
 def test_a_finished_run_keeps_the_data_that_it_was_trained_on(make_config: Make, dataset: Path, tmp_path: Path) -> None:
     config = make_config(tasks=("mri",), steps=1)
     report = train(config, command="first")

@@ -180,7 +180,9 @@ def test_two_methods_over_subjects(tmp_path) -> None:
         subjects="^([a-z])_",
         physical=False,
     )
-    (task,) = evaluate(config).tasks
+    report = evaluate(config)
+    assert report.settings["subjects"] == "^([a-z])_"
+    (task,) = report.tasks
     assert [scan.subject for scan in task.scans] == ["a", "a", "b", "c", "d", "e", "f"]
     means = [expected(body(seed, 10.0 + seed), body(seed)).mean.psnr for seed in range(7)]
     subjects = [np.mean(means[:2]), *means[2:]]

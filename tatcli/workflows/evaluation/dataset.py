@@ -118,6 +118,7 @@ def _settings(config: EvaluateConfig) -> dict[str, Any]:
         "split": config.split,
         "seed": config.seed,
         "max_slices": config.max_slices,
+        "ensemble": config.ensemble,
         "planes": config.planes,
         "data_consistency": config.data_consistency,
         "tune_split": config.tune_split,

@@ -74,13 +74,19 @@ def evaluate_files(
             raise PartialFailure(msg)
         msg = f"{config.reference}: expected slices with structure inside the evaluation window, got constant ones only"
         raise VolumeReadError(msg)
-    settings = {"reference": config.reference, **folders, "mask": config.mask}
+    settings: dict[str, object] = {
+        "reference": config.reference,
+        **folders,
+        "mask": config.mask,
+        "subjects": config.subjects,
+    }
+    settings["units"] = config.units
     return EvaluateReport(
         version=tatcli.__version__,
         protocol=protocol.name,
         protocol_summary=protocol.summary,
         averaging=averaging(protocol),
-        settings={key: str(path) for key, path in settings.items() if path is not None},
+        settings={key: str(value) for key, value in settings.items() if value is not None},
         weights={},
         tasks=(
             TaskReport(
