@@ -288,6 +288,11 @@ def test_the_usual_baselines_of_the_task(root) -> None:
     assert [row.method for row in task.methods] == ["lq", "unsharp", "tv-kspace"]
 
 
+def test_planes_of_mri_alone_are_refused(root) -> None:
+    with pytest.raises(UsageError, match="--planes 3: expected 1 with mri-sr"):
+        evaluate(config(root, planes=3), network=IDENTITY)
+
+
 def test_lq_files_are_taken_as_they_are(tmp_path) -> None:
     for name in ("a", "b"):
         hq = head(1)

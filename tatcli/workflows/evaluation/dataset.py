@@ -63,6 +63,9 @@ def evaluate_dataset(
         msg = "evaluate: expected a dataset (--data)"
         raise UsageError(msg)
     root, tasks = config.data, tasks_of(config.data, config.tasks, config.split)
+    if config.planes not in (None, 1) and all(task.modality == "MR" for task in tasks):
+        msg = f"--planes {config.planes}: expected 1 with mri-sr, whose resolution was lost within slices; leave it out"
+        raise UsageError(msg)
     how = {
         "device": config.device,
         "precision": config.precision,
