@@ -23,6 +23,8 @@ SETTINGS_FILE: Final = "config.toml"
 
 _HINTS: Final = get_type_hints(TrainConfig)
 _OTHER_NAMES: Final = {flag(option).lstrip("-").replace("-", "_"): option for option in _HINTS}
+_OF_A_SET: Final = ("max_slices", "noise_fields")
+"""What is decided when a set is prepared."""
 _SECTIONS: Final = {
     "data": "what is trained on, and where it goes",
     "tasks": "tasks and network",
@@ -118,6 +120,16 @@ def _check_use(config: TrainConfig, told: Mapping[str, Any]) -> None:
     if "preset" in told and config.network in WITH_WIDTH:
         msg = f"--preset: expected with --network tat, static-tat or routed, got {config.network}, whose size is"
         raise UsageError(msg + " --network-width")
+    for option in _OF_A_SET:
+        if option in told and _all_prepared(config):
+            msg = f"{flag(option)}: expected with scans that tat train prepares itself, got a set of tat prepare, which"
+            raise UsageError(msg + " decided it; leave it out, or prepare another")
+
+
+def _all_prepared(config: TrainConfig) -> bool:
+    from tatcli.training.prepared_set import is_prepared  # (takes numpy, which the command line starts without)
+
+    return all(is_prepared(root) for root in (config.data, *config.also))
 
 
 def _typed(option: str, value: Any, told: str) -> Any:

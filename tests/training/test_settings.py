@@ -101,6 +101,16 @@ def test_what_would_change_nothing_is_refused(tmp_path: Path, options: dict[str,
     assert resolve({}, written(tmp_path, to_toml(unet))) == unet
 
 
+@pytest.mark.parametrize("option", ["max_slices", "noise_fields"])
+def test_what_a_prepared_set_decided_is_refused(tmp_path: Path, option: str) -> None:
+    (tmp_path / "index.jsonl").touch()
+    told = {"data": tmp_path, "output": "o"}
+    with pytest.raises(UsageError, match=f"--{option.replace('_', '-')}: expected with scans that tat train prepares"):
+        resolve(told | {option: 2})
+    assert resolve(told | {"recipe": "quick"}).max_slices == 8  # nobody's word
+    assert resolve(told | {option: 2, "also": (tmp_path / "scans",)}).also
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
