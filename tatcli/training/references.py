@@ -30,6 +30,7 @@ from tatcli.training.precomputed import ReferenceScan, ct_fields, draw_strength,
 from tatcli.training.sources import has_references
 from tatcli.volumes import Volume, evenly_spaced, read_volume, slices_along, through_plane_axis
 from tatcli.volumes.bids_pet import derived_fields
+from tatcli.volumes.formats import format_of
 from tatcli.volumes.grids import check_grid
 from tatcli.volumes.members import members_of
 from tatcli.volumes.slices import has_cubic_voxels, is_isotropic
@@ -183,9 +184,9 @@ def _cached(pair: ScanPair, task: Task, config: TrainConfig, check: Check) -> li
         settings["planes"] = "volumes" if task.modality == "PT" else config.planes
     if config.intensity(task) != task.intensity:
         settings["intensity"] = config.intensity(task).to_dict()
-    metadata = [fields for path in paths if (fields := derived_fields(path)) is not None]
-    if metadata:  # PET in NIfTI: what its values are
-        settings["metadata"] = metadata
+    told = [derived_fields(path) for path in paths if task.modality == "PT" and format_of(path) == "nifti"]
+    if any(told):  # what a PET's sidecar says of its values
+        settings["metadata"] = told
     digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
     folder = cache / f"{pair.name}-{digest}"
     if not folder.is_dir():
