@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from tatcli.errors import TatError, VolumeReadError
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tatcli.volumes.dicom_archives import Unpacked
 
 __all__ = [
+    "LENIENCE",
     "PARSING_FAILURES",
     "FolderScan",
     "holds_dicom",
@@ -121,11 +123,8 @@ def tolerant(path: Path) -> Iterator[None]:
     Raises:
         VolumeReadError: the file or one of its values doesn't parse.
     """
-    from pydicom.config import disable_value_validation
-
     try:
-        with warnings.catch_warnings(), disable_value_validation():
-            warnings.simplefilter("ignore")
+        with LENIENCE:
             yield
     except TatError:
         raise
@@ -133,6 +132,50 @@ def tolerant(path: Path) -> Iterator[None]:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         msg = f"{path.name}: expected a complete DICOM file, got one that doesn't parse ({reason}); get it again"
         raise VolumeReadError(msg) from error
+
+
+class _Lenience:
+    """pydicom's settings, and what becomes of warnings, are the process's: eased as long as any thread needs it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._before = ExitStack()
+
+    def __enter__(self) -> None:
+        from pydicom import config
+        from pydicom.hooks import hooks
+
+        with self._lock:
+            self._users += 1
+            if self._users > 1:
+                return
+            self._before.enter_context(warnings.catch_warnings())
+            self._before.enter_context(config.disable_value_validation())
+            self._before.callback(hooks.register_callback, "raw_element_value", hooks.raw_element_value)
+            warnings.simplefilter("ignore")
+            hooks.register_callback("raw_element_value", _value_or_none)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self._before.close()
+
+
+def _value_or_none(raw: Any, data: dict[str, Any], **options: Any) -> None:
+    """As pydicom converts values; numbers that aren't made of all their bytes are as good as absent."""
+    from pydicom.errors import BytesLengthException
+    from pydicom.hooks import raw_element_value
+
+    try:
+        raw_element_value(raw, data, **options)
+    except BytesLengthException:
+        data["value"] = None
+
+
+LENIENCE: Final = _Lenience()
+"""Work on a dataset under it without complaints; what can't be parsed raises as pydicom does."""
 
 
 def is_media_directory(dataset: FileDataset) -> bool:

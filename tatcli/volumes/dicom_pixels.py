@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import tempfile
-import warnings
 from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatcli.errors import VolumeReadError
-from tatcli.volumes.dicom_files import PARSING_FAILURES, read_dataset, tolerant
+from tatcli.volumes.dicom_files import LENIENCE, PARSING_FAILURES, read_dataset, tolerant
 from tatcli.volumes.dicom_padding import padding_of
 from tatcli.volumes.quiet import quiet_stderr
 
@@ -63,8 +62,7 @@ def stored_of(dataset: FileDataset, path: Path) -> NDArray[Any]:
         expected = (int(dataset.get("NumberOfFrames") or 1), int(dataset.Rows), int(dataset.Columns))
         syntax = dataset.file_meta.TransferSyntaxUID
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom on padding after the pixels
+        with LENIENCE:  # pydicom warns of padding after the pixels
             stored = _unpacked(dataset) if _is_for_pydicom(syntax) else _through_gdcm(dataset)
     except (RuntimeError, *PARSING_FAILURES) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__

@@ -150,7 +150,8 @@ def _level(by_file: dict[Path, list[int]], images: list[DicomImage], arrays: NDA
 
 def _strays(dataset: FileDataset, path: Path) -> tuple[int, ...]:
     """The ends of the padding that takes more than the source's stored bits; none where no voxel has it."""
-    padding = padding_of(dataset)
+    with tolerant(path):
+        padding = padding_of(dataset)
     if padding is None or not padding.stray:
         return ()
     stored = stored_of(read_dataset(path, with_pixels=True), path)

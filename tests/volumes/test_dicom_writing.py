@@ -11,14 +11,17 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from pydicom import config
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
+from pydicom.hooks import hooks
 from pydicom.sequence import Sequence
 from pydicom.uid import RLELossless
 
 from tatcli.degradation.low_resolution_mri import zero_fill_volume
 from tatcli.errors import GeometryError, OutputError, UsageError
 from tatcli.volumes import Volume, read_volume, write_volume
+from tatcli.volumes.dicom_files import tolerant
 from tatcli.volumes.dicom_options import DicomOptions
 
 RNG = np.random.default_rng(11)
@@ -508,3 +511,30 @@ def test_a_part_of_an_enhanced_object(enhanced: Callable[..., Path], tmp_path: P
         for group in new.PerFrameFunctionalGroupsSequence
     ]
     assert numbers == [2, 4]
+
+
+def test_numbers_of_broken_bytes_are_as_good_as_absent(series: Callable[..., Any], tmp_path: Path) -> None:
+    """A number of half its bytes cost a traceback once all the work was done; in the padding, on reading."""
+    path = series().add(made((6, 8)), (0, 0, 0), PixelPaddingValue=7)
+    dataset = pydicom.dcmread(path)
+    dataset.add_new("AcquisitionDuration", "SH", "half")
+    dataset.save_as(path)
+    content = path.read_bytes().replace(b"\x73\x90SH\x04\x00", b"\x73\x90FD\x04\x00")
+    path.write_bytes(content.replace(b"\x20\x01SS\x02\x00", b"\x20\x01SL\x02\x00"))
+    (new,) = written(read_volume(path), tmp_path / "out", change=3.0)
+    assert new["AcquisitionDuration"].is_empty
+    assert new.get("PixelPaddingValue") is None
+    assert np.array_equal(new.pixel_array, pydicom.dcmread(path).pixel_array + 3)
+
+
+def test_pydicom_is_left_as_it_was(series: Callable[..., Any]) -> None:
+    """Its settings are the process's: eased while any of several threads reads, not a moment longer."""
+    path = series().add(made((6, 8)), (0, 0, 0))
+    before = (config.settings.reading_validation_mode, hooks.raw_element_value)
+    first, second = tolerant(path), tolerant(path)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert config.settings.reading_validation_mode == config.IGNORE
+    second.__exit__(None, None, None)
+    assert (config.settings.reading_validation_mode, hooks.raw_element_value) == before
