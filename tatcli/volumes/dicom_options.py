@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -84,11 +85,15 @@ class UidMaker:
     def __init__(self, options: DicomOptions, history: tuple[str, ...]) -> None:
         self._options = options
         self._history = (options.suffix, options.private, options.enhanced, *options.software, *history)
+        self._made: Counter[tuple[str, ...]] = Counter()
 
     def new(self, *source: str) -> str:
-        """A UID for what is made from the object that these words identify."""
+        """A UID for what is made from the object that these words identify: each time another one."""
         if self._options.reproducible:
-            digest = hashlib.sha256("\0".join((*self._history, *source)).encode()).digest()
+            before = self._made[source]
+            self._made[source] += 1
+            words = (*self._history, *source, *([str(before)] if before else []))
+            digest = hashlib.sha256("\0".join(words).encode()).digest()
         else:
             digest = uuid.uuid4().bytes
         number = int.from_bytes(digest[:16], "big")

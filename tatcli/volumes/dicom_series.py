@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -198,13 +197,12 @@ def series_of(
     if kept and len(kept) < len(members):
         warnings.append(f"left out {len(members) - len(kept)} localizer images")
     kept = kept or members
-    copies = sum(count - 1 for name, count in Counter(image.instance for image in kept).items() if name)
+    kept, copies = _without_copies(kept)
     if copies:
-        seen: dict[str, DicomImage] = {}
-        for index, image in enumerate(kept):
-            seen.setdefault(image.instance or str(index), image)
-        kept = list(seen.values())
         warnings.append(f"left out {copies} further copies of the same SOP instances")
+    names = [image.instance for image in kept if image.instance]
+    if len(set(names)) < len(names):
+        warnings.append(f"{len(names)} images share {len(set(names))} SOPInstanceUIDs: their places tell them apart")
     error = None if problem is None else problem[1]
     whole = SeriesInfo(
         uid=kept[0].series,
@@ -219,6 +217,18 @@ def series_of(
         DicomSeries(replace(whole, images=len(images), part=part), images, error, tuple(warnings))
         for part, images in split_parts(kept)
     ]
+
+
+def _without_copies(images: list[DicomImage]) -> tuple[list[DicomImage], int]:
+    """The images without second copies of the same instance, and how many of those there were.
+
+    Images of other places or times are no copies: anonymisation may have given them all the same UID, or none.
+    """
+    seen: dict[tuple[object, ...], DicomImage] = {}
+    for index, image in enumerate(images):
+        when = tuple(sorted(image.dimensions.items()))
+        seen.setdefault((image.instance or index, image.position, image.orientation, when), image)
+    return list(seen.values()), len(images) - len(seen)
 
 
 def _info_of_header(dataset: object) -> SeriesInfo:

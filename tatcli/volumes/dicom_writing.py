@@ -65,13 +65,18 @@ def write_dicom_file(volume: Volume, path: Path, options: DicomOptions | None = 
 
 @dataclass(frozen=True)
 class _NewSeries:
-    """What all derived objects have in common."""
+    """What all derived objects have in common; ``study`` is for sources that name none."""
 
     header: DicomHeader
     uid: str
+    study: str
     uids: UidMaker
     derivation: Derivation
     options: DicomOptions
+
+    def instance(self, source: str, *frame: str) -> str:
+        """UID of an object by its source's; anonymised sources may have none."""
+        return self.uids.new("instance", source or self.header.series.uid, *frame)
 
 
 def _derived(volume: Volume, options: DicomOptions) -> Iterator[Dataset]:
@@ -82,6 +87,7 @@ def _derived(volume: Volume, options: DicomOptions) -> Iterator[Dataset]:
     series = _NewSeries(
         header=header,
         uid=uids.new("series", header.series.uid),
+        study=uids.new("study", header.series.uid),
         uids=uids,
         derivation=Derivation(
             steps=steps,
@@ -134,7 +140,7 @@ def _objects_of(source: SourceObject, series: _NewSeries) -> Iterator[Dataset]:
     _describe_pixels(dataset, *source.planes)
     drop_acquisition(dataset)
     dataset.SourceImageEvidenceSequence = [evidence(study, first.image.series, sop_class, [instance])]
-    dataset.SOPInstanceUID = series.uids.new("instance", instance)
+    dataset.SOPInstanceUID = series.instance(instance)
     _set_pixels(dataset, np.stack([plane.pixels for plane in source.planes]))
     yield dataset
 
@@ -148,11 +154,12 @@ def _classic_objects(
     if not enhanced:
         plane = source.planes[0]
         dataset: Dataset = source.dataset
-        dataset.SourceImageSequence = [source_image(sop_class, instance, resampled=resampled)]
+        if instance:
+            dataset.SourceImageSequence = [source_image(sop_class, instance, resampled=resampled)]
         _describe_pixels(dataset, plane)
         describe_values(dataset, plane)
         _place(dataset, plane)
-        dataset.SOPInstanceUID = series.uids.new("instance", instance)
+        dataset.SOPInstanceUID = series.instance(instance)
         _set_pixels(dataset, plane.pixels if plane.image.tile is None else _mosaic(source))
         yield dataset
         return
@@ -166,7 +173,7 @@ def _classic_objects(
         _describe_pixels(dataset, plane)
         _place(dataset, plane)
         set_rescale(dataset, plane)
-        dataset.SOPInstanceUID = series.uids.new("instance", instance, str(frame))
+        dataset.SOPInstanceUID = series.instance(instance, str(frame))
         _set_pixels(dataset, plane.pixels)
         yield dataset
 
@@ -179,7 +186,7 @@ def _common(dataset: Dataset, series: _NewSeries, sop_class: str, *, fits: bool)
     drop_stale(dataset, overlays=fits)
     dataset.SOPClassUID = sop_class
     if not dataset.get("StudyInstanceUID"):
-        dataset.StudyInstanceUID = series.uids.new("study", str(dataset.get("SeriesInstanceUID") or ""))
+        dataset.StudyInstanceUID = series.study
     dataset.SeriesInstanceUID = series.uid
     name_series(dataset, options)
     fit_character_set(dataset, (str(dataset.SeriesDescription), series.derivation.description))

@@ -140,6 +140,37 @@ def test_twice_the_same_run(series: Callable[..., Any], tmp_path: Path) -> None:
         assert (dataset.SeriesNumber, dataset.SeriesDescription) == (77, "*" * 64)
 
 
+@pytest.mark.parametrize("uid", ["", "1.2.3"])
+def test_sources_without_uids_of_their_own(series: Callable[..., Any], tmp_path: Path, uid: str) -> None:
+    """Anonymised so, all slices are one object to a PACS; the derived ones are apart, and one study."""
+    array = made()
+    for name in ("one", "other"):
+        maker = series(folder=tmp_path / name, common={"SOPInstanceUID": "1.2.3"})
+        maker.add_stack(array)
+        for path in [] if uid else list(maker.folder.iterdir()):
+            dataset = pydicom.dcmread(path)
+            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
+            dataset.save_as(path)
+    if uid:
+        shutil.copy(next((tmp_path / "one").iterdir()), tmp_path / "one" / "copy")
+    volume = read_volume(tmp_path / "one")
+    assert np.array_equal(volume.array, array - 1024.0)
+    copies = "left out 1 further copies of the same SOP instances"
+    shared = "4 images share 1 SOPInstanceUIDs: their places tell them apart"
+    assert volume.provenance.warnings == ((copies, shared) if uid else ())
+    for reproducible in (True, False):
+        new = written(volume, tmp_path / f"new{reproducible}", reproducible=reproducible)
+        assert [dataset.pixel_array.tolist() for dataset in new] == array.tolist()
+        assert len({dataset.SOPInstanceUID for dataset in new}) == 4
+        assert len({dataset.StudyInstanceUID for dataset in new}) == 1
+        assert all(("SourceImageSequence" in dataset) == bool(uid) for dataset in new)
+    again = written(read_volume(tmp_path / "one"), tmp_path / "again", reproducible=True)
+    other = written(read_volume(tmp_path / "other"), tmp_path / "newother", reproducible=True)
+    first = [pydicom.dcmread(path).SOPInstanceUID for path in sorted((tmp_path / "newTrue").iterdir())]
+    assert [dataset.SOPInstanceUID for dataset in again] == first
+    assert uid or not {dataset.SOPInstanceUID for dataset in other} & set(first)
+
+
 @pytest.mark.parametrize("root", ["", "1", "a.b", "1.02", "1.2.", "3.1", "1." + "2" * 60])
 def test_roots_that_are_none(root: str) -> None:
     with pytest.raises(UsageError, match="--uid-root"):
