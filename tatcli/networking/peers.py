@@ -13,12 +13,18 @@ from typing import Any, Final
 from tatcli.errors import OutputError, TatError, UsageError
 from tatcli.networking.spool import Spool
 
-__all__ = ["Destination", "Listener", "Tls", "receiving", "send"]
+__all__ = ["Destination", "Listener", "RefusedError", "Tls", "receiving", "send"]
 
 _SUCCESS, _DUPLICATE, _NO_RESOURCES, _NOT_UNDERSTOOD = 0x0000, 0x0111, 0xA700, 0xC000
 _WARNINGS: Final = (0xB000, 0xB006, 0xB007)
 """Stored, with something coerced or discarded (PS3.4 table B.2-1)."""
+_FULL: Final = range(0xA700, 0xA800)
+"""Out of resources: a state of the peer's that says nothing of the object."""
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+
+
+class RefusedError(TatError):
+    """A peer that is there doesn't take some objects; others it may."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +150,8 @@ def send(files: Iterable[Path], destination: Destination, *, title: str, tls: Tl
     """Send objects in one association; gives each as the peer confirms it.
 
     Raises:
-        TatError: the peer can't be reached or refuses; what was confirmed before was given.
+        RefusedError: the peer doesn't take some of them; all others were given.
+        TatError: the peer can't be reached or gives up; what was confirmed before was given.
     """
     import pydicom
 
@@ -157,23 +164,36 @@ def send(files: Iterable[Path], destination: Destination, *, title: str, tls: Tl
         entity.add_requested_context(sop_class, "1.2.840.10008.1.2.1")
     secured = None if tls is None else (tls.context(server=False), destination.host)
     association = entity.associate(destination.host, destination.port, ae_title=destination.title, tls_args=secured)
+    if not association.is_established and association.rejected_contexts:
+        msg = f"{destination}: expected it to take objects of {', '.join(sorted(classes))}, got a refusal"
+        raise RefusedError(msg)
     if not association.is_established:
         msg = f"{destination}: expected an association, got none; is the peer up, and does it know {title}?"
         raise TatError(msg)
+    refused = []
     try:
         for file in waiting:
             try:
                 status = association.send_c_store(file).get("Status")
-            except (ValueError, RuntimeError) as error:
+            except ValueError as error:  # no transfer of this class was agreed upon
+                refused.append(f"{file.name}: {error}")
+                continue
+            except RuntimeError as error:
                 msg = f"{destination}: expected to send {file.name}, got {error}"
                 raise TatError(msg) from error
-            if status not in (_SUCCESS, _DUPLICATE, *_WARNINGS):
+            if status in (_SUCCESS, _DUPLICATE, *_WARNINGS):
+                yield file
+            elif status is None or status in _FULL:
                 got = "no answer" if status is None else f"status {status:#06x}"
                 msg = f"{destination}: expected {file.name} to be stored, got {got}"
                 raise TatError(msg)
-            yield file
+            else:
+                refused.append(f"{file.name}: status {status:#06x}")
     finally:
         association.release()
+    if refused:
+        msg = f"{destination}: expected all to be stored, got {len(refused)} refused, the first {refused[0]}"
+        raise RefusedError(msg)
 
 
 def _pynetdicom() -> Any:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tatcli.errors import OutputError, TatError, UsageError
-from tatcli.networking.peers import Destination, Listener, receiving, send
+from tatcli.networking.peers import Destination, Listener, RefusedError, receiving, send
 from tatcli.networking.spool import SeriesFolder, Spool
 from tatcli.tasks import TASKS, find_task
 from tatcli.volumes.dicom_options import DicomOptions
@@ -176,8 +176,8 @@ class _Worker:
         return len(list(target.iterdir()))
 
     def _send(self, folder: SeriesFolder, destination: Destination) -> None:
-        files = folder.unsent(str(destination))
-        if not files or not self._is_due(str(destination)):
+        files, whom = folder.unsent(str(destination)), f"{folder.name} to {destination}"
+        if not files or not self._is_due(str(destination)) or not self._is_due(whom):
             return
         sent = 0
         listener = self.config.listener
@@ -186,9 +186,12 @@ class _Worker:
                 folder.confirm(file, str(destination))
                 sent += 1
         except TatError as error:
-            self._wait(folder, f"{sent} of {len(files)} sent: {error}", whom=str(destination))
+            # A peer that is away is so for all series; what it refuses of one says nothing of the others.
+            culprit = whom if isinstance(error, RefusedError) else str(destination)
+            self._wait(folder, f"{sent} of {len(files)} sent: {error}", whom=culprit)
             return
-        self._failures.pop(str(destination), None)
+        for key in (str(destination), whom):
+            self._failures.pop(key, None)
         self._say(f"series {folder.name}: {sent} objects sent to {destination}")
 
     def _is_due(self, whom: str) -> bool:

@@ -20,7 +20,7 @@ import pydicom
 import pytest
 import torch
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 from torch import nn
 
 from tatcli.errors import UsageError
@@ -28,7 +28,7 @@ from tatcli.inference import Restorer
 from tatcli.model.config import PRESETS
 from tatcli.model.tat import Tat
 from tatcli.model.weights import card_for_tasks, save_weights
-from tatcli.networking.peers import Destination, Listener, Tls
+from tatcli.networking.peers import Destination, Listener, Tls, send
 from tatcli.workflows.node import NodeConfig, Rule, run_node
 from tiny_networks import TINY
 
@@ -251,6 +251,51 @@ def test_a_peer_that_is_away_gets_it_later(tmp_path):
         with storescp(tmp_path / "sink", sink):
             eventually(lambda: any("4 objects sent" in line for line in said))
     assert len(list((tmp_path / "sink").iterdir())) == 4
+
+
+@contextlib.contextmanager
+def choosy_sink(sop_class: str, refused: str):
+    """A peer that takes one class of objects, and of it not those of one series; gives (port, what it took)."""
+    import pynetdicom
+
+    taken: list[tuple[str, int]] = []
+
+    def store(event) -> int:
+        dataset = event.dataset
+        if dataset.SeriesDescription == refused and dataset.InstanceNumber == 1:
+            return 0xA900
+        taken.append((str(dataset.SeriesDescription), int(dataset.InstanceNumber)))
+        return 0
+
+    entity = pynetdicom.AE(ae_title="SINK")
+    entity.add_supported_context(sop_class)
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(pynetdicom.evt.EVT_C_STORE, store)])
+    try:
+        yield server.server_address[1], taken
+    finally:
+        server.shutdown()
+
+
+@pytest.mark.parametrize("way", ["object", "class"])
+def test_what_a_peer_refuses_does_not_hold_up_the_rest(tmp_path, way):
+    with (
+        choosy_sink(CTImageStorage, "odd restored") as (sink, taken),
+        running_node(tmp_path, [f"SINK@127.0.0.1:{sink}"]) as (port, said),
+    ):
+        odd, plain = make_series(tmp_path / "odd", 3, "odd"), make_series(tmp_path / "plain", 2, "plain")
+        for path in odd if way == "class" else []:
+            dataset = pydicom.dcmread(path)
+            dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+            dataset.save_as(path)
+        node = Destination("TAT", "127.0.0.1", port)
+        assert list(send(odd, node, title="TEST")) == odd
+        eventually(lambda: any("again in 5 s" in line for line in said))
+        assert list(send(plain, node, title="TEST")) == plain
+        eventually(lambda: any("2 objects sent" in line for line in said), 30)
+    rest = {("odd restored", 2), ("odd restored", 3)} if way == "object" else set()
+    assert {*taken} == {("plain restored", 1), ("plain restored", 2), *rest}
+    got = "1 refused, the first 00001.dcm: status 0xa900" if way == "object" else "a refusal"
+    assert any(f"{len(rest)} of 3 sent" in line and got in line for line in said)
 
 
 def test_orthanc_files_it_as_a_new_series_of_the_same_study(tmp_path):
