@@ -28,9 +28,8 @@ CLASSIC: Final = {
 """Enhanced (and legacy converted) SOP classes of CT, MR and PET -> the classic ones."""
 _MULTI_FRAME_ONLY: Final = (
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "NumberOfFrames", "DimensionIndexSequence",
-    "DimensionOrganizationSequence", "DimensionOrganizationType", "ConcatenationUID", "InConcatenationNumber",
-    "InConcatenationTotalNumber", "ConcatenationFrameOffsetNumber", "SOPInstanceUIDOfConcatenationSource",
-    "RepresentativeFrameNumber", "SourceImageEvidenceSequence", "ReferencedImageEvidenceSequence",
+    "DimensionOrganizationSequence", "DimensionOrganizationType", "RepresentativeFrameNumber",
+    "SourceImageEvidenceSequence", "ReferencedImageEvidenceSequence",
 )  # fmt: skip
 _OF_SOURCES: Final = ("DerivationImageSequence", "ConversionSourceAttributesSequence")
 """Groups that name other objects: classic ones say at the top level what they are derived from."""
@@ -82,7 +81,6 @@ def as_classic(
         if keyword in new:
             del new[keyword]
     new.SOPClassUID = CLASSIC[str(dataset.SOPClassUID)]
-    new.InstanceNumber = index + 1
     return new
 
 

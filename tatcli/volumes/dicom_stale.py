@@ -1,4 +1,4 @@
-"""What a derived object must not keep of its source: attributes of pixels that are no more."""
+"""What a derived object must not keep of its source: what was said of its pixels, or of that object alone."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ _STALE: Final = (
     "DigitalSignaturesSequence", "MACParametersSequence", "DataSetTrailingPadding", "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths", "InstanceCreatorUID", "StorageMediaFileSetUID", "PixelDataProviderURL",
     "FloatPixelPaddingValue", "DoubleFloatPixelPaddingValue", "LengthToEnd",
+    "ConcatenationUID", "InConcatenationNumber", "InConcatenationTotalNumber", "ConcatenationFrameOffsetNumber",
+    "SOPInstanceUIDOfConcatenationSource", "SOPInstanceStatus", "SOPAuthorizationDateTime",
+    "SOPAuthorizationComment", "AuthorizationEquipmentCertificationNumber",
 )  # fmt: skip
 _LOSSY: Final = {
     "1.2.840.10008.1.2.4.50": "ISO_10918_1",

@@ -98,11 +98,13 @@ def _derived(volume: Volume, options: DicomOptions) -> Iterator[Dataset]:
         options=options,
     )
     finish = _finisher(series)
+    before = 0  # frames, in the files so far
     for source in source_objects(volume, header, in_suv=_loses_units(header, options)):
         path = source.planes[0].image.path
         with tolerant(path):
-            for dataset in _objects_of(source, series):
+            for dataset in _objects_of(source, series, before):
                 yield finish(dataset)
+        before += len(source.canvas)
 
 
 def _finisher(series: _NewSeries) -> Callable[[Dataset], Dataset]:
@@ -122,7 +124,7 @@ def _loses_units(header: DicomHeader, options: DicomOptions) -> bool:
     return options.anonymise or (options.private == "drop" and rests_on_private(headers))
 
 
-def _objects_of(source: SourceObject, series: _NewSeries) -> Iterator[Dataset]:
+def _objects_of(source: SourceObject, series: _NewSeries, before: int) -> Iterator[Dataset]:
     dataset = source.dataset
     meta = dataset.file_meta
     sop_class = str(dataset.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or "")
@@ -135,7 +137,7 @@ def _objects_of(source: SourceObject, series: _NewSeries) -> Iterator[Dataset]:
     if enhanced:
         update_frames(dataset, source.planes, series.derivation, (sop_class, instance))
     if not enhanced or series.options.enhanced == "classic":
-        yield from _classic_objects(source, series, (sop_class, instance), enhanced=enhanced)
+        yield from _classic_objects(source, series, (sop_class, instance), before=before if enhanced else None)
         return
     _describe_pixels(dataset, *source.planes)
     drop_acquisition(dataset)
@@ -146,12 +148,19 @@ def _objects_of(source: SourceObject, series: _NewSeries) -> Iterator[Dataset]:
 
 
 def _classic_objects(
-    source: SourceObject, series: _NewSeries, identity: tuple[str, str], *, enhanced: bool
+    source: SourceObject, series: _NewSeries, identity: tuple[str, str], *, before: int | None
 ) -> Iterator[Dataset]:
-    """Of an enhanced source one object for each frame; else one for the file, mosaics put together again."""
+    """Of an enhanced source one object for each frame; else one for the file, mosaics put together again.
+
+    Args:
+        source: the file.
+        series: what its objects go to.
+        identity: its SOP class and instance.
+        before: frames in the enhanced files before it; None: it isn't enhanced.
+    """
     resampled = series.derivation.resampled
     sop_class, instance = identity
-    if not enhanced:
+    if before is None:
         plane = source.planes[0]
         dataset: Dataset = source.dataset
         if instance:
@@ -169,7 +178,7 @@ def _classic_objects(
         frame = plane.image.frame
         dataset.SourceImageSequence = [source_image(sop_class, instance, frame=frame, resampled=resampled)]
         dataset.ImageType = derived_type(dataset.get("ImageType"), str(dataset.SOPClassUID))
-        dataset.InstanceNumber = frame + 1
+        dataset.InstanceNumber = before + frame + 1
         _describe_pixels(dataset, plane)
         _place(dataset, plane)
         set_rescale(dataset, plane)

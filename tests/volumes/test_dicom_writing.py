@@ -520,6 +520,31 @@ def test_enhanced_becomes_classic_by_option(enhanced: Callable[..., Path], tmp_p
         write_volume(volume, tmp_path / "one.dcm", dicom=DicomOptions(enhanced="classic"))
 
 
+def test_several_enhanced_objects(enhanced: Callable[..., Path], tmp_path: Path) -> None:
+    """The parts of a concatenation, two frames each: the derived objects are none of its parts, and count on."""
+    pixels, uid = made((4, 6, 8), dtype="uint16"), "1.2.840.1"
+    (tmp_path / "source").mkdir()
+    for number in (1, 2):
+        frames = [{"position": [1, 2, 3.0 * (2 * number + index)]} for index in range(2)]
+        path = enhanced(pixels[2 * number - 2 : 2 * number], frames, f"source/{number}.dcm")
+        dataset = pydicom.dcmread(path)
+        dataset.SeriesInstanceUID, dataset.ConcatenationUID, dataset.InConcatenationNumber = "1.2.840.2", uid, number
+        dataset.SOPInstanceUIDOfConcatenationSource, dataset.ConcatenationFrameOffsetNumber = uid, 2 * number - 2
+        dataset.InConcatenationTotalNumber, dataset.SOPInstanceStatus = 2, "AO"
+        dataset.save_as(path)
+    volume = read_volume(tmp_path / "source")
+    np.testing.assert_array_equal(volume.array, pixels)
+    for new in written(volume, tmp_path / "enhanced"):
+        assert [keyword for keyword in new.dir() if "Concatenation" in keyword or "Status" in keyword] == []
+    new = written(volume, tmp_path / "classic", enhanced="classic")
+    assert [(one.InstanceNumber, float(one.ImagePositionPatient[2])) for one in new] == [
+        (1, 6),
+        (2, 9),
+        (3, 12),
+        (4, 15),
+    ]
+
+
 def test_a_part_of_an_enhanced_object(enhanced: Callable[..., Path], tmp_path: Path) -> None:
     pixels = made((4, 6, 8), dtype="uint16")
     path = enhanced(pixels, [{"position": [0, 0, 3.0 * (i // 2)], "kind": "MP"[i % 2]} for i in range(4)])
