@@ -59,7 +59,7 @@ def format_of(path: Path) -> str | None:
 
 
 def format_to_write(path: Path, kind: str | None = None) -> str:
-    """The format to write to this path; a name without extension is a folder for DICOM.
+    """The format to write to this path; a name without extension (or a UID) is a folder for DICOM.
 
     Args:
         path: file or folder.
@@ -71,7 +71,8 @@ def format_to_write(path: Path, kind: str | None = None) -> str:
     extension = extension_of(path)
     if kind == "dicom" and extension is None:
         return kind
-    if extension in _WRITABLE or (extension is None and (path.suffix == "" or path.is_dir())):
+    bare = path.suffix == "" or path.suffix[1:].isdigit() or path.is_dir()  # folders of DICOM are named by UIDs, too
+    if extension in _WRITABLE or (extension is None and bare):
         found = "dicom" if extension is None else EXTENSIONS[extension]
         if kind in (None, found):
             return found

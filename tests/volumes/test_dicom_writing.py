@@ -437,6 +437,15 @@ def test_a_folder_appears_whole_or_not_at_all(
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["dicom", "out"]
 
 
+def test_a_folder_may_be_named_by_a_uid(series: Callable[..., Any], tmp_path: Path) -> None:
+    """A UID's digits are no extension."""
+    maker = series(folder=tmp_path / "1.2.840.113619.2")
+    maker.add_stack(made())
+    assert len(written(read_volume(maker.folder), tmp_path / "1.2.840.113619.3")) == 4
+    with pytest.raises(UsageError, match=r"expected a folder for DICOM, .* got '.4d'"):
+        write_volume(read_volume(maker.folder), tmp_path / "1.4d")
+
+
 def test_folders_that_are_not_written_to(series: Callable[..., Any], tmp_path: Path) -> None:
     maker = series()
     maker.add_stack(made())
