@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 __all__ = ["write_dicom_file", "write_dicom_folder"]
+
+_WORDS: Final = {"OW": 2, "OL": 4, "OF": 4, "OD": 8, "OV": 8}
+"""Bytes of a word of binary values, by VR."""
 
 
 def write_dicom_folder(volume: Volume, folder: Path, options: DicomOptions | None = None) -> int:
@@ -132,6 +135,8 @@ def _objects_of(source: SourceObject, series: _NewSeries, before: int) -> Iterat
     first = source.planes[0]
     flag_lossy(dataset, compressed=len(dataset.PixelData))
     del dataset.PixelData
+    if not dataset.original_encoding[1]:
+        _turn_words(dataset)
     study = _common(dataset, series, sop_class, fits=first.spacing is None)
     enhanced = "PerFrameFunctionalGroupsSequence" in dataset
     if enhanced:
@@ -238,6 +243,16 @@ def _mosaic(source: SourceObject) -> NDArray[Any]:
     for plane in source.planes:
         tile_of(plane.image, canvas)[...] = plane.pixels
     return canvas
+
+
+def _turn_words(dataset: Dataset) -> None:
+    """Bring overlays, look-up tables and the like from big-endian to little-endian words; pydicom leaves them."""
+    for element in dataset:
+        if element.VR == "SQ":
+            for item in element.value:
+                _turn_words(item)
+        elif (size := _WORDS.get(element.VR)) and element.value and len(element.value) % size == 0:
+            element.value = np.frombuffer(element.value, dtype=f">u{size}").astype(f"<u{size}").tobytes()
 
 
 def _set_pixels(dataset: Dataset, pixels: NDArray[Any]) -> None:

@@ -410,6 +410,22 @@ def test_big_endian_becomes_little(tmp_path: Path) -> None:
             assert new[element.tag].value == element.value or "PixelValue" in element.keyword
 
 
+def test_words_of_big_endian_turn(tmp_path: Path) -> None:
+    """Overlays and look-up tables, which pydicom hands on as bytes."""
+    path = tmp_path / "source.dcm"
+    source = pydicom.dcmread(get_testdata_file("MR_small_bigendian.dcm"))
+    table = Dataset()
+    table.LUTDescriptor = [2, 0, 16]
+    table["LUTDescriptor"].VR = "US"
+    table.add_new("LUTData", "OW", np.array([1, 258], dtype=">u2").tobytes())
+    source.VOILUTSequence = Sequence([table])
+    source.add_new((0x6000, 0x3000), "OW", np.array([3, 4], dtype=">u2").tobytes())
+    source.save_as(path)
+    (new,) = written(read_volume(path), tmp_path / "out")
+    assert np.frombuffer(new.VOILUTSequence[0].LUTData, "<u2").tolist() == [1, 258]
+    assert np.frombuffer(new[0x6000, 0x3000].value, "<u2").tolist() == [3, 4]
+
+
 def test_a_single_object_may_be_a_file(series: Callable[..., Any], tmp_path: Path) -> None:
     maker = series()
     path = maker.add(made((6, 8)), (0, 0, 0))
