@@ -87,10 +87,21 @@ def _check_private(header: DicomHeader, options: DicomOptions) -> None:
         from tatcli.volumes.dicom_privacy import check_package
 
         check_package()
+        _check_annotation(header)
     if (options.anonymise or options.private == "drop") and _has_mosaics(header):
         option = "--anonymise" if options.anonymise else "--private drop"
         msg = f"{option}: expected images that stand without private attributes, got a Siemens mosaic; write .nii.gz"
         raise UsageError(msg)
+
+
+def _check_annotation(header: DicomHeader) -> None:
+    """What is written into the pixels stays in them (PS3.3 C.12.1.1.7)."""
+    for path in dict.fromkeys(image.path for frame in header.frames for image in frame):
+        dataset = read_dataset(path)
+        with tolerant(path):
+            if str(dataset.get("BurnedInAnnotation") or "").strip().upper() == "YES":
+                msg = f"--anonymise: expected images without names in them, got BurnedInAnnotation YES in {path.name}"
+                raise UsageError(msg + "; blank what is written there and say NO, or leave --anonymise out")
 
 
 def _check_grid(header: DicomHeader, new: Geometry) -> None:

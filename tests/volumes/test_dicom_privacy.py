@@ -139,3 +139,23 @@ def test_without_the_package(series: Callable[..., Any], tmp_path: Path, monkeyp
     with pytest.raises(UsageError, match=r"pip install 'tatcli\[anonymise\]'"):
         write_volume(read_volume(maker.folder), tmp_path / "out", dicom=ANONYMOUS)
     assert not (tmp_path / "out").exists()
+
+
+def test_names_in_the_pixels_are_refused(series: Callable[..., Any], tmp_path: Path, profile: None) -> None:
+    maker = series()
+    for height, says in ((0.0, "NO"), (2.0, "YES")):
+        maker.add(np.ones((6, 8), np.int16), (0, 0, height), BurnedInAnnotation=says)
+    volume = read_volume(maker.folder)
+    with pytest.raises(UsageError, match=r"--anonymise: .* got BurnedInAnnotation YES in 919.dcm"):
+        write_volume(volume, tmp_path / "out", dicom=ANONYMOUS)
+    assert not (tmp_path / "out").exists()
+    write_volume(volume, tmp_path / "out", dicom=DicomOptions())
+
+
+def test_overlays_are_removed(series: Callable[..., Any], tmp_path: Path, profile: None) -> None:
+    path = series().add(np.ones((6, 8), np.int16), (0, 0, 0))
+    dataset = pydicom.dcmread(path)
+    dataset.add_new((0x6000, 0x3000), "OW", b"name of.")
+    dataset.save_as(path)
+    write_volume(read_volume(path), tmp_path / "out", dicom=ANONYMOUS)
+    assert b"name of." not in next((tmp_path / "out").iterdir()).read_bytes()
