@@ -16,8 +16,11 @@ import tatcli
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["Derivation", "derived_type", "evidence", "mark_derived", "source_image"]
+__all__ = ["Derivation", "derived_type", "evidence", "is_restored", "mark_derived", "source_image"]
 
+_MODEL: Final = "tat"
+_RESTORED: Final = "restored: "
+"""How the step begins that the restorer adds."""
 _LONGEST_TEXT: Final = 1024
 _LONGEST_NAME: Final = 64
 _IMAGE_PROCESSING: Final = ("110001", "Image Processing")
@@ -110,6 +113,16 @@ def mark_derived(dataset: Dataset, derivation: Derivation) -> None:
         dataset.ContentQualification = "RESEARCH"
 
 
+def is_restored(dataset: Dataset) -> bool:
+    """Whether tat has restored an object (not only simulated it, say)."""
+    ours = (
+        str(item.get("ContributionDescription") or "")
+        for item in dataset.get("ContributingEquipmentSequence") or []
+        if str(item.get("ManufacturerModelName") or "") == _MODEL
+    )
+    return any(step.startswith(_RESTORED) for description in ours for step in description.split("; "))
+
+
 def _in_zone(moment: datetime | None, offset: Any) -> datetime | None:
     """The moment by the object's offset from UTC (&ZZXX), which holds for all times in it (PS3.3 C.12.1)."""
     match = re.fullmatch(r"([+-])(\d\d)([0-5]\d)", str(offset or "").strip())
@@ -124,7 +137,7 @@ def _equipment(derivation: Derivation, moment: datetime | None) -> Dataset:
 
     item = NewDataset()
     item.Manufacturer = "The tat authors"
-    item.ManufacturerModelName = "tat"
+    item.ManufacturerModelName = _MODEL
     # The hash, which fills its 64 characters, isn't last: padding would make it one too long.
     versions = (*derivation.software, f"tat {tatcli.__version__}")
     item.SoftwareVersions = [version[:_LONGEST_NAME] for version in versions]

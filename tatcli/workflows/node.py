@@ -221,11 +221,11 @@ def _place_of(error: BaseException) -> str:
 def _is_ours(folder: SeriesFolder) -> bool:
     """Whether the series was restored already: a destination that sends back what it gets must not start a circle."""
     from tatcli.volumes.dicom_files import read_dataset, tolerant
+    from tatcli.volumes.dicom_origin import is_restored
 
     path = folder.received / folder.inputs()[0]
     with tolerant(path):
-        equipment = read_dataset(path).get("ContributingEquipmentSequence") or []
-        return any(str(item.get("ManufacturerModelName") or "") == "tat" for item in equipment)
+        return is_restored(read_dataset(path))
 
 
 def _load(config: NodeConfig) -> Restorer:

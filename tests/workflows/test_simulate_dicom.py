@@ -9,9 +9,15 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
+from torch import nn
 
 from tatcli.errors import GeometryError, UsageError
+from tatcli.inference import Restorer
+from tatcli.model.config import PRESETS
+from tatcli.model.weights import card_for_tasks
 from tatcli.volumes import read_volume
+from tatcli.volumes.dicom_origin import is_restored
+from tatcli.workflows.restore import RestoreConfig, restore
 from tatcli.workflows.simulate import SimulateConfig, simulate_scan
 
 
@@ -57,3 +63,16 @@ def test_uneven_slices_keep_their_places(tmp_path: Path) -> None:
     assert sorted(float(image.ImagePositionPatient[2]) for image in new) == heights
     before, after = (read_volume(tmp_path / name, uneven=True).array for name in ("ct", "low"))
     assert (np.std(after - before, axis=(1, 2)) > 5.0).all()
+
+
+def test_what_was_simulated_was_not_restored(tmp_path: Path) -> None:
+    """Both are the work of tat: a node, which leaves alone what was restored, takes what was simulated."""
+    source = Path(str(get_testdata_file("CT_small.dcm")))
+    simulate_scan(SimulateConfig(input=source, task="ct-denoise", output=tmp_path / "low", reference_noise=20.0))
+    identity = Restorer.from_network(nn.Identity(), card_for_tasks("identity", PRESETS["tat-small"]), device="cpu")
+    again = "the series was restored by tat already, and is now restored again"
+    for before, after in (("low", "once"), ("once", "twice")):
+        (path,) = (tmp_path / before).iterdir()
+        assert is_restored(pydicom.dcmread(path)) == (before == "once")
+        done = restore(RestoreConfig(input=tmp_path / before, output=tmp_path / after), restorer=identity)
+        assert (again in done.warnings) == (before == "once")

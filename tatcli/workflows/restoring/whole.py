@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tatcli.intensity import Units
     from tatcli.volumes.dicom_options import DicomOptions
     from tatcli.volumes.pet_tags import PetTags
-    from tatcli.volumes.volume import ScanHeader
+    from tatcli.volumes.volume import ScanHeader, Volume
     from tatcli.workflows.evidence import EvidenceConfig
     from tatcli.workflows.restoring.clock import Clock
 
@@ -169,7 +169,7 @@ def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: 
         restorer=restorer,
         scan=volume.header,
         steps=restored.provenance.steps,
-        warnings=(*restored.provenance.warnings, *notes, *outside),
+        warnings=(*restored.provenance.warnings, *_restored_before(volume), *notes, *outside),
         before=intensity_statistics(volume),
         after=intensity_statistics(restored),
         change=change_statistics(volume, restored),
@@ -182,6 +182,19 @@ def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: 
         ),
         evidence=facts,
     )
+
+
+def _restored_before(volume: Volume) -> tuple[str, ...]:
+    """A warning where DICOM says that tat made the scan: of a study's folder, outputs are taken as well as scans."""
+    if volume.provenance.format != "dicom":
+        return ()
+    from tatcli.volumes.dicom_checks import dicom_header
+    from tatcli.volumes.dicom_files import read_dataset, tolerant
+    from tatcli.volumes.dicom_origin import is_restored
+
+    path = dicom_header(volume.provenance).frames[0][0].path
+    with tolerant(path):
+        return ("the series was restored by tat already, and is now restored again",) * is_restored(read_dataset(path))
 
 
 def _extra(planes: int) -> int:
