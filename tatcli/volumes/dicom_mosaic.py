@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatcli.errors import VolumeReadError
+from tatcli.volumes.dicom_files import PARSING_FAILURES
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -85,7 +86,7 @@ def _csa_facts(dataset: Dataset, path: Path) -> tuple[int, NDArray[np.float64]]:
             tags = found["tags"] if found else {}
             (count,) = tags["NumberOfImagesInMosaic"]["items"]
             direction = np.array(tags["SliceNormalVector"]["items"], dtype=np.float64)
-        except (csareader.CSAReadError, KeyError, ValueError, TypeError):
+        except (csareader.CSAReadError, AssertionError, NameError, *PARSING_FAILURES):  # all that it raises on rubbish
             count, direction = 0, np.zeros(0)
     if int(count) < 1 or direction.shape != (3,):
         msg = f"{path.name}: expected a Siemens mosaic with its CSA header, which says how its slices lie, got none"

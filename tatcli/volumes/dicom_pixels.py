@@ -57,10 +57,12 @@ def stored_of(dataset: FileDataset, path: Path) -> NDArray[Any]:
     Raises:
         VolumeReadError: no pixels, colour, a transfer syntax that can't be decoded, or damaged pixel data.
     """
+    from pydicom.uid import UID
+
     with tolerant(path):
         _check_greyscale(dataset, path)
         expected = (int(dataset.get("NumberOfFrames") or 1), int(dataset.Rows), int(dataset.Columns))
-        syntax = dataset.file_meta.TransferSyntaxUID
+        syntax = UID(str(dataset.file_meta.TransferSyntaxUID))  # a damaged one may be a list
     try:
         with LENIENCE:  # pydicom warns of padding after the pixels
             stored = _unpacked(dataset) if _is_for_pydicom(syntax) else _through_gdcm(dataset)

@@ -2,6 +2,7 @@
 
 import gc
 import shutil
+import struct
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -135,4 +136,32 @@ def test_a_mosaic_without_its_csa_header(series: Callable[..., Any]) -> None:
     maker = series(modality="MR", common={"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]})
     path = maker.add(pixels((12, 12)), (0, 0, 0))
     with pytest.raises(VolumeReadError, match="Siemens mosaic with its CSA header"):
+        read_volume(path)
+
+
+def csa(first: int, second: int) -> bytes:
+    """A CSA header of one tag, whose single value is followed by another; lengths of both."""
+    tag = struct.pack("<64si4s3i", b"NumberOfImagesInMosaic", 1, b"IS", 6, 2, 77)
+    return b"SV10" + bytes(4) + struct.pack("<2I", 1, 77) + tag + struct.pack("<8i", 0, first, 77, 0, 0, second, 77, 0)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [csa(0, 4) + bytes(4), csa(0, 0)[4:], csa(0, 0)[:70], csa(0, 0)],
+    ids=["two values", "no SV10", "cut off", "empty"],
+)
+def test_a_mosaic_with_a_damaged_csa_header(series: Callable[..., Any], header: bytes) -> None:
+    path = series(modality="MR").add(np.zeros((8, 8), np.uint16), (0, 0, 0))
+    dataset = pydicom.dcmread(path)
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]
+    dataset.private_block(0x0029, "SIEMENS CSA HEADER", create=True).add_new(0x10, "OB", header)
+    dataset.save_as(path)
+    with pytest.raises(VolumeReadError, match="Siemens mosaic with its CSA header"):
+        read_volume(path)
+
+
+def test_a_damaged_transfer_syntax(series: Callable[..., Any]) -> None:
+    path = series().add(np.zeros((8, 8), np.uint16), (0, 0, 0))
+    path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.1\\008.1.2.1\0", 1))
+    with pytest.raises(VolumeReadError, match=r"expected pixel data in .* got data that don't decode"):
         read_volume(path)
