@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from tatcli.cli.simulate import simulate
 from tatcli.cli.train import train
 from tatcli.cli.train_plot import plot
 from tatcli.cli.weights import weights
-from tatcli.errors import TatError, UsageError
+from tatcli.errors import TatError, UsageError, reason_of
 
 __all__ = ["app", "main"]
 
@@ -50,6 +51,7 @@ class TatGroup(TyperGroup):
         args = sys.argv[1:] if args is None else args
         try:
             _check_values(args)
+            _check_folder()
             code = super().main(
                 args,
                 prog_name or "tat",
@@ -93,6 +95,19 @@ def _check_values(words: Sequence[str]) -> None:
         if option.startswith("-") and option not in _MAY_BE_EMPTY:
             msg = f"{option}: expected a value, got an empty word (an unset variable?); leave the option out"
             raise UsageError(msg)
+
+
+def _check_folder() -> None:
+    """Refuse to begin in a folder that is gone, to which no path is relative.
+
+    Raises:
+        UsageError: it is.
+    """
+    try:
+        os.getcwd()  # noqa: PTH109  the same, without a Path
+    except OSError as error:
+        msg = f"current folder: expected one that exists, got {reason_of(error)}; change to another"
+        raise UsageError(msg) from error
 
 
 training = typer.Typer(name="train", rich_markup_mode=None)
@@ -145,6 +160,7 @@ def _terminated(number: int, frame: object) -> NoReturn:  # noqa: ARG001 - the s
 def main() -> None:
     """The entry point of the installed command."""
     console.attach_closed_streams()
+    console.keep_names()
     signal.signal(signal.SIGTERM, _terminated)
     hangup = getattr(signal, "SIGHUP", None)  # of a terminal that was closed; Windows has none
     if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:  # as nohup does

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import sys
@@ -12,7 +13,7 @@ from typing import Final
 
 from tatcli.errors import OutputError, reason_of
 
-__all__ = ["attach_closed_streams", "error", "note", "progress_bar", "result", "table", "warn"]
+__all__ = ["attach_closed_streams", "error", "keep_names", "note", "progress_bar", "result", "table", "warn"]
 
 _UNLIMITED: Final = 10_000
 """Columns of a table that goes to a file."""
@@ -115,6 +116,13 @@ def stage_bar(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], None
         yield report
 
 
+def keep_names() -> None:
+    """Let names of files that aren't UTF-8, as old ones in Latin-1, come in and go out as they are on the disk."""
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")
+
+
 def attach_closed_streams() -> None:
     """Let a run whose standard streams are closed, as a daemon's may be, do its work and say nothing there.
 
@@ -144,7 +152,11 @@ def _told_in_a_line() -> Iterator[None]:
 def _say(message: str, *, label: str = "", style: str = "") -> None:
     line = " ".join(message.split())
     if not sys.stderr.isatty():  # rich takes longer to import than to be of use here
-        sys.stderr.write(f"{label}: {line}\n" if label else f"{line}\n")
+        try:
+            sys.stderr.write(f"{label}: {line}\n" if label else f"{line}\n")
+            sys.stderr.flush()
+        except OSError:  # a full disk, a reader that went away: the work is worth more than what is said of it
+            sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - the old one would fail at exit
         return
     from rich.console import Console
     from rich.text import Text

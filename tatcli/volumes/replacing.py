@@ -176,4 +176,4 @@ def _same_file(path: Path, source: Path) -> bool:
     try:
         return path.samefile(source)
     except OSError:  # one of them doesn't exist
-        return path.resolve() == source.resolve()
+        return os.path.realpath(path) == os.path.realpath(source)  # of a link to itself, too

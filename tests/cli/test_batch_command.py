@@ -108,6 +108,32 @@ def test_a_foreign_list_of_failures_is_kept(tat, folder, tmp_path):
     assert len((tmp_path / "theirs.csv").read_text(encoding="utf-8").splitlines()) == 2
 
 
+def test_a_report_replaces_an_earlier_one_and_nothing_else(tat, folder, tmp_path):
+    words = ("restore", folder, *CT, "-o", tmp_path / "out", "--exclude", "c*")
+    notes = tmp_path / "notes.json"
+    notes.write_text('{"mine": 1}', encoding="utf-8")
+    for more in ((), ("--dry-run",)):
+        result = tat(*words, "--report", notes, *more)
+        assert result.exit_code == 2
+        assert "expected a new file, or the report of an earlier batch, got something else" in result.stderr
+    assert notes.read_text(encoding="utf-8") == '{"mine": 1}'
+    assert not (tmp_path / "out").exists()
+    report = tmp_path / "new/report.json"
+    for done, finished in ((2, 0), (0, 2)):
+        assert tat(*words, "--report", report).exit_code == 0
+        told = json.loads(report.read_text(encoding="utf-8"))
+        assert (told["done"], told["finished"]) == (done, finished)
+    assert tat(*words, "--report", notes, "--overwrite").exit_code == 0
+    assert json.loads(notes.read_text(encoding="utf-8"))["scans"] == 2
+
+
+def test_what_a_batch_tells_goes_to_files_of_their_own(refused, folder, tmp_path):
+    words = ("restore", folder, *CT, "-o", tmp_path / "out", "--report", tmp_path / "told")
+    refused(*words, "--events", tmp_path / "told", code=2, match="told: expected a file of its own, got --report's")
+    scan = folder / "a.nii.gz"
+    refused(*words, "--events", scan, code=2, match="expected a file of its own, got a scan's")
+
+
 def test_a_list_on_stdin_with_bars(tat, folder, tmp_path, monkeypatch):
     from typer.testing import CliRunner
 
@@ -161,6 +187,8 @@ def test_of_scans_computed_at_once_one_is_shown_until_it_is_through():
     [
         (("--shard", "4/3"), 2, "--shard '4/3': expected I/N"),
         (("--retries", "-1"), 2, "--retries -1: expected 0 or more"),
+        (("--timeout", "inf"), 2, "--timeout inf: expected 0 (never) or up to 1000000 seconds"),
+        (("--timeout", "nan"), 2, "--timeout nan: expected 0 (never)"),
         (("--output-pattern", "x"), 2, "expected {name}"),
         (("--cluster", "local:none"), 2, "--cluster 'local:none': expected the address"),
         (("--preview", "x.png"), 2, "--preview: expected with one scan only"),

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -105,6 +106,41 @@ def test_a_full_disk_behind_stdout_is_no_bug(monkeypatch, show):
         show()
     console.result("and nothing fails again")
     sys.stdout.close()
+
+
+def test_a_message_that_cannot_be_written_ends_no_work(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", FullDisk())
+    console.warn("odd")
+    console.note("and nothing fails again")
+    sys.stderr.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_behind_stderr_changes_no_exit_code(nifti):
+    scan = nifti(np.random.default_rng(0).gamma(2.0, 100, (24, 20, 2)).astype(np.float32))
+    tat = [sys.executable, "-c", "from tatcli.cli.app import main; main()"]
+    words = ["simulate", str(scan), "--task", "mri-sr", "-o", str(scan.with_name("out.nii.gz"))]
+    for code in (0, 2):  # done; the output exists
+        with Path("/dev/full").open("w", encoding="utf-8") as full:
+            assert subprocess.run([*tat, *words], stderr=full, check=False).returncode == code
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are not bytes there")
+def test_names_that_are_not_utf8_go_through_stdin_and_stdout():
+    code = "import sys; from tatcli.cli import console; console.keep_names(); console.result(sys.stdin.read())"
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    ended = subprocess.run([sys.executable, "-c", code], input=b"Andr\xe9", stdout=-1, env=strict, check=True)
+    assert ended.stdout == b"Andr\xe9\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a folder in use can't be deleted there")
+def test_a_current_folder_that_is_gone_is_said_in_a_line(tmp_path):
+    (tmp_path / "gone").mkdir()
+    tat = [sys.executable, "-c", "from tatcli.cli.app import main; main()", "restore", "a.nii.gz"]
+    command = ["sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", *tat]
+    ended = subprocess.run(command, cwd=tmp_path / "gone", stderr=-1, text=True, check=False)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert ended.stderr.startswith("error: current folder: expected one that exists")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a POSIX shell closes them")

@@ -16,6 +16,8 @@ __all__ = ["BatchConfig", "Endurance", "Selection", "Shard", "check_words"]
 
 DEFAULT_TIMEOUT: Final = 600.0
 """Seconds; a slice of 2048x2048 on one slow core takes a minute."""
+LONGEST_TIMEOUT: Final = 1e6
+"""Seconds; the system's own waiting has an end, too."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +94,12 @@ class Endurance:
     timeout: float = DEFAULT_TIMEOUT
 
     def __post_init__(self) -> None:
-        for option, value in (("--retries", self.retries), ("--timeout", self.timeout)):
-            if value < 0:
-                msg = f"{option} {value}: expected 0 or more"
-                raise UsageError(msg)
+        if self.retries < 0:
+            msg = f"--retries {self.retries}: expected 0 or more"
+            raise UsageError(msg)
+        if not 0 <= self.timeout <= LONGEST_TIMEOUT:  # NaN is neither
+            msg = f"--timeout {self.timeout:g}: expected 0 (never) or up to {LONGEST_TIMEOUT:.0f} seconds"
+            raise UsageError(msg)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import glob
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from tatcli.errors import VolumeReadError
+from tatcli.errors import UsageError, VolumeReadError
 from tatcli.volumes.dicom_archives import is_zip
 from tatcli.volumes.dicom_files import is_dicom
 from tatcli.volumes.formats import extension_of, format_of
-from tatcli.workflows.batch.sidecar import sidecar_of
+from tatcli.workflows.batch.sidecar import has_sidecar
 
 __all__ = ["IMAGES", "Found", "Rules", "find_scans", "read_list", "walk"]
 
@@ -94,32 +95,51 @@ def read_list(text: str, folder: Path) -> list[str]:
     Args:
         text: the list.
         folder: to which relative paths are relative.
+
+    Raises:
+        UsageError: it has other separators than lines.
     """
+    if "\0" in text:
+        msg = "list of scans: expected one path a line in UTF-8, got NUL characters (UTF-16, or find -print0?)"
+        raise UsageError(msg)
     lines = (line.strip() for line in text.removeprefix("\ufeff").splitlines())  # as Windows begins UTF-8
     return [str(folder / line) for line in lines if line and not line.startswith("#")]
 
 
 def walk(folder: Path, base: Path, rules: Rules) -> Iterator[Found]:
-    """The scans of a folder and its subfolders.
+    """The scans of a folder and its subfolders, then those of folders that are linked there.
 
-    A folder that has DICOM files, or a DICOMDIR, is one input, together with all DICOM files below it.
+    A folder that has DICOM files, or a DICOMDIR, is one input, together with all DICOM files below it. A link to a
+    folder that was looked into, that holds one of those, or is the outputs' isn't followed: each scan counts once.
 
     Raises:
         VolumeReadError: a folder can't be listed.
     """
-    dicom: Path | None = None
-    for root, folders, names in os.walk(folder, onerror=_refuse, followlinks=False):
-        here = Path(root)
-        folders[:] = sorted(name for name in folders if rules.enter(here / name, _place(here / name, base)))
-        if dicom is None or dicom not in (here, *here.parents):
-            dicom = here if _holds_dicom(here, names) else None
-            if dicom is not None and _counts(here, base, rules):
-                yield Found(here, _place(here, base), "dicom")
-        for name in sorted(names):
-            path = here / name
-            kind = _kind_of_name(path)
-            if kind is not None and _counts(path, base, rules):
-                yield Found(path, _place(path, base), kind)
+    begun: list[Path] = []
+    walked: set[Path] = set()
+    outputs = {Path(os.path.realpath(output)) for output in rules.outside}
+    links = deque([folder])
+    while links:
+        start = links.popleft()
+        real = Path(os.path.realpath(start))
+        if begun and (real in walked | outputs or any(other.is_relative_to(real) for other in begun)):
+            continue
+        begun.append(real)
+        dicom: Path | None = None
+        for root, folders, names in os.walk(start, onerror=_refuse, followlinks=False):
+            here = Path(root)
+            walked.add(real / here.relative_to(start))
+            folders[:] = sorted(name for name in folders if rules.enter(here / name, _place(here / name, base)))
+            links += [here / name for name in folders if (here / name).is_symlink()]
+            if dicom is None or dicom not in (here, *here.parents):
+                dicom = here if _holds_dicom(here, names) else None
+                if dicom is not None and _counts(here, base, rules):
+                    yield Found(here, _place(here, base), "dicom")
+            for name in sorted(names):
+                path = here / name
+                kind = _kind_of_name(path)
+                if kind is not None and _counts(path, base, rules):
+                    yield Found(path, _place(path, base), kind)
 
 
 def _given(word: str) -> tuple[Path, list[Path]]:
@@ -141,7 +161,7 @@ def _given(word: str) -> tuple[Path, list[Path]]:
 def _scans_at(path: Path, base: Path, rules: Rules) -> Iterator[Found]:
     if path.is_dir():
         yield from walk(path, base, rules)
-    elif not sidecar_of(path).exists():
+    elif not has_sidecar(path):
         yield Found(path, _place(path, base), format_of(path) or "dicom")
 
 
@@ -171,7 +191,7 @@ def _holds_dicom(folder: Path, names: list[str]) -> bool:
 
 
 def _counts(path: Path, base: Path, rules: Rules) -> bool:
-    return rules.take(_place(path, base)) and not sidecar_of(path).exists()
+    return rules.take(_place(path, base)) and not has_sidecar(path)
 
 
 def _place(path: Path, base: Path) -> PurePosixPath:

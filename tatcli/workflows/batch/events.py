@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -26,7 +27,7 @@ def event_log(path: Path | None, *, problem: Callable[[str], None]) -> Iterator[
 
     Args:
         path: the file; None: nowhere.
-        problem: hears of it.
+        problem: hears of it, also where standard output's reader went away.
 
     Raises:
         OutputError: the file can't be opened.
@@ -34,11 +35,8 @@ def event_log(path: Path | None, *, problem: Callable[[str], None]) -> Iterator[
     if path is None:
         yield lambda _: None
         return
-    if str(path) == "-":
-        yield lambda event: _write(sys.stdout, event)
-        return
     try:
-        stream = path.open("a", encoding="utf-8")
+        stream = sys.stdout if str(path) == "-" else path.open("a", encoding="utf-8")
     except OSError as error:
         msg = f"--events {path}: expected a file to write to, got {error.strerror or error}"
         raise OutputError(msg) from error
@@ -56,10 +54,11 @@ def event_log(path: Path | None, *, problem: Callable[[str], None]) -> Iterator[
     try:
         yield emit
     finally:
-        try:
-            stream.close()
-        except OSError:
-            emit({})
+        if stream is not sys.stdout:
+            with suppress(OSError):  # what could not be written was told
+                stream.close()
+        elif told:  # what is left in it would fail again when the process ends
+            sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - as long as the process lives
 
 
 def _write(stream: IO[str], event: Mapping[str, Any]) -> None:

@@ -50,7 +50,10 @@ def write_failures(path: Path, failed: Sequence[Outcome]) -> None:
             path.unlink()
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replaced(path, extension=".csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+    with (
+        replaced(path, extension=".csv") as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,  # names as on the disk
+    ):
         table = csv.writer(stream)
         table.writerow(_COLUMNS)
         for outcome in failed:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tatcli.errors import OutputError
 from tatcli.workflows.batch.locks import Lock
-from tatcli.workflows.batch.sidecar import sidecar_of
+from tatcli.workflows.batch.sidecar import has_sidecar
 from tatcli.workflows.batch.staging import lock_path, withdraw
 from tatcli.workflows.batch.work import Work
 
@@ -23,7 +23,7 @@ class Formers:
 
     def split(self, folder: Work, series: Iterable[Work]) -> None:
         """Note a folder that became several scans, if a batch has made an output of it before."""
-        if sidecar_of(folder.output).is_file():
+        if has_sidecar(folder.output):
             outputs = {one.output for one in series}
             self._missing[folder.output] = outputs
             self._folders |= dict.fromkeys(outputs, folder)

@@ -123,7 +123,8 @@ def _all_works(
 
 def in_shard(place: str, shard: Shard) -> bool:
     """Whether a scan belongs to a shard: by a hash of its place, the same on every machine."""
-    return int(hashlib.sha256(place.encode()).hexdigest()[:16], 16) % shard.count == shard.index - 1
+    digest = hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()
+    return int(digest[:16], 16) % shard.count == shard.index - 1
 
 
 def _check(config: BatchConfig) -> None:
@@ -159,10 +160,11 @@ def _sorted_inputs(config: BatchConfig, read_stdin: Callable[[], str]) -> tuple[
 
 def _listed(path: Path) -> list[str]:
     try:
-        return read_list(path.read_text(encoding="utf-8"), path.parent)
-    except (OSError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")  # names are bytes, of any encoding
+    except OSError as error:
         msg = f"--list {path}: expected a text file with one path a line, got {error}"
         raise UsageError(msg) from error
+    return read_list(text, path.parent)
 
 
 def _of_found(found: Found, scan: RestoreConfig, config: BatchConfig) -> Work:
@@ -186,15 +188,17 @@ def _of_dataset(
 def _of_manifest(table: Path, scan: RestoreConfig, config: BatchConfig) -> Iterator[Work]:
     for row in read_manifest(Path(os.path.abspath(table)), scan):  # noqa: PTH100
         path = Path(os.path.abspath(row.path))  # noqa: PTH100
-        place = PurePosixPath(Path(os.path.relpath(path, Path(os.path.abspath(table)).parent)).as_posix())  # noqa: PTH100
-        if ".." in place.parts:
-            place = PurePosixPath(path.name)
+        folder = Path(os.path.abspath(table)).parent  # noqa: PTH100
+        inside = path.is_relative_to(folder)
+        place = PurePosixPath((path.relative_to(folder) if inside else Path(path.name)).as_posix())
         found = Found(path, place, format_of(path) or "dicom")
         if row.output is None:
             output = output_of(found, row.config, config.pattern)
         else:
-            output = (scan.output or Path(os.path.abspath(table)).parent) / row.output  # noqa: PTH100
-        yield _work(found, row.config, output, config)
+            output = Path(os.path.abspath((scan.output or folder) / row.output))  # noqa: PTH100
+        work = _work(found, row.config, output, config)
+        # By their names alone, scans of one name would be one in messages, and all of one shard.
+        yield work if inside else replace(work, place=path.as_posix())
 
 
 def _work(found: Found, scan: RestoreConfig, output: Path, config: BatchConfig) -> Work:
@@ -227,9 +231,11 @@ def _check_outputs(works: list[Work]) -> None:
     taken: dict[Path, Work] = {}
     for work in works:
         other = taken.setdefault(work.output, work)
-        if other is not work and (other.config.input, other.config.series) != (work.config.input, work.config.series):
-            msg = f"{work.output}: expected one scan for each output, got {other.place} and {work.place}; use"
-            msg += " --output-pattern, or a manifest"
+        if other.config != work.config:  # another scan, or the same one with other options
+            same = work.config.input == other.config.input and work.config.series == other.config.series
+            second = "the same with other options" if same else work.place
+            msg = f"{work.output}: expected one scan for each output, got {other.place} and {second}; use"
+            msg += " --output-pattern, or a manifest's column output"
             raise UsageError(msg)
         if work.output == work.config.input:
             msg = f"{work.output}: expected outputs apart from the inputs, got the same path; choose another -o or"
@@ -240,7 +246,11 @@ def _check_outputs(works: list[Work]) -> None:
 def _check_reports(config: BatchConfig, works: list[Work]) -> None:
     """What the batch tells of itself replaces no scan."""
     scans = {path for work in works for path in (*written_for(work.config.input), *written_for(work.output))}
+    taken = dict.fromkeys(scans, "a scan's")
     for option, path in (("--report", config.summary), ("--events", config.events), ("--failures", config.failures)):
-        if path is not None and Path(os.path.abspath(path)) in scans:  # noqa: PTH100
-            msg = f"{option} {path}: expected a file of its own, got a scan's; choose another name"
+        if path is None:
+            continue
+        other = taken.setdefault(Path(os.path.abspath(path)), f"{option}'s")  # noqa: PTH100
+        if other != f"{option}'s":
+            msg = f"{option} {path}: expected a file of its own, got {other}; choose another name"
             raise UsageError(msg)

@@ -13,6 +13,7 @@ from tatcli.workflows.batch.isolated import Gone, Refused
 from tatcli.workflows.batch.lane import Lane
 from tatcli.workflows.batch.planning import Plan, plan
 from tatcli.workflows.batch.pool import lane_settings
+from tatcli.workflows.batch.summary import check_summary
 from tatcli.workflows.batch.work import Work
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def rehearse(config: BatchConfig, *, read_stdin: Callable[[], str]) -> Rehearsal
     """
     planned = plan(config, read_stdin=read_stdin)
     check_failures(config, planned.folder)
+    check_summary(config)
     lane = Lane(lane_settings(config)[0])
     try:
         weights = lane.warm_up()["weights"]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import tatcli
@@ -20,48 +19,18 @@ from tatcli.workflows.batch.planning import Plan, plan
 from tatcli.workflows.batch.pool import LocalPool, Message, Pool, lane_settings
 from tatcli.workflows.batch.reader import find_weights
 from tatcli.workflows.batch.staging import sweep
+from tatcli.workflows.batch.summary import BatchReport, check_summary, write_summary
 from tatcli.workflows.batch.work import Outcome, Work
 
 if TYPE_CHECKING:
     from tatcli.workflows.batch.config import BatchConfig
 
-__all__ = ["BatchReport", "run_batch"]
+__all__ = ["run_batch"]
 
 _POLL: Final = 0.5
 _BUSY: Final = 2.0
 """Seconds until a scan that another run is at is looked at again."""
 Watch = Callable[[Mapping[str, Any]], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class BatchReport:
-    """What became of a batch.
-
-    Attributes:
-        scans: how many this run was to restore, a folder's series each by itself.
-        done, finished, failed: restored by this run; before it; not at all.
-        slices: restored by this run.
-        seconds: wall time.
-        weights: name and SHA-256.
-        failures: (scan, reason).
-        failures_file: where they are listed; None: there are none, or the list couldn't be written.
-        ended_early: by --fail-fast.
-    """
-
-    scans: int
-    done: int
-    finished: int
-    failed: int
-    slices: int
-    seconds: float
-    weights: Mapping[str, str]
-    failures: tuple[tuple[str, str], ...] = ()
-    failures_file: str | None = None
-    ended_early: bool = False
-
-    def to_json(self) -> str:
-        """The batch's own report."""
-        return json.dumps(asdict(self), indent=2) + "\n"
 
 
 def run_batch(
@@ -84,6 +53,7 @@ def run_batch(
     start = time.monotonic()
     planned = plan(config, read_stdin=read_stdin)
     check_failures(config, planned.folder)
+    check_summary(config)
     planned.prepare()
     for area in planned.areas:
         sweep(area)
@@ -108,9 +78,7 @@ def run_batch(
         summary = {key: value for key, value in asdict(report).items() if key != "failures"}
         tell({"event": "end", **summary})
     if config.summary is not None:
-        from tatcli.reporting.run_report import write_json
-
-        write_json(report.to_json(), config.summary)
+        write_summary(report, config.summary)
     return report
 
 

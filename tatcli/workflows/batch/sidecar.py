@@ -20,7 +20,17 @@ from tatcli.volumes.replacing import replaced
 if TYPE_CHECKING:
     from tatcli.workflows.batch.work import Work
 
-__all__ = ["Contents", "Sidecar", "contents_of", "digest_of", "note_of", "request_of", "sidecar_of", "stamp_of"]
+__all__ = [
+    "Contents",
+    "Sidecar",
+    "contents_of",
+    "digest_of",
+    "has_sidecar",
+    "note_of",
+    "request_of",
+    "sidecar_of",
+    "stamp_of",
+]
 
 _EXTENSION: Final = ".tat.json"
 
@@ -111,6 +121,11 @@ class Sidecar:
 def sidecar_of(output: Path) -> Path:
     """Where an output's sidecar lies."""
     return output.with_name(output.name + _EXTENSION)
+
+
+def has_sidecar(output: Path) -> bool:
+    """Whether there is one; none where the system can't have a name of this length."""
+    return os.path.exists(sidecar_of(output))  # noqa: PTH110  Path.exists raises where a name is too long
 
 
 def note_of(output: Path) -> Path:

@@ -32,8 +32,9 @@ _LOCK: Final = ".lock"
 
 def lock_path(work: Work) -> Path:
     """The lock of a scan's output; the same for all processes, wherever they see the folder."""
-    place = os.path.relpath(work.output, work.area.parent)
-    return work.area / (hashlib.sha256(Path(place).as_posix().encode()).hexdigest()[:24] + _LOCK)
+    place = Path(os.path.relpath(work.output, work.area.parent)).as_posix()
+    digest = hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()  # names need not be UTF-8
+    return work.area / (digest[:24] + _LOCK)
 
 
 @contextmanager

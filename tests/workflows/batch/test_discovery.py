@@ -10,10 +10,11 @@ from pathlib import PurePosixPath
 import pytest
 
 from tatcli.errors import UsageError, VolumeReadError
-from tatcli.workflows.batch.config import Shard
+from tatcli.workflows.batch.config import Selection, Shard
 from tatcli.workflows.batch.discovery import Rules, find_scans, read_list
 from tatcli.workflows.batch.planning import in_shard, plan
 from tatcli.workflows.batch.single import is_one_scan
+from tatcli.workflows.batch.staging import lock_path
 
 DICOM = b"\0" * 128 + b"DICM"
 
@@ -74,6 +75,48 @@ def test_several_inputs_share_the_tree_that_they_have_in_common(tree):
 def test_outputs_of_a_batch_are_not_inputs_of_the_next(tree, tmp_path):
     root = tree("a.nii.gz", "a_restored.nii.gz", "a_restored.nii.gz.tat.json", "out/b.nii.gz")
     assert places(find_scans([str(root)], Rules(outside=frozenset({root / "out"})))) == ["a.nii.gz"]
+
+
+def test_linked_folders_are_searched_once_and_no_loop_is_followed(tree, tmp_path):
+    root = tree("a.nii.gz", ".store/p1/b.nii.gz", "p/c.nii.gz")
+    for name in ("far/p2/d.nii.gz", "out/a.nii.gz"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    links = {
+        "p1": root / ".store/p1", "p2": tmp_path / "far/p2", "p3": tmp_path / "far/p2", "again": root / "p",
+        "loop": root, "up": tmp_path, "restored": tmp_path / "out", "p/back": root, "gone": tmp_path / "nowhere",
+    }  # fmt: skip
+    for name, target in links.items():
+        (root / name).symlink_to(target, target_is_directory=True)
+    (tmp_path / "far/p2/loop").symlink_to(tmp_path / "far", target_is_directory=True)
+    rules = Rules(outside=frozenset({tmp_path / "out"}))
+    assert places(find_scans([str(root)], rules)) == ["a.nii.gz", "p/c.nii.gz", "p1/b.nii.gz", "p2/d.nii.gz"]
+    (tmp_path / "in2").symlink_to(root, target_is_directory=True)
+    assert places(find_scans([str(tmp_path / "in2")], rules))[:2] == ["a.nii.gz", "p/c.nii.gz"]
+    assert not is_one_scan([str(root / "p1")], output=None, series=None)
+
+
+def test_a_name_that_leaves_no_room_for_a_sidecar_is_found(tree):
+    name = "x" * 246 + ".nii"
+    assert places(find_scans([str(tree("a.nii.gz", name))], Rules())) == ["a.nii.gz", name]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are not bytes there")
+def test_names_that_are_not_utf8_are_found_listed_and_locked(tree, batch, tmp_path):
+    name = os.fsdecode(b"Andr\xe9.nii.gz")
+    root = tree(name)
+    (tmp_path / "scans.txt").write_bytes(os.fsencode(str(root)) + b"/Andr\xe9.nii.gz\n")
+    for words, lists in (((root,), ()), (("-",), ()), ((), (str(tmp_path / "scans.txt"),))):
+        config = batch(*words, lists=lists) if words else replace(batch(), selection=Selection(lists=lists))
+        (work,) = plan(config, read_stdin=lambda: f"{root}/{name}\n").works
+        assert (work.place, work.output) == (name, tmp_path / "out" / name)
+        assert sum(in_shard(work.place, Shard(index, 2)) for index in (1, 2)) == 1
+        assert lock_path(work).parent == tmp_path / "out/.tat-work"
+
+
+def test_a_list_with_other_separators_than_lines_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"one path a line in UTF-8, got NUL characters \(UTF-16, or find -print0"):
+        read_list("/x/a.nii\0/x/b.nii\0", tmp_path)
 
 
 def test_empty_words_are_not_the_current_folder(tree, batch, tmp_path):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tatcli.errors import OutputError
+from tatcli.errors import OutputError, VolumeReadError
 from tatcli.volumes import read_volume, write_volume
 from tatcli.workflows.batch.estimate import Look, look
 from tatcli.workflows.batch.planning import plan
@@ -36,6 +36,15 @@ def test_a_new_folder_of_outputs_may_lie_beside_dicom_inputs_but_not_in_one(seri
     work = plan(batch(*inputs, output=tmp_path / "in/p1/restored"), read_stdin=str).works[0]
     for attempt in (lambda: look(Look(work, restored.weights)), lambda: restored(work)):
         with pytest.raises(OutputError, match="expected an output folder apart from the input"):
+            attempt()
+
+
+def test_a_link_to_itself_is_not_there(scan, batch, restored, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.nii.gz").symlink_to(tmp_path / "in/a.nii.gz")
+    (work,) = plan(batch(), read_stdin=str).works
+    for attempt in (lambda: look(Look(work, restored.weights)), lambda: restored(work)):
+        with pytest.raises(VolumeReadError, match=r"a\.nii\.gz: expected an image file or a DICOM folder"):
             attempt()
 
 

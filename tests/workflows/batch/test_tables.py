@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from tatcli.errors import UsageError
+from tatcli.workflows.batch.config import Shard
 from tatcli.workflows.batch.planning import plan
 
 
@@ -56,6 +58,26 @@ def test_a_table_with_tabs_is_a_manifest_too(batch, tmp_path):
 def test_a_wrong_manifest_is_refused_with_its_line(batch, tmp_path, text, match):
     with pytest.raises(UsageError, match=match):
         plan(batch(table(tmp_path, text)), read_stdin=str)
+
+
+def test_scans_beside_the_manifest_s_folder_are_told_apart_by_their_paths(batch, tmp_path):
+    rows = "".join(f"/data/p{index}/ct.nii.gz,p{index}.nii.gz\n" for index in range(40))
+    config = batch(table(tmp_path, f"path,output\n{rows}"))
+    assert plan(config, read_stdin=str).works[7].place == "/data/p7/ct.nii.gz"
+    shards = [replace(config, selection=replace(config.selection, shard=Shard(index, 2))) for index in (1, 2)]
+    sizes = [len(plan(shard, read_stdin=str).works) for shard in shards]
+    assert sum(sizes) == 40
+    assert min(sizes) > 5
+
+
+def test_two_rows_for_one_output_are_refused_unless_they_are_the_same(batch, tmp_path):
+    same = "path,output,options\na.nii.gz,x.nii.gz,\na.nii.gz,deep/../x.nii.gz,\n"
+    assert [work.output for work in plan(batch(table(tmp_path, same)), read_stdin=str).works] == [
+        tmp_path / "out/x.nii.gz"
+    ] * 2
+    other = same + "a.nii.gz,x.nii.gz,axis=sagittal\n"
+    with pytest.raises(UsageError, match=r"expected one scan for each output, got a\.nii\.gz and the same with"):
+        plan(batch(table(tmp_path, other)), read_stdin=str)
 
 
 @pytest.fixture
