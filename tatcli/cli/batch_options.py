@@ -85,7 +85,9 @@ EventsOption = Annotated[
 ]
 FailuresOption = Annotated[
     Path | None,
-    typer.Option(metavar="FILE.csv", show_default="failures.csv in -o", help="Where failed scans are listed."),
+    typer.Option(
+        metavar="FILE.csv", show_default="failures.csv in -o, else here", help="Where failed scans are listed."
+    ),
 ]
 ClusterOption = Annotated[
     str | None,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from tatcli.errors import OutputError
-from tatcli.volumes.replacing import replaced
+from tatcli.volumes.replacing import checked_output, replaced
 from tatcli.workflows.batch.config import BatchConfig
 from tatcli.workflows.batch.work import Outcome
 
@@ -27,12 +27,14 @@ def failures_path(config: BatchConfig, folder: Path | None) -> Path:
 
 
 def check_failures(config: BatchConfig, folder: Path | None) -> None:
-    """Refuse to put the list in the place of a file that isn't an earlier run's list.
+    """Refuse to put the list in the place of a file that isn't an earlier run's list, or where none can be written.
 
     Raises:
-        OutputError: there is one, and it may not be replaced.
+        OutputError: there is one, and it may not be replaced; ``--failures`` names a place that can't be written to.
     """
     path = failures_path(config, folder)
+    if config.failures is not None:
+        checked_output(path, source=None, overwrite=True, makes_folders=True)
     replaceable = path.is_file() and (config.scan.overwrite or path.stat().st_size == 0 or _is_ours(path))
     if path.exists() and not replaceable:
         msg = f"{path}: expected the list of failures of an earlier run, got something else; name another by --failures"
@@ -64,5 +66,8 @@ def write_failures(path: Path, failed: Sequence[Outcome]) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    with path.open(encoding="utf-8", errors="replace") as stream:
-        return stream.readline().strip() == ",".join(_COLUMNS)
+    try:
+        with path.open(encoding="utf-8", errors="replace") as stream:
+            return stream.readline().strip() == ",".join(_COLUMNS)
+    except OSError:  # of another user, who keeps it to himself
+        return False

@@ -138,15 +138,13 @@ def _check_kept(before: Path, target: Path) -> None:
 
 def sweep(area: Path) -> None:
     """Delete what runs that are gone left in a work folder, and the folder once nothing is in it."""
-    if not area.is_dir():
-        return
-    for lock in area.glob(f"*{_LOCK}"):
-        if is_stale(lock):
+    for lock in _entries(area):
+        if lock.name.endswith(_LOCK) and is_stale(lock):
             mine = Lock.take(lock)
             if mine is not None:
                 clear(lock)
                 mine.release()
-    for entry in area.iterdir():
+    for entry in _entries(area):
         lock = area / (entry.name.partition(".")[0] + _LOCK)
         if entry != lock and not lock.exists():
             _delete(entry)
@@ -154,10 +152,18 @@ def sweep(area: Path) -> None:
         area.rmdir()
 
 
+def _entries(area: Path) -> list[Path]:
+    """What lies in a work folder; nothing where another run has just removed it, or that is another user's alone."""
+    try:
+        return list(area.iterdir())
+    except OSError:
+        return []
+
+
 def clear(lock: Path) -> None:
     """Delete what earlier holders of a lock left."""
-    for entry in lock.parent.glob(f"{lock.name.removesuffix(_LOCK)}.*"):
-        if entry != lock:
+    for entry in _entries(lock.parent):
+        if entry != lock and entry.name.startswith(f"{lock.name.removesuffix(_LOCK)}."):
             _delete(entry)
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tatcli.errors import VolumeReadError
+from tatcli.errors import OutputError, VolumeReadError
 from tatcli.workflows.batch.events import event_log
-from tatcli.workflows.batch.failures import write_failures
+from tatcli.workflows.batch.failures import check_failures, write_failures
 from tatcli.workflows.batch.planning import plan
 from tatcli.workflows.batch.work import Failure, Outcome
 
@@ -75,3 +75,27 @@ def test_failures_have_the_names_that_are_on_the_disk(scan, batch, tmp_path):
     assert line == b'"/in/Andr\xe9, G.nii.gz",,' + os.fsencode(work.output) + b",read,x: cut off,3,1"
     write_failures(tmp_path / "failures.csv", [])
     assert not (tmp_path / "failures.csv").exists()
+
+
+def test_a_list_that_cannot_be_written_or_read_is_refused_before_the_work(batch, tmp_path, monkeypatch):
+    config = replace(batch(), failures=tmp_path / "file/failures.csv")
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"failures\.csv: expected an existing folder .*, got a file"):
+        check_failures(config, tmp_path / "out")
+    theirs = tmp_path / "out/failures.csv"
+    theirs.parent.mkdir()
+    theirs.write_text("secret", encoding="utf-8")
+    monkeypatch.setattr(Path, "open", raiser(PermissionError(errno.EACCES, "Permission denied")))
+    with pytest.raises(OutputError, match="expected the list of failures of an earlier run, got something else"):
+        check_failures(batch(), tmp_path / "out")
+    write_failures(theirs, [])
+    assert theirs.exists()
+
+
+def raiser(error):
+    """A function that raises it."""
+
+    def fail(*_, **__):
+        raise error
+
+    return fail

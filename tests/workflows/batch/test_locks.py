@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ import time
 import pytest
 
 from tatcli.errors import OutputError
+from tatcli.workflows.batch import staging
 from tatcli.workflows.batch.locks import SILENCE, Lock, Owner, is_stale, owner_of
 from tatcli.workflows.batch.staging import clear, publish, staging_folder, sweep
 
@@ -131,3 +133,18 @@ def test_a_folder_that_can_not_be_made_is_an_output_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="expected a writable folder"):
         Lock.take(tmp_path / "file" / "x.lock")
+
+
+def test_a_work_folder_that_another_run_removes_meanwhile_is_no_error(tmp_path, monkeypatch):
+    area = tmp_path / "out/.tat-work"
+    area.mkdir(parents=True)
+    (area / "x.lock").touch()
+
+    def looked(path):
+        shutil.rmtree(path.parent, ignore_errors=True)  # the last of the others goes just now
+        return False
+
+    monkeypatch.setattr(staging, "is_stale", looked)
+    sweep(area)
+    assert not area.exists()
+    sweep(area)
