@@ -179,7 +179,7 @@ def write_page(text: str, path: Path) -> None:
         OutputError: the system refuses to write.
     """
     with replaced(path, extension=".html") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names need not be UTF-8
 
 
 def _picture(title: str, image: NDArray[np.floating[Any]], display: Display, spacing: tuple[float, float]) -> Picture:

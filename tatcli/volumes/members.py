@@ -19,7 +19,7 @@ def members_of(path: Path) -> list[Path]:
         for root, folders, names in os.walk(path):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             found += [Path(root, name) for name in sorted(names) if not name.startswith(".")]
-        return found
+        return [file for file in found if file.is_file()]
     if path.suffix.lower() == ".mhd":
         from tatcli.volumes.itk import data_file_of
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import nibabel
 import numpy as np
 
+from tatcli.tasks import find_task
 from tatcli.workflows.evaluate import EvaluateConfig, evaluate
+from tatcli.workflows.evaluation.degraded import scan_seed
 from tatcli.workflows.evaluation.page import html_of, write_html
+from tatcli.workflows.evaluation.tables import write_csv
 
 
 def write(path, array):
@@ -44,3 +48,19 @@ def test_a_page_of_a_pet(tmp_path) -> None:
     assert text.count("<polyline") == 3  # input, restored, reference
     write_html(report, tmp_path / "page.html", title="of a test")
     assert (tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_tables_and_pages_hold_names_that_are_not_utf8(tmp_path) -> None:
+    name = "Andr\udce9"  # as Python has such a name of a file
+    rng = np.random.default_rng(0)
+    write(tmp_path / "hq.nii", truth := rng.gamma(2.0, 100, (2, 24, 24)))
+    write(tmp_path / "out.nii", truth + rng.normal(0, 9, truth.shape))
+    report = evaluate(EvaluateConfig(restored=tmp_path / "out.nii", reference=tmp_path / "hq.nii", tasks=("mri",)))
+    (task,) = report.tasks
+    scans = [replace(scan, name=name, subject=name) for scan in task.scans]
+    report = replace(report, tasks=(replace(task, scans=scans),))
+    write_csv(report, tmp_path / "tables")
+    assert b",Andr\xe9,Andr\xe9," in (tmp_path / "tables/volumes.csv").read_bytes()
+    write_html(report, tmp_path / "page.html", title=name)
+    assert "Andr\\udce9" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert 0 <= scan_seed(0, find_task("mri"), name) < 2**32

@@ -125,7 +125,7 @@ def degrade(pair: ScanPair, task: Task, *, rule: IntensityRule, strength: float,
 
 def scan_seed(seed: int, task: Task, name: str) -> int:
     """The seed of one scan's noise: different for every scan, whatever its place in the dataset."""
-    return zlib.crc32(f"{seed}/{task.name}/{name}".encode())
+    return zlib.crc32(f"{seed}/{task.name}/{name}".encode(errors="surrogateescape"))
 
 
 def is_constant(values: NDArray[np.floating[Any]], window: Window) -> bool:

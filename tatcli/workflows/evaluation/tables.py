@@ -56,7 +56,10 @@ def write_csv(report: EvaluateReport, folder: Path) -> list[Path]:
 def _write(path: Path, rows: list[dict[str, Any]]) -> bool:
     if not rows:
         return False
-    with replaced(path, extension=".csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+    with (
+        replaced(path, extension=".csv") as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,  # names as on the disk
+    ):
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

@@ -24,7 +24,10 @@ of several ``frames`` the first is taken."""
 
 def write_manifest(path: Path, entries: Iterable[Entry]) -> None:
     """Write the table, whole or not at all; by file."""
-    with replaced(path, extension=path.suffix) as temporary, temporary.open("w", encoding="utf-8", newline="") as out:
+    with (
+        replaced(path, extension=path.suffix) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as out,
+    ):
         table = csv.writer(out, delimiter="\t", lineterminator="\n")
         table.writerow(COLUMNS)
         for entry in sorted(entries, key=lambda one: (str(one.source.get("file", "")), one.key)):

@@ -65,7 +65,7 @@ def _closest(subjects: set[str], splits: dict[str, str], places: dict[str, float
 
 def _place(subject: str) -> float:
     """Uniform in [0, 1), and the same on every machine."""
-    return int.from_bytes(hashlib.sha256(f"split:{subject}".encode()).digest()[:6]) / 2**48
+    return int.from_bytes(hashlib.sha256(f"split:{subject}".encode(errors="surrogateescape")).digest()[:6]) / 2**48
 
 
 def _split(place: float, cut: tuple[float, float]) -> str:

@@ -84,6 +84,13 @@ def test_a_file_that_is_added_to_a_series_makes_it_to_be_redone(series, batch, r
     assert len(list((tmp_path / "out/s").iterdir())) == 2
 
 
+def test_a_link_that_leads_nowhere_is_no_part_of_a_series(series, batch, restored):
+    (series("s", 3) / "README").symlink_to("nowhere")
+    (work,) = plan(batch(task="ct"), read_stdin=str).works
+    assert restored(work).slices == 2
+    assert restored(work).finished
+
+
 def test_a_crash_between_the_two_moves_leaves_work_to_do(scan, batch, restored, tmp_path):
     scan("in/a.nii.gz")
     (work,) = plan(batch(), read_stdin=str).works
