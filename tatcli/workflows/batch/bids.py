@@ -65,10 +65,10 @@ def bids_images(dataset: Path, task: str, rules: Rules) -> Iterator[BidsImage]:
     """
     wanted = None if task == "auto" else find_task(task).name
     count = 0
-    for path in sorted(dataset.glob("sub-*/**/*.nii*")):
+    for path in sorted((*dataset.glob("sub-*/*/*.nii*"), *dataset.glob("sub-*/*/*/*.nii*"))):  # links are followed
         place = PurePosixPath(path.relative_to(dataset).as_posix())
         own, suffixes = _TASKS.get(path.parent.name, ("", ()))
-        if extension_of(path) not in (".nii", ".nii.gz") or len(place.parts) not in (3, 4) or wanted not in (None, own):
+        if extension_of(path) not in (".nii", ".nii.gz") or wanted not in (None, own):
             continue
         if suffix_of(path) in suffixes and rules.take(place):
             count += 1

@@ -154,7 +154,8 @@ class ClusterPool:
         """Give it a scan."""
         assert self._client is not None  # noqa: S101  entered
         self._count += 1
-        key = f"restore-{self._batch}-{self._count}-{work.place}"  # batches that share a scheduler share its keys
+        name = work.place.encode(errors="backslashreplace").decode()  # a key is UTF-8, a file's name need not be
+        key = f"restore-{self._batch}-{self._count}-{name}"  # batches that share a scheduler share its keys
         resources = {"GPU": 1 / self._settings.engine.slots} if self._settings.engine.device == "cuda" else None
         future = self._client.submit(restore_on_worker, work, self._settings, key=key, pure=False, resources=resources)
         self._flying[key] = (work, future)

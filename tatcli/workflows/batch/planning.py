@@ -86,6 +86,8 @@ def plan(config: BatchConfig, *, read_stdin: Callable[[], str]) -> Plan:
         works, folder = [_work(found, replace(scan, output=None), output, config)], output.parent
     else:
         works, datasets = _all_works(config, scan, read_stdin)
+        if folder is None and len(datasets) == 1:
+            folder = datasets[0][1]
     _check_outputs(works)
     _check_reports(config, works)
     works, shard = _with_neighbours(works), config.selection.shard

@@ -12,12 +12,14 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tatcli.errors import UsageError
 from tatcli.workflows.batch.cluster import ClusterPool, local_workers
+from tatcli.workflows.batch.planning import plan
 from tatcli.workflows.batch.pool import lane_settings
 from tatcli.workflows.batch.run import run_batch
 from tatcli.workflows.batch.tidings import TOPIC, Tidings, teller
@@ -67,6 +69,31 @@ def test_a_worker_tells_every_state_but_progress_once_a_second_and_its_end(monke
         tell("progress", (done, 40))
     assert worker.told[:2] == [Tidings("restore-1", "state", "looking"), Tidings("restore-1", "state", "computing")]
     assert [one.content for one in worker.told[2:]] == [(1, 40), (11, 40), (21, 40), (31, 40), (40, 40)]
+
+
+class FakeClient:
+    """Keeps the keys that it is given; has no workers."""
+
+    def __init__(self):
+        self.keys = []
+
+    def submit(self, _, *__, key, **___):
+        self.keys.append(key)
+        return self
+
+    def add_done_callback(self, _):
+        pass
+
+
+def test_keys_are_text_whatever_the_names_of_files_are(scan, batch):
+    """Of others the scheduler ended the connection, which was made again for ever."""
+    scan("in/a.nii.gz")
+    (work,) = plan(batch(), read_stdin=str).works
+    pool = ClusterPool("local:1", lane_settings(batch())[0], {}, say=str)
+    pool._client = FakeClient()
+    for place in ("a/b.nii.gz", "Andr\udce9.nii.gz"):
+        pool.submit(replace(work, place=place))
+    assert [key.rpartition("-")[2].encode() for key in pool._client.keys] == [b"a/b.nii.gz", b"Andr\\udce9.nii.gz"]
 
 
 def test_telling_never_breaks_a_scan(monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 
 from tatcli.errors import UsageError
 from tatcli.workflows.batch.config import Shard
+from tatcli.workflows.batch.failures import failures_path
 from tatcli.workflows.batch.planning import plan
 
 
@@ -130,3 +131,15 @@ def test_derivatives_lie_in_the_dataset_unless_told_otherwise(batch, dataset):
     works = plan(type(config)(scan=scan, selection=config.selection), read_stdin=str).works
     assert works[0].output == dataset / "derivatives/tat/sub-1/anat/sub-1_desc-restored_T1w.nii.gz"
     assert works[0].area == dataset / "derivatives/tat/.tat-work"
+    planned = plan(type(config)(scan=scan, selection=config.selection), read_stdin=str)
+    assert failures_path(config, planned.folder) == dataset / "derivatives/tat/failures.csv"
+
+
+def test_linked_subjects_and_sessions_of_a_dataset_count(batch, dataset, tmp_path):
+    for name in ("sub-3", "sub-4/ses-b"):
+        (tmp_path / name / "anat").mkdir(parents=True)
+        (tmp_path / name / "anat" / f"{name.replace('/', '_')}_T2w.nii.gz").touch()
+        (dataset / name).parent.mkdir(exist_ok=True)
+        (dataset / name).symlink_to(tmp_path / name, target_is_directory=True)
+    places = [work.place for work in plan(batch(dataset, task="mri"), read_stdin=str).works]
+    assert places[2:] == ["sub-3/anat/sub-3_T2w.nii.gz", "sub-4/ses-b/anat/sub-4_ses-b_T2w.nii.gz"]
