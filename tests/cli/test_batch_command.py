@@ -190,6 +190,8 @@ def test_of_scans_computed_at_once_one_is_shown_until_it_is_through():
         (("--timeout", "inf"), 2, "--timeout inf: expected 0 (never) or up to 1000000 seconds"),
         (("--timeout", "nan"), 2, "--timeout nan: expected 0 (never)"),
         (("--output-pattern", "x"), 2, "expected {name}"),
+        (("--output-pattern", "{name:d}{ext}"), 2, "--output-pattern '{name:d}{ext}': Unknown format code 'd'"),
+        (("--output-pattern", "{name!x}{ext}"), 2, "--output-pattern '{name!x}{ext}': "),
         (("--cluster", "local:none"), 2, "--cluster 'local:none': expected the address"),
         (("--preview", "x.png"), 2, "--preview: expected with one scan only"),
         (("--include", "*.mha"), 3, "expected scans, got none"),

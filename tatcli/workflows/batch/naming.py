@@ -31,7 +31,9 @@ def check_pattern(pattern: str | None) -> None:
         return
     try:
         fields = {field for _, field, _, _ in string.Formatter().parse(pattern) if field is not None}
-    except ValueError as error:
+        if fields <= set(_FIELDS):
+            pattern.format(**dict.fromkeys(_FIELDS, "text"))  # as a conversion or a width may not
+    except (ValueError, LookupError) as error:
         msg = f"--output-pattern {pattern!r}: {error}"
         raise UsageError(msg) from None
     if not fields <= set(_FIELDS) or "name" not in fields:
