@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tatcli.errors import DeviceError
 from tatcli.workflows.batch.estimate import Cost, Grid, Look, Measure, Seen
 from tatcli.workflows.batch.failures import check_failures
 from tatcli.workflows.batch.isolated import Gone, Refused
@@ -72,6 +73,9 @@ def rehearse(config: BatchConfig, *, read_stdin: Callable[[], str]) -> Rehearsal
         costs = iter(lane.ask_engine(Measure(grids)) if grids else [])
     except Refused as refused:
         raise refused.failure.as_error() from None
+    except Gone as gone:
+        msg = f"the process that loads the network {gone}"
+        raise DeviceError(msg) from None
     finally:
         lane.close()
     costed = tuple(

@@ -66,13 +66,15 @@ def run_batch(
             watch(event)
 
         run = _Run(config, planned, tell)
-        with _pool(config, tell) as pool:
-            weights = pool.weights
-            begun = {"version": tatcli.__version__, "scans": len(planned.works), "of": planned.total}
-            tell({"event": "start", **begun, "weights": weights})
-            run.through(pool)
-        for area in planned.areas:
-            sweep(area)
+        try:
+            with _pool(config, tell) as pool:
+                weights = pool.weights
+                begun = {"version": tatcli.__version__, "scans": len(planned.works), "of": planned.total}
+                tell({"event": "start", **begun, "weights": weights})
+                run.through(pool)
+        finally:
+            for area in planned.areas:
+                sweep(area)
         report = replace(run.report(), seconds=round(time.monotonic() - start, 3), weights=weights)
         report = _listed(report, config, planned, run.failed, tell)
         summary = {key: value for key, value in asdict(report).items() if key != "failures"}

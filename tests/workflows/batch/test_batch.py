@@ -21,6 +21,8 @@ import pytest
 from tatcli.errors import DeviceError, WeightsError
 from tatcli.inference.options import RestoreOptions
 from tatcli.workflows.batch.config import Shard
+from tatcli.workflows.batch.isolated import Gone
+from tatcli.workflows.batch.lane import Lane
 from tatcli.workflows.batch.locks import Lock, Owner
 from tatcli.workflows.batch.planning import plan
 from tatcli.workflows.batch.rehearsal import rehearse
@@ -226,6 +228,19 @@ def test_a_rehearsal_says_what_would_be_done_and_writes_nothing(scan, batch, tmp
     assert not (tmp_path / "out").exists()
 
 
+def test_a_rehearsal_whose_network_dies_ends_as_the_batch_would(scan, batch, monkeypatch):
+    scan("in/a.nii.gz")
+
+    def die(self):
+        msg = "was killed by SIGKILL, as when memory runs out"
+        raise Gone(msg, guilty=True)
+
+    monkeypatch.setattr(Lane, "warm_up", die)
+    for attempt in (lambda: rehearse(batch(), read_stdin=str), lambda: run(batch())):
+        with pytest.raises(DeviceError, match="the process that loads the network was killed by SIGKILL"):
+            attempt()
+
+
 @pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_where_it_was(scan, batch, tmp_path, listing):
     for index in range(6):
@@ -251,6 +266,19 @@ def test_a_run_that_is_killed_goes_on_where_it_was(scan, batch, tmp_path, listin
     assert not (tmp_path / "out/.tat-work").exists()
     run(batch(output=tmp_path / "clean"))
     assert hashes(tmp_path / "out") == hashes(tmp_path / "clean")
+
+
+def test_a_run_that_is_interrupted_leaves_nothing_of_its_own(scan, batch, tmp_path):
+    for index in range(4):
+        scan(f"in/{index}.nii.gz", seed=index)
+
+    def watch(event):
+        if event["event"] == "state" and event["state"] == "reading":  # locked, and being written
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_batch(batch(), watch=watch, read_stdin=str)
+    assert not (tmp_path / "out/.tat-work").exists()
 
 
 def test_locks_are_given_back(scan, batch, tmp_path):
