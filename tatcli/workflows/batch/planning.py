@@ -119,7 +119,7 @@ def _all_works(
         works += list(_of_manifest(table, scan, config))
     if not works:
         msg = f"{', '.join(selection.inputs) or 'the list'}: expected scans, got none; check the folder, --include and"
-        raise VolumeReadError(msg + " --exclude")
+        raise VolumeReadError(msg + " --exclude; outputs of tat, with a .tat.json, are none")
     return works, datasets
 
 

@@ -72,9 +72,13 @@ def test_several_inputs_share_the_tree_that_they_have_in_common(tree):
         find_scans([f"{root}/*.mha"], Rules())
 
 
-def test_outputs_of_a_batch_are_not_inputs_of_the_next(tree, tmp_path):
+def test_outputs_of_a_batch_are_not_inputs_of_the_next(tree, batch):
     root = tree("a.nii.gz", "a_restored.nii.gz", "a_restored.nii.gz.tat.json", "out/b.nii.gz")
     assert places(find_scans([str(root)], Rules(outside=frozenset({root / "out"})))) == ["a.nii.gz"]
+    with pytest.raises(
+        VolumeReadError, match=r"expected scans, got none; .*; outputs of tat, with a \.tat\.json, are none"
+    ):
+        plan(batch(root / "a_restored.nii.gz"), read_stdin=str)
 
 
 def test_linked_folders_are_searched_once_and_no_loop_is_followed(tree, tmp_path):
