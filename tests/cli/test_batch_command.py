@@ -195,7 +195,7 @@ def test_of_scans_computed_at_once_one_is_shown_until_it_is_through():
         (("--cluster", "local:none"), 2, "--cluster 'local:none': expected the address"),
         (("--preview", "x.png"), 2, "--preview: expected with one scan only"),
         (("--include", "*.mha"), 3, "expected scans, got none"),
-        (("--list", "none.txt"), 2, "--list none.txt: expected a text file"),
+        (("--list", "none.txt"), 2, "--list none.txt: expected a text file with one path a line, got nothing there"),
     ],
 )
 def test_options_that_make_no_batch_are_refused(refused, folder, tmp_path, words, code, match):

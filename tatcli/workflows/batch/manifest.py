@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tatcli.errors import UsageError
+from tatcli.errors import UsageError, reason_of
 from tatcli.intensity import Units
 from tatcli.tasks import find_task
 
@@ -54,7 +54,7 @@ def read_manifest(path: Path, config: RestoreConfig) -> Iterator[Row]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        msg = f"{path}: expected a manifest (CSV or TSV, UTF-8), got {error}"
+        msg = f"{path}: expected a manifest (CSV or TSV, UTF-8), got {reason_of(error)}"
         raise UsageError(msg) from error
     table = csv.DictReader(io.StringIO(text), delimiter=_DELIMITERS[path.suffix.lower()], strict=True)
     columns = [(name or "").strip().lower() for name in table.fieldnames or ()]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from tatcli.errors import UsageError, VolumeReadError
+from tatcli.errors import UsageError, VolumeReadError, reason_of
 from tatcli.tasks import find_task
 from tatcli.volumes.bids_pet import SUV_UNITS
 from tatcli.volumes.formats import extension_of, format_of, written_for
@@ -164,7 +164,7 @@ def _listed(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8", errors="surrogateescape")  # names are bytes, of any encoding
     except OSError as error:
-        msg = f"--list {path}: expected a text file with one path a line, got {error}"
+        msg = f"--list {path}: expected a text file with one path a line, got {reason_of(error)}"
         raise UsageError(msg) from error
     return read_list(text, path.parent)
 

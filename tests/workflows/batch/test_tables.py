@@ -61,6 +61,11 @@ def test_a_wrong_manifest_is_refused_with_its_line(batch, tmp_path, text, match)
         plan(batch(table(tmp_path, text)), read_stdin=str)
 
 
+def test_a_manifest_that_is_not_there_is_said_to_be_so(batch, tmp_path):
+    with pytest.raises(UsageError, match=r"none\.csv: expected a manifest \(CSV or TSV, UTF-8\), got nothing there"):
+        plan(batch(tmp_path / "none.csv"), read_stdin=str)
+
+
 def test_scans_beside_the_manifest_s_folder_are_told_apart_by_their_paths(batch, tmp_path):
     rows = "".join(f"/data/p{index}/ct.nii.gz,p{index}.nii.gz\n" for index in range(40))
     config = batch(table(tmp_path, f"path,output\n{rows}"))
