@@ -12,7 +12,7 @@ def members_of(path: Path) -> list[Path]:
     """The files of a scan's path, in a fixed order: of a folder all in it and below, of a MetaImage header its voxels'.
 
     Args:
-        path: a file or a folder; hidden ones in it don't count.
+        path: a file or a folder; hidden ones in it, and links that lead nowhere, don't count.
     """
     if path.is_dir():
         found = []
