@@ -304,6 +304,41 @@ def test_matching(tmp_path) -> None:
         match_scans(hq, {"restored": out})
 
 
+def test_matching_in_folders_of_folders(tmp_path) -> None:
+    """As tat restore leaves them: in the same tree. DICOM may lie deeper than what was made of it."""
+    hq, out = tmp_path / "hq", tmp_path / "out"
+    for seed, place in enumerate(("sub-1/ct", "sub-2/ct", "sub-2/late/ct")):
+        write(hq / f"{place}.nii.gz", body(seed))
+        write(out / f"{place}_restored.nii.gz", body(seed, 20.0))
+        write(tmp_path / "mask" / f"{place}.nii.gz", np.ones((3, 24, 20)))
+    (out / "sub-1" / "back").symlink_to(out)
+    (out / "notes").mkdir()
+    write(out / "sub-3" / "ct.nii.gz", body(7))
+    write(hq / "ct.nii.gz", body(7))  # of equal name, elsewhere
+    write(out / "sub-4.nii.gz", body(7))
+    series = hq / "sub-4" / "study" / "series"
+    series.mkdir(parents=True)
+    (series / "IM1").write_bytes(bytes(128) + b"DICM")
+    matched = match_scans(hq, {"restored": out})
+    assert {name: truth for name, (truth, _) in matched.scans.items()} == {
+        "sub-1/ct": hq / "sub-1" / "ct.nii.gz",
+        "sub-2/ct": hq / "sub-2" / "ct.nii.gz",
+        "sub-2/late/ct": hq / "sub-2" / "late" / "ct.nii.gz",
+        "sub-4": series,
+    }
+    assert matched.scans["sub-2/late/ct"][1] == {"restored": out / "sub-2" / "late" / "ct_restored.nii.gz"}
+    assert [str(error) for error in matched.missing.values()] == [
+        f"ct.nii.gz: expected a scan of equal name in an equal folder in {hq}, found none"
+    ]
+    assert list(matched.missing) == ["sub-3/ct"]
+    assert matched.unused == ("ct",)
+    (out / "sub-4.nii.gz").unlink()
+    config = EvaluateConfig(restored=out, reference=hq, tasks=("ct",), mask=tmp_path / "mask")
+    (task,) = evaluate(config).tasks
+    assert [scan.name for scan in task.scans] == ["sub-1/ct", "sub-2/ct", "sub-2/late/ct"]
+    assert [scan.subject for scan in task.scans] == ["sub-1", "sub-2", "sub-2"]
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [

@@ -1,4 +1,4 @@
-"""Which restored scan belongs to which reference, input and mask: by equal names."""
+"""Which restored scan belongs to which reference, input and mask: by equal names, in equal folders."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from tatcli.errors import MissingPartnerError, UsageError, VolumeReadError
+from tatcli.volumes.dicom_files import holds_dicom
 from tatcli.volumes.formats import extension_of
 
 __all__ = ["RESTORED", "Matched", "match_scans", "partner_in", "scan_name"]
@@ -36,8 +37,8 @@ def match_scans(reference: Path, others: dict[str, Path]) -> Matched:
     """Pair references with their restored scans and inputs.
 
     Args:
-        reference: a scan, or a folder of scans.
-        others: role -> a scan, or a folder with a scan for each of the restored ones.
+        reference: a scan, or a folder with scans in it and in its folders.
+        others: role -> a scan, or a folder with a scan for each of the restored ones, at the same place.
 
     Raises:
         UsageError: folders and single scans are mixed, a folder is empty, or names collide.
@@ -54,15 +55,20 @@ def match_scans(reference: Path, others: dict[str, Path]) -> Matched:
     found = {role: _scans_in(path) for role, path in others.items()}
     scans: dict[str, tuple[Path, dict[str, Path]]] = {}
     missing = {}
+    used = set()
     for name, restored in found[RESTORED].items():
-        looked = {reference: truths} | {others[role]: there for role, there in found.items()}
-        lacking = [folder for folder, there in looked.items() if name not in there]
-        if lacking:
-            msg = f"{restored.name}: expected a scan of equal name in {lacking[0]}, found none"
+        truth = _partner(name, truths)
+        partners = {role: one for role, there in found.items() if (one := _partner(name, there)) is not None}
+        lacking = [others[role] for role in others if role not in partners]
+        if truth is None or lacking:
+            inner = " in an equal folder" if "/" in name else ""
+            where = reference if truth is None else lacking[0]
+            msg = f"{restored.name}: expected a scan of equal name{inner} in {where}, found none"
             missing[name] = MissingPartnerError(msg)
-            continue
-        scans[name] = (truths[name], {role: there[name] for role, there in found.items()})
-    return Matched(scans, missing, tuple(name for name in truths if name not in found[RESTORED]))
+        else:
+            scans[name] = (truth, partners)
+        used.add(truth)
+    return Matched(scans, missing, tuple(name for name, path in truths.items() if path not in used))
 
 
 def partner_in(path: Path, name: str) -> Path:
@@ -74,11 +80,11 @@ def partner_in(path: Path, name: str) -> Path:
     """
     if not _is_folder_of_scans(path):
         return path
-    found = _scans_in(path)
-    if name not in found:
+    found = _partner(name, _scans_in(path))
+    if found is None:
         msg = f"{name}: expected a scan of equal name in {path}, found none"
         raise MissingPartnerError(msg)
-    return found[name]
+    return found
 
 
 def scan_name(path: Path) -> str:
@@ -104,12 +110,24 @@ def _entries(folder: Path) -> list[Path]:
     ]
 
 
-def _scans_in(folder: Path) -> dict[str, Path]:
+def _scans_in(folder: Path, place: str = "", above: frozenset[Path] = frozenset()) -> dict[str, Path]:
+    """Place below the folder, without extension -> scan: image files, and folders with DICOM files, at any depth."""
     scans: dict[str, Path] = {}
+    above |= {folder.resolve()}
     for entry in _entries(folder):
-        name = scan_name(entry)
+        name = place + scan_name(entry)
+        if entry.is_dir() and not holds_dicom(entry.iterdir()):
+            if entry.resolve() not in above:  # nor is a link followed round and round
+                scans |= _scans_in(entry, f"{place}{entry.name}/", above)
+            continue
         if name in scans:
             msg = f"{folder}: expected one scan named {name}, got {scans[name].name} and {entry.name}"
             raise UsageError(msg)
         scans[name] = entry
     return scans
+
+
+def _partner(name: str, scans: dict[str, Path]) -> Path | None:
+    """The scan at this place, or the only one below it: DICOM files may lie deeper than those made from them."""
+    below = [path for place, path in scans.items() if place.startswith(f"{name}/")]
+    return scans.get(name) or (below[0] if len(below) == 1 else None)
