@@ -363,6 +363,21 @@ def test_half_lives(nuclide: str, minutes: float) -> None:
     assert found / 60 == pytest.approx(minutes, rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("nuclide", "seconds"),
+    [
+        ("Oxygen-14", 70.6), ("Na-22", 8.21e7), ("K-38", 458), ("Sc-43", 14008), ("Sc-44", 14292), ("Ti-45", 11088),
+        ("Mn-51", 2772), ("Fe-52", 29790), ("Cu-60", 1422), ("Cu-61", 11999), ("Cu-62", 580), ("Zn-62", 33070),
+        ("Ga-66", 34164), ("Ge-68", 2.341e7), ("As-70", 3156), ("As-72", 93600), ("Se-73", 25740), ("Br-75", 5802),
+        ("Br-76", 58320), ("Br-77", 205330), ("Y-86", 53064), ("Y-90", 230760), ("Nb-90", 52560), ("Tb-152", 63000),
+    ],
+)  # fmt: skip
+def test_half_lives_of_the_rarer_nuclides(nuclide: str, seconds: float) -> None:
+    found = half_life_of(nuclide)
+    assert found is not None
+    assert found == pytest.approx(seconds, rel=2e-3)
+
+
 @pytest.mark.parametrize("nuclide", ["", "F", "18", "FDG", "F19", "C-111A1", "Fluor18"])
 def test_no_nuclide_is_guessed(nuclide: str) -> None:
     assert half_life_of(nuclide) is None

@@ -52,6 +52,13 @@ def test_the_time_of_post_processing_is_not_the_scan() -> None:
     assert suv_factor(private, "scan") == pytest.approx(70e3 / (350e6 * 0.5 ** (1800 / HALF_LIFE)))
 
 
+def test_without_a_series_time_the_first_bed_s_is_the_scan_s() -> None:
+    """AcquisitionTime alone, of images in no order of time: that of the earliest, and of those that have one."""
+    beds = [replace(HEADER, series_time=None, acquired=NOON + timedelta(minutes=minutes)) for minutes in (63, 60, 66)]
+    assert suv_factor(beds, "scan") == pytest.approx(ONE_HOUR)
+    assert suv_factor([*beds, replace(beds[0], acquired=None)], "scan") == pytest.approx(ONE_HOUR)
+
+
 def test_back_from_the_frame_reference_time() -> None:
     """A bed whose mean count rate falls 600 s after the reference: the scan's start follows from it."""
     duration = 300.0
@@ -97,6 +104,10 @@ def test_a_nuclide_that_lives_for_days_needs_dates() -> None:
         suv_factor([replace(zirconium, injected=NOON, series_time=undated, acquired=undated)], "scan")
     later = replace(zirconium, injected=NOON - timedelta(days=4))
     assert suv_factor([later], "scan") == pytest.approx(70e3 / (350e6 * 0.5 ** (97 / 78.4)))
+    for days in (-1, 33):  # after the scan, or more than 10 half-lives (32.7 days) before it
+        impossible = replace(zirconium, injected=NOON - timedelta(days=days))
+        with pytest.raises(UnitsError, match="expected a scan after the injection"):
+            suv_factor([impossible], "scan")
     at_injection = replace(zirconium, decay_correction="ADMIN")
     assert suv_factor([at_injection], "scan") == pytest.approx(70e3 / 350e6)
 
@@ -121,6 +132,7 @@ def test_other_units() -> None:
         ({"corrections": ("DECY",)}, "ATTN"),
         ({"corrections": ("ATTN",)}, "DECY"),
         ({"dose": 350.0}, "in Bq, got 350"),
+        ({"dose": 2e11}, r"in Bq, got 2e\+11"),
         ({"weight": 91000.0}, r"0\.005 to 500 kg as PatientWeight \(0010,1030\), got 91000; .* --pet weight=KG"),
         ({"weight": 0.001}, r"to 500 kg as PatientWeight \(0010,1030\), got 0.001"),
         ({"injected": NOON + timedelta(hours=1, minutes=5)}, "after the injection"),
