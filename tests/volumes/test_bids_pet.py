@@ -265,6 +265,11 @@ NUCLIDE = "--pet half-life outweighs the sidecar's nuclide"
         # Zr-89, three days later: dates are needed, and tell
         ({"TracerRadionuclide": "Zr89", "FrameTimesStart": None},
          "injected=2020-05-17T12:00:00,scanned=2020-05-20T12:00:00", 2e-4 * 2 ** (72 / 78.41), []),
+        ({"TracerRadionuclide": "Zr89"},  # frames count from TimeZero, which doesn't tell when the injection was
+         "injected=2020-05-17T12:00:00,scanned=2020-05-20T12:00:00", 2e-4 * 2 ** (72 / 78.41), []),
+        # factors that contradict the sidecar's time don't contradict the caller's: 13:00:00 + 6586 s
+        ({"DecayCorrectionFactor": [2.0]}, "scanned=14:49:46", 2e-4 * 2 ** (6586 / F18), []),
+        ({"DecayCorrectionFactor": [2.0]}, "decay=START", 4e-4, ["--pet decay outweighs the sidecar's"]),
     ],
 )  # fmt: skip
 def test_the_caller_s_word(
@@ -282,6 +287,8 @@ def test_the_caller_s_word(
         ({"TimeZero": "noon"}, "injected=13:00", r"which ImageDecayCorrectionTime counts from, got 'noon'"),
         ({"TracerRadionuclide": "Zr89"}, "injected=13:00", r"expected dates with the times of a nuclide"),
         ({"PatientWeight": None}, "dose=350", r"got no body_weight in participants.tsv"),
+        # the only frame ends 7186.2 s after 13:00:00, at 14:59:46, whatever InjectionStart says
+        ({}, "injected=15:00", r"expected a scan after the injection, got one that ends before it"),
     ],
 )
 def test_the_caller_s_word_that_doesn_t_suffice(
@@ -289,6 +296,14 @@ def test_the_caller_s_word_that_doesn_t_suffice(
 ) -> None:
     with pytest.raises(UnitsError, match=match):
         pet_scale(study(**fields), 1, pet=PetTags.parse(word))
+
+
+def test_a_scan_that_begins_before_the_injection_and_goes_on_after_it(study: Callable[..., Path]) -> None:
+    frames = {"FrameTimesStart": [0, 60], "FrameDuration": [60, 600], "ImageDecayCorrectionTime": 0}
+    found = scale_of(study(**frames, InjectionStart=90), 2)
+    assert found.factor == pytest.approx(2e-4 * 2 ** (-90 / F18), rel=1e-9)
+    with pytest.raises(UnitsError, match="got one that ends before it"):
+        pet_scale(study(**frames, InjectionStart=670), 2)
 
 
 def test_units_by_the_caller(study: Callable[..., Path]) -> None:
@@ -309,11 +324,14 @@ def test_absent_attenuation_correction_is_a_doubt(study: Callable[..., Path]) ->
 def test_decay_factors_that_fit(study: Callable[..., Path]) -> None:
     frames = {"FrameTimesStart": [0, C11], "FrameDuration": [C11, C11], "TracerRadionuclide": "C11"}
     # by the start of a frame, or averaged over it: λd / (1 - 2^-1) = 1.386
-    for factors in ([1.0, 2.0], [1.386, 2.773]):
+    # or, rounded, by its end
+    for factors in ([1.0, 2.0], [1.386, 2.773], [2.05, 4.1]):
         image = study(**frames, ImageDecayCorrectionTime=0, DecayCorrectionFactor=factors)
         assert scale_of(image, 2).factor == pytest.approx(2e-4)
     with pytest.raises(UnitsError, match=r"DecayCorrectionFactor 2 to 4 of frame 2, .* got 1;"):
         pet_scale(study(**frames, ImageDecayCorrectionTime=0, DecayCorrectionFactor=[1, 1]), 2)
+    with pytest.raises(UnitsError, match=r"DecayCorrectionFactor 1 to 2 of frame 1, .* got 2.3;"):
+        pet_scale(study(**frames, ImageDecayCorrectionTime=0, DecayCorrectionFactor=[2.3, 4]), 2)
 
 
 @pytest.mark.parametrize("told", [{"EchoTime": 3}, {"Units": "mm"}, {"TracerRadionuclide": "F18"}, None])
