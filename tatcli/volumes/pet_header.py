@@ -98,13 +98,13 @@ def pet_header(dataset: Dataset, frame: Dataset | None = None) -> PetHeader:
 
 
 def rests_on_private(headers: Sequence[PetHeader]) -> bool:
-    """Whether SUV follows from the vendor's private attributes: counts, or a series' time that isn't the scan's."""
+    """Whether SUV follows from the vendor's private attributes: counts, or no series' time that is the scan's."""
     first = headers[0]
     if first.units == "CNTS":
         return True
     if first.units != "BQML" or first.decay_correction == "ADMIN" or first.corrected_to is not None:
         return False
-    return is_post_processed(headers) and first.ge_scan_time is not None
+    return first.ge_scan_time is not None and (first.series_time is None or is_post_processed(headers))
 
 
 def is_post_processed(headers: Sequence[PetHeader]) -> bool:

@@ -137,6 +137,19 @@ def test_the_weight_from_tables(
     assert source in found.source
 
 
+@pytest.mark.parametrize(
+    ("unit", "weight"),
+    [
+        ("kg", 35), ("Kilogram", 35), ("kilograms", 35), ("g", 35e3), ("gram", 35e3), ("grams", 35e3),
+        ("lb", 77.16179), ("lbs", 77.16179), ("pound", 77.16179), (" pounds", 77.16179),  # of 0.45359237 kg each
+    ],
+)  # fmt: skip
+def test_units_of_weight(study: Callable[..., Path], unit: str, weight: float) -> None:
+    table = f"participant_id\tweight\nsub-01\t{weight}\n"
+    tables = {"participants.tsv": table, "participants.json": {"weight": {"Units": unit}}}
+    assert scale_of(study(tables=tables, PatientWeight=None)).factor == pytest.approx(2e-4, rel=1e-6)
+
+
 def test_the_source_says_it_all(study: Callable[..., Path]) -> None:
     assert scale_of(study()).source == (
         "Bq/mL x 0.0004 by sub-01_pet.json: 70 kg (sub-01_pet.json), 350 MBq F18, corrected for decay to 6586.2 s "

@@ -12,7 +12,7 @@ from pydicom.sequence import Sequence
 from tatcli.errors import UnitsError, UsageError
 from tatcli.intensity import Units
 from tatcli.volumes import read_volume, write_volume
-from tatcli.volumes.pet_header import PetHeader, pet_header
+from tatcli.volumes.pet_header import PetHeader, moment, pet_header, rests_on_private
 from tatcli.volumes.pet_tags import PetTags
 from tatcli.volumes.suv import suv_factor
 
@@ -50,6 +50,30 @@ def test_the_time_of_post_processing_is_not_the_scan() -> None:
     assert suv_factor(beds, "scan") == pytest.approx(ONE_HOUR)
     private = [replace(bed, ge_scan_time=NOON + timedelta(minutes=30)) for bed in beds]
     assert suv_factor(private, "scan") == pytest.approx(70e3 / (350e6 * 0.5 ** (1800 / HALF_LIFE)))
+
+
+def test_the_series_time_is_the_scan_s_unless_it_is_later() -> None:
+    private = replace(HEADER, ge_scan_time=NOON + timedelta(minutes=30), frame_reference=900.0, frame_duration=300.0)
+    assert suv_factor([private], "scan") == pytest.approx(ONE_HOUR)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"units": "CNTS"}, True),
+        ({}, False),
+        ({"ge_scan_time": NOON}, False),  # the series' time is the scan's already
+        ({"series_time": NOON + timedelta(hours=9)}, False),  # the images' times tell
+        ({"series_time": NOON + timedelta(hours=9), "ge_scan_time": NOON}, True),
+        ({"series_time": None, "ge_scan_time": NOON}, True),
+        ({"series_time": None}, False),
+        ({"series_time": NOON + timedelta(hours=9), "ge_scan_time": NOON, "units": "GML"}, False),
+        ({"series_time": NOON + timedelta(hours=9), "ge_scan_time": NOON, "decay_correction": "ADMIN"}, False),
+        ({"series_time": NOON + timedelta(hours=9), "ge_scan_time": NOON, "corrected_to": NOON}, False),
+    ],
+)
+def test_whether_suv_rests_on_private_attributes(changes: dict[str, Any], expected: bool) -> None:
+    assert rests_on_private([replace(HEADER, **changes)]) is expected
 
 
 def test_without_a_series_time_the_first_bed_s_is_the_scan_s() -> None:
@@ -161,6 +185,23 @@ def test_the_callers_weight_outweighs_an_impossible_one() -> None:
 def test_one_unit_throughout() -> None:
     with pytest.raises(UnitsError, match="one unit throughout"):
         suv_factor([HEADER, replace(HEADER, units="CNTS")], "scan")
+
+
+@pytest.mark.parametrize(
+    ("value", "date", "expected"),
+    [
+        ("1200", "20200517", NOON),  # seconds may be left out (PS3.5, VR TM)
+        ("12:00:00", "20200517", NOON),  # as before DICOM
+        ("20200517120000.000000+0100", None, NOON),
+        ("202005171200-0500", None, NOON),
+        ("120000.25", "20200517", NOON + timedelta(seconds=0.25)),
+        ("246000", "20200517", None),
+        ("", "20200517", None),
+        (None, None, None),
+    ],
+)
+def test_times(value: str | None, date: str | None, expected: datetime | None) -> None:
+    assert moment(value, date=date) == expected
 
 
 def pet_attributes() -> dict[str, Any]:
