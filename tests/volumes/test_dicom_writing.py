@@ -319,8 +319,8 @@ def test_counts_without_the_vendor_s_factor_become_suv(series: Callable[..., Any
     assert (kept.Units, list(kept.WindowCenter), "VOILUTFunction" in kept) == ("CNTS", [600, 6000], False)
 
 
-@pytest.mark.parametrize(("series_time", "units"), [("180000", "GML"), ("130000", "BQML")])
-def test_the_vendor_s_time_of_the_scan_counts_where_the_series_is_later(
+@pytest.mark.parametrize(("series_time", "units"), [("180000", "GML"), ("", "GML"), ("130000", "BQML")])
+def test_the_vendor_s_time_of_the_scan_counts_where_the_series_is_later_or_absent(
     series: Callable[..., Any], tmp_path: Path, series_time: str, units: str
 ) -> None:
     times = {"SeriesTime": series_time, "AcquisitionDate": "20200517", "AcquisitionTime": "130000"}
