@@ -47,9 +47,7 @@ def body_mask(reference: NDArray[np.floating[Any]], task: Task) -> NDArray[np.bo
     """
     cross = scipy.ndimage.generate_binary_structure(2, 1)[None]
     above = np.nan_to_num(reference, nan=-np.inf) > body_threshold(reference, task)
-    parts, count = scipy.ndimage.label(scipy.ndimage.binary_opening(above, cross))
-    if not count:
-        return np.asarray(above & False)
+    parts, _ = scipy.ndimage.label(scipy.ndimage.binary_opening(above, cross))
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     kept = (sizes >= _SMALL_PART * sizes.max())[parts] & (parts > 0)

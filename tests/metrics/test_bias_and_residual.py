@@ -47,6 +47,15 @@ def test_what_air_is_in_each_modality() -> None:
     assert found.sum() == (suv > 0).sum() - 8  # the opening takes the corners
 
 
+def test_parts_below_a_twentieth_of_the_largest_are_not_the_body() -> None:
+    """Squares of 20, 5 and 4 pixels, which have 396, 21 and 12 after the opening; a twentieth is 19.8."""
+    suv = np.zeros((1, 40, 60))
+    suv[0, 5:25, 5:25] = suv[0, 5:10, 40:45] = suv[0, 20:24, 40:44] = 1.0
+    suv[0, 30:38, 5:25] = np.nan  # unknown is not the body, however large
+    found = body_mask(suv, PET)
+    assert (found[0, :, :30].sum(), found[0, :15, 30:].sum(), found.sum()) == (396, 21, 417)
+
+
 def test_bias_is_the_mean_difference_inside() -> None:
     image, body = patient()
     restored = image + np.where(body, 5.0, 300.0)

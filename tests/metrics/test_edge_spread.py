@@ -39,12 +39,13 @@ def test_noise_hardly_matters() -> None:
     assert edge_spread_ratio(noisy, disc(1.5), ALL, spacing=(1.0, 1.0)) == pytest.approx(1.0, abs=0.05)
 
 
-def test_vessels_and_rims_are_no_edges() -> None:
-    """Bright rings, whose profiles end as low as they begin, must not decide the width of the disc's border."""
+@pytest.mark.parametrize("contrast", [100.0, -100.0])
+def test_vessels_and_rims_are_no_edges(contrast) -> None:
+    """Rings, bright or dark, whose profiles end as they begin, must not decide the width of the disc's border."""
     y, x = np.mgrid[-64:64, -64:64] + 0.5
     rings = np.zeros((3, 128, 128))
     for radius, row, column in ((10, -10, 0), (6, 12, 10), (5, 10, -13)):
-        rings += 100.0 * np.exp(-0.5 * (np.hypot(y - row, x - column) - radius) ** 2)
+        rings += contrast * np.exp(-0.5 * (np.hypot(y - row, x - column) - radius) ** 2)
     noise = scipy.ndimage.gaussian_filter(np.random.default_rng(1).normal(0, 6, rings.shape), (0, 1, 1))
     truth = disc(1.5) + rings + noise
     blurred = scipy.ndimage.gaussian_filter(truth, (0, 1.5, 1.5))

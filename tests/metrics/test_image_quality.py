@@ -24,6 +24,9 @@ def test_known_values() -> None:
     assert rmse(restored, reference) == 3.0
     assert mae(restored, reference) == 3.0
     assert psnr(restored, reference, data_range=30.0) == pytest.approx(20.0)
+    errors = np.array([0.0, -1.0, 5.0])
+    assert mae(errors, np.zeros(3)) == 2.0
+    assert rmse(errors, np.zeros(3)) == pytest.approx(math.sqrt(26.0 / 3.0))
 
 
 def test_identical_images_have_infinite_psnr_and_an_ssim_of_one() -> None:

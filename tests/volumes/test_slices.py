@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from tatcli.errors import UsageError
+from tatcli.errors import GeometryError, UsageError
 from tatcli.volumes import Geometry, slices_along, through_plane_axis
+from tatcli.volumes.slices import evenly_spaced, has_cubic_voxels, is_isotropic, plane_across
 
 # Columns to the left, rows to the back, slices up: array axes (axial, coronal, sagittal).
 AXIAL = np.diag([1.0, 1.0, 1.0, 1.0])
@@ -11,6 +12,22 @@ AXIAL = np.diag([1.0, 1.0, 1.0, 1.0])
 def geometry(spacing: tuple[float, float, float], shape: tuple[int, int, int] = (8, 8, 8)) -> Geometry:
     slice_, row, column = spacing
     return Geometry(AXIAL @ np.diag([column, row, slice_, 1.0]), shape)
+
+
+@pytest.mark.parametrize(
+    ("affine", "shape", "message"),
+    [
+        (np.diag([1.0, 1.0, np.nan, 1.0]), (2, 3, 4), "finite 4x4 affine"),
+        (np.diag([1.0, np.inf, 1.0, 1.0]), (2, 3, 4), "finite 4x4 affine"),
+        (np.eye(3), (2, 3, 4), r"4x4 affine, got shape \(3, 3\)"),
+        (np.eye(4), (2, 3), "three axes"),
+        (np.eye(4), (2, 3, 4, 5), "three axes"),
+        (np.eye(4), (2, 0, 4), "at least one voxel"),
+    ],
+)
+def test_grids_that_are_none(affine: np.ndarray, shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(GeometryError, match=message):
+        Geometry(affine, shape)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("plane", "axis"), [("axial", 0), ("coronal", 1), ("sagittal", 2)])
@@ -78,3 +95,40 @@ def test_slices_along_is_a_view_in_order(axis: int) -> None:
 def test_slices_along_takes_one_frame() -> None:
     with pytest.raises(ValueError, match="3-D"):
         slices_along(np.zeros((2, 2, 2, 2)), 0)
+
+
+@pytest.mark.parametrize(
+    ("count", "wanted", "chosen"),
+    [
+        (10, 4, [0, 3, 6, 9]),
+        (7, 2, [0, 6]),
+        (7, 1, [0]),
+        (5, 5, [0, 1, 2, 3, 4]),
+        (3, 7, [0, 1, 2]),
+        (4, 0, [0, 1, 2, 3]),  # 0: all
+    ],
+)
+def test_evenly_spaced_indices_have_both_ends(count: int, wanted: int, chosen: list[int]) -> None:
+    assert evenly_spaced(count, wanted).tolist() == chosen
+
+
+@pytest.mark.parametrize(
+    ("spacing", "shape", "isotropic", "cubic"),
+    [
+        ((1.2, 1.0, 1.0), (16, 16, 16), True, True),
+        ((1.0, 1.25, 1.0), (16, 16, 16), False, True),
+        ((2.0, 1.0, 1.5), (16, 40, 40), False, True),
+        ((2.1, 1.0, 2.1), (40, 40, 40), False, False),
+        ((1.0, 1.0, 1.0), (15, 40, 40), True, False),
+        ((1.0, 1.0, 1.0), (40, 40, 1), False, False),
+    ],
+)
+def test_voxels_that_are_nearly_cubes(
+    spacing: tuple[float, float, float], shape: tuple[int, int, int], isotropic: bool, cubic: bool
+) -> None:
+    grid = geometry(spacing, shape)
+    assert (is_isotropic(grid), has_cubic_voxels(grid)) == (isotropic, cubic)
+
+
+def test_the_plane_across_each_axis() -> None:
+    assert [plane_across(geometry((1, 1, 1)), axis) for axis in range(3)] == ["axial", "coronal", "sagittal"]
