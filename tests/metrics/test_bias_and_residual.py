@@ -98,3 +98,7 @@ def test_the_correlation_is_pearsons() -> None:
     edge = scipy.ndimage.gaussian_gradient_magnitude(reference[0], 1.5)[mask[0]]
     by_hand = ((size - size.mean()) * (edge - edge.mean())).mean() / (size.std() * edge.std())
     assert residual_structure(residual, reference, mask) == pytest.approx(by_hand)
+    residual[0, 31, :], reference[0, 31, 3] = np.inf, np.nan  # far from the mask: more than 4 sigmas
+    assert residual_structure(residual, reference, mask) == pytest.approx(by_hand, abs=1e-6)
+    mask[0, 31, 3] = True
+    assert residual_structure(residual, reference, mask) == pytest.approx(by_hand, abs=1e-6)

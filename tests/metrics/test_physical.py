@@ -7,6 +7,7 @@ import pytest
 import scipy.ndimage
 
 from tatcli.metrics import PHYSICAL_QUANTITIES, reference_facts, score_physically
+from tatcli.metrics.residual_structure import residual_structure
 from tatcli.tasks import TASKS
 
 CT, PET = TASKS["ct-denoise"], TASKS["pet-synthesis"]
@@ -34,6 +35,9 @@ def test_a_blurred_and_shifted_ct() -> None:
     assert found.noise_mean_shift < -0.2
     assert found.edge_ratio > 1.5
     assert found.residual_structure > before.residual_structure + 0.3
+    assert found.residual_structure == residual_structure(lq - restored, reference, facts.body)
+    unknown = score_physically(restored, reference, facts).residual_structure
+    assert unknown == residual_structure(reference - restored, reference, facts.body) > found.residual_structure
     assert found.suv_max_error is None
     assert found.regions == ()
     told = found.to_dict()
@@ -51,6 +55,25 @@ def test_uptake_of_a_whole_pet_only() -> None:
     assert score_physically(suv, suv, part).suv_max_error is None
     masked = reference_facts(suv, PET, spacing=(4.0, 4.0, 4.0), mask=suv < 4.0)
     assert score_physically(suv, suv, masked).regions == ()
+
+
+def test_uptake_errors_are_means_of_their_sizes_over_the_regions() -> None:
+    suv = np.full((12, 60, 40), 1.0)
+    for row, level in ((5, 8.0), (25, 6.0), (45, 5.0)):
+        suv[4:8, row : row + 10, 10:20] = level
+    facts = reference_facts(suv, PET, spacing=(4.0, 4.0, 4.0))
+    restored = suv.copy()
+    restored[:, :20] *= 0.5
+    restored[:, 20:40] *= 1.2
+    found = score_physically(restored, suv, facts)  # 50, 20 and 0 %
+    assert (found.suv_max_error, found.suv_peak_error, found.suv_mean_error) == pytest.approx((70 / 3,) * 3)
+    assert [region.percent[0] for region in found.regions] == pytest.approx([-50.0, 20.0, 0.0])
+    spike = suv.copy()
+    spike[6, 10, 15] = 16.0  # of 400 voxels of 8; 64 mm^3 of a sphere of 1 ml; the other regions are as they were
+    found = score_physically(spike, suv, facts)
+    assert found.suv_max_error == pytest.approx(100.0 / 3)
+    assert found.suv_peak_error == pytest.approx(6.4 / 3, rel=0.02)
+    assert found.suv_mean_error == pytest.approx(0.25 / 3)
 
 
 def test_what_cant_be_told_is_none() -> None:

@@ -72,14 +72,19 @@ def test_volume_pools_the_square_error() -> None:
 
 
 def test_volume_takes_an_mris_own_range() -> None:
-    reference = np.zeros((2, 12, 12), dtype=np.float32)
-    reference[0] = 30.0
-    reference[1, 5:, 5:] = 250.0
-    scores = score(reference + 1, reference, task=MRI, window=Window(0.0, 200.0), protocol="volume")
-    assert {s.data_range for s in scores.slices} == {200.0}  # 250 is clipped
-    assert score(
-        reference, reference[:1].repeat(2, axis=0), task=MRI, window=Window(0.0, 200.0), protocol="volume"
-    ).mean
+    reference = np.full((2, 12, 12), 30.0, dtype=np.float32)
+    reference[1, 5:, 5:] = 90.0
+
+    def data_ranges(truth: np.ndarray, task=MRI) -> set[float]:
+        scores = score(np.nan_to_num(truth) + 1, truth, task=task, window=Window(0.0, 200.0), protocol="volume")
+        return {found.data_range for found in scores.slices}
+
+    assert data_ranges(reference) == {60.0}  # of both slices, although the first is constant
+    assert data_ranges(reference, CT) == {200.0}
+    reference[1, 11, 11], reference[0, 0, 0] = 250.0, np.nan
+    assert data_ranges(reference) == {170.0}  # 250 is clipped
+    for constant in (30.0, np.nan):
+        assert data_ranges(np.full_like(reference, constant)) == {200.0}
 
 
 def test_constant_reference_slices_are_skipped_and_counted() -> None:

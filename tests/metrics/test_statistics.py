@@ -41,5 +41,6 @@ def test_wilcoxon_exact() -> None:
 def test_no_test() -> None:
     assert paired_wilcoxon([1.0, 2.0], [1.0, 2.0]) is None
     assert paired_wilcoxon([1.0, float("inf")], [1.0, 2.0]) is None
+    assert paired_wilcoxon([1.0, 2.0], [2.0, float("inf")]) is None
     with pytest.raises(ValueError, match="as many values"):
         paired_wilcoxon([1.0], [1.0, 2.0])

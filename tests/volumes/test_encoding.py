@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as npst
 
 from tatcli.errors import OutputError
 from tatcli.volumes import Geometry, Provenance, Volume
-from tatcli.volumes.encoding import cross_format_type, decode, encoded_slices, fits_float32
+from tatcli.volumes.encoding import cross_format_type, decode, encoded_slices, fits_float32, integer_type_for
 
 GRID = Geometry(np.eye(4), (2, 3, 4))
 INTEGERS = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]
@@ -71,7 +71,14 @@ def test_nan_stays_in_floats_and_is_refused_in_integers() -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "largest", "fits"),
-    [("int16", 32767, True), ("int32", 2**24, True), ("int32", 2**24 + 1, False), ("float64", 1, False)],
+    [
+        ("int16", 32767, True),
+        ("int32", 2**24, True),
+        ("int32", 2**24 + 1, False),
+        ("int32", -(2**24), True),
+        ("int32", -(2**24) - 1, False),
+        ("float64", 1, False),
+    ],
 )
 def test_the_native_array_is_kept_only_where_it_must_be(dtype: str, largest: int, fits: bool) -> None:
     assert fits_float32(np.array([0, largest], dtype=dtype)) is fits
@@ -97,3 +104,11 @@ def test_type_for_another_format(
     scan = Volume(np.full((2, 3, 4), highest, np.float32), GRID)
     scan = replace(scan, provenance=Provenance(dtype=kind, slope=slope, intercept=intercept))
     assert cross_format_type(scan) == np.dtype(expected)
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "expected"),
+    [(-32768, 32767, "int16"), (-32769, 0, "int32"), (0, 32768, "int32"), (-40000, 40000, "int32")],
+)
+def test_integers_that_hold_a_range(lower: float, upper: float, expected: str) -> None:
+    assert integer_type_for(lower, upper) == np.dtype(expected)
