@@ -20,6 +20,7 @@ from tatcli.inference.data_consistency import (
     known_lines,
     lines_to_put_back,
 )
+from tatcli.inference.kspace_shutter import is_altered
 from tatcli.intensity import Units
 from tatcli.metrics import rmse
 from tatcli.model.config import PRESETS
@@ -282,3 +283,39 @@ def test_what_is_refused() -> None:
         RestoreOptions(kspace_factor=0.5)
     with pytest.raises(UsageError, match="expected without --no-data-consistency"):
         RestoreOptions(kspace_factor=2.0, data_consistency=False)
+
+
+LINES = np.arange(64)
+CUT = np.where(LINES <= 24, 0.0, -4.0)
+"""log10 of the power of lines that were cut off at once beyond 24."""
+
+
+def falling(exponent: float) -> np.ndarray:
+    """The outer quarter falls as k^exponent."""
+    return np.where(LINES <= 24, exponent * np.log10(np.maximum(LINES, 18) / 18.0), -9.0)
+
+
+def gradual(middle: float) -> np.ndarray:
+    """From 0 to -3, with four lines in between."""
+    return np.select([LINES <= 24, LINES <= 28], [0.0, middle], -3.0)
+
+
+@pytest.mark.parametrize(
+    ("corners", "level", "altered"),
+    [
+        (0.0, CUT, False),
+        (-1.1, CUT, False),  # decades; more than 1.2 are an ellipse
+        (-1.3, CUT, True),
+        (0.0, falling(-9.0), False),  # steeper than k^-10 is a filter
+        (0.0, falling(-11.0), True),
+        (0.0, gradual(-1.6), False),  # of the largest fall, 1.95 over lines 25 and 4 to both sides, 1.6 is 0.82
+        (0.0, gradual(-1.2), True),  # and of 1.95 over line 27, 1.2 is 0.62
+    ],
+)
+def test_the_signs_of_altered_lines_by_hand(corners: float, level: np.ndarray, altered: bool) -> None:
+    row, column = (np.abs(np.fft.fftfreq(n, 1.0 / n)) for n in (128, 128))
+    radius = (row[:, None] / 24.5) ** 2 + (column / 24.5) ** 2
+    inside = (row[:, None] <= 24) & (column <= 24)
+    power = np.where(inside, np.where(radius > 1.0, 10.0**corners, 1.0), 1e-9)
+    for levels in ((level, CUT), (CUT, level)):
+        assert is_altered(power, (24, 24), levels) is altered

@@ -7,6 +7,7 @@ import pytest
 
 from tatcli.errors import TaskMismatchError, UnitsError, VolumeReadError
 from tatcli.inference import check_scan
+from tatcli.inference.guards import check_values, summarise
 from tatcli.intensity import Units
 from tatcli.tasks import TASKS
 
@@ -32,6 +33,7 @@ REFUSED = {
     "CT as PET": (PET, BODY, {}, "too far below zero"),
     "CT as MRI": (MRI, BODY, {}, "too many below zero"),
     "negative MRI": (MRI, -rng.random(SHAPE), {}, "none of them positive"),
+    "MRI, 28 % of it negative": (MRI, np.linspace(-28, 72, 4096).reshape(SHAPE), {}, "too many below zero"),
 }
 
 TAKEN = {
@@ -53,6 +55,8 @@ TAKEN = {
     "8-bit MRI": (MRI, rng.integers(0, 256, SHAPE), {"dtype": np.dtype("u1")}),
     "normalised MRI": (MRI, rng.random(SHAPE), {}),
     "MRI with ringing": (MRI, rng.gamma(1.0, 300, SHAPE) - 20, {}),
+    "CT crop of soft tissue and bone, down to 0": (CT, np.linspace(0, 600, 4096).reshape(SHAPE), {}),
+    "MRI, 22 % of it negative": (MRI, np.linspace(-22, 78, 4096).reshape(SHAPE), {}),
 }
 
 
@@ -66,6 +70,20 @@ def test_impossible_values_are_refused_with_the_way_out(volume_of, name):
     assert "\n" not in message
     assert message.endswith(f"vouch for it with --units {task.units}")
     check_scan(volume, task, trust_values=True)
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "advice"),
+    [
+        (PET, "scan.nii.gz", "put its BIDS sidecar beside it"),
+        (PET, "scan.nii", "put its BIDS sidecar beside it"),
+        (PET, "scan.npy", "; convert it, or vouch"),
+        (CT, "scan.nii.gz", "; convert it, or vouch"),
+    ],
+)
+def test_the_way_out_of_a_nifti_pet_is_its_sidecar(volume_of, task, name, advice):
+    with pytest.raises(UnitsError, match=advice):
+        check_values(summarise(volume_of(rng.normal(30000, 3000, SHAPE))), task, name)
 
 
 @pytest.mark.parametrize("name", TAKEN)

@@ -9,7 +9,7 @@ from tatcli.inference.padding import padded
 
 
 def by_definition(slice_: np.ndarray, lowest: float) -> np.ndarray:
-    """Pixels at or below ``lowest`` in a 7x7 square of one value, of the slice that goes on up and down, or sideways."""
+    """Pixels at or below ``lowest`` in 7x7 squares of one value, in the slice going on up and down, or sideways."""
     covered = np.zeros(slice_.shape, dtype=bool)
     for down, across in ((6, 0), (0, 6)):
         wide = np.pad(slice_, [(down, down), (across, across)], mode="edge")

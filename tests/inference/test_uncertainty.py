@@ -33,6 +33,11 @@ class Ramp(nn.Module):
         return x + torch.arange(x.shape[3], dtype=x.dtype) / WIDTH
 
 
+class Brighter(nn.Module):
+    def forward(self, x):
+        return x + 0.01
+
+
 class Once(nn.Module):
     """Adds 10 HU to the slices of one size only: to those of one plane."""
 
@@ -113,3 +118,17 @@ def test_a_coarse_grid_is_refined_first() -> None:
     spread = restoration_spread(mri_restorer, scan, mri, options=RestoreOptions(scale=2))
     assert spread.array.shape == (3, 16, 16)
     assert spread.geometry.spacing == pytest.approx((4.0, 0.5, 0.5))
+
+
+def test_measured_lines_are_known_of_the_acquired_slices_only() -> None:
+    """An offset is a change of the line DC: it is put back in eight views, and stays in the two of other planes."""
+    mri = TASKS["mri-sr"]
+    array = np.random.default_rng(0).uniform(100, 900, (7, 8, 6)).astype(np.float32)
+    scan = Volume(array, Geometry(np.eye(4), array.shape), Units.ARBITRARY)
+    card = card_for_tasks("n", PRESETS["tat-small"], ("mri-sr",))
+    brighter = Restorer.from_network(Brighter(), card, device="cpu")
+    offset = 0.01 * card.tasks["mri-sr"].intensity.window_for(array).width
+    spread = restoration_spread(brighter, scan, mri, options=RestoreOptions(kspace_factor=1.0))
+    np.testing.assert_allclose(spread.array, np.std([0.0] * 8 + [offset] * 2, ddof=1), rtol=1e-3)
+    alike = restoration_spread(brighter, scan, mri, options=RestoreOptions(data_consistency=False))
+    assert alike.array.max() < 1e-3 * offset
