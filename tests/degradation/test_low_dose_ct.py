@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 
+from tatcli.degradation.axial_filter import correlating_weights, gaussian_weights, within_reach
 from tatcli.degradation.ct_kernel import KERNELS, KernelSpec, find_kernel, random_kernel
 from tatcli.degradation.low_dose_ct import (
+    WATER_ATTENUATION,
     Acquisition,
+    _relative_counts,
     ct_noise_realisations,
     low_dose_slice,
     low_dose_volume,
@@ -13,6 +16,7 @@ from tatcli.degradation.low_dose_ct import (
     reconstructed,
     soft_tissue,
 )
+from tatcli.degradation.projector import parallel_beam
 from tatcli.degradation.ray_noise import ray_noise
 from tatcli.errors import UsageError
 
@@ -122,6 +126,83 @@ def test_filter_gives_its_noise_power():
     relative = kernel.response(f) ** 2 / f
     np.testing.assert_allclose(relative / relative[1], kernel.noise_power(f) / kernel.noise_power(f[1:2]))
     assert kernel.response(np.array([0.15]))[0] == pytest.approx(0.15)
+
+
+def test_a_kernels_noise_power_by_hand():
+    """At 0 the remainder, at the rise halfway to the plateau of 1; at the cutoff half of it, at twice that 2^-16."""
+    kernel = KernelSpec(cutoff=0.4, order=4.0, rise=0.004, remainder=0.6)
+    power = kernel.noise_power(np.array([0.0, 0.004, 0.4, 0.8]))
+    np.testing.assert_allclose(power, [0.6, 0.8, 0.5, 2.0**-16], rtol=1e-4)
+
+
+@pytest.mark.parametrize("width", [0.0, 0.05, 0.1])
+def test_a_filter_next_to_none_is_none(width):
+    assert gaussian_weights(width).tolist() == [1.0]
+
+
+@pytest.mark.parametrize(("width", "reach"), [(0.3, 2), (0.5, 2), (0.51, 3), (1.0, 4), (2.2, 9)])
+def test_gaussian_weights_reach_four_deviations(width, reach):
+    weights = gaussian_weights(width)
+    assert weights.size == 2 * reach + 1
+    assert weights.sum() == pytest.approx(1.0)
+    np.testing.assert_allclose(weights / weights[reach], np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * width**2)))
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"), [(0.04, 0.0), (0.06, 0.06), (0.3, 0.3), (0.9, 0.9), (0.95, 0.95), (1.0, 0.95)]
+)
+def test_filtered_white_noise_correlates_as_asked(asked, found):
+    weights = correlating_weights(asked)
+    shifted = np.correlate(weights, weights, mode="full")  # the autocorrelation, 0 at its middle
+    assert shifted[len(weights)] / shifted[len(weights) - 1] == pytest.approx(found) if found else weights.size == 1
+
+
+@pytest.mark.parametrize(
+    ("index", "count", "around", "shares"),
+    [
+        (5, 10, range(3, 8), [1, 2, 3, 4, 5]),
+        (0, 10, range(3), [3, 4, 5]),
+        (9, 10, range(7, 10), [1, 2, 3]),
+        (1, 2, range(2), [2, 3]),
+        (0, 1, range(1), [3]),
+    ],
+)
+def test_fewer_slices_are_within_reach_at_the_ends(index, count, around, shares):
+    found, weights = within_reach(np.arange(1.0, 6.0), index, count)
+    assert (found, weights.tolist()) == (around, shares)
+
+
+def test_photons_of_rays_through_water_by_hand():
+    """exp(-mu * chord) of a cylinder; of the bow tie exp(-b mu (2 r - chord)) of a water cylinder of radius r."""
+    beam = parallel_beam((SIZE, SIZE), SPACING, views=60)
+    air = np.full((SIZE, SIZE), -1000.0, dtype=np.float32)
+    water = np.where(distance_from() < RADIUS, 0.0, -1000.0).astype(np.float32)
+    offset = (np.arange(beam.bins) - beam.bins // 2) * beam.pitch
+
+    def chord(radius):
+        return 2 * np.sqrt(np.maximum(radius**2 - offset**2, 0.0))
+
+    flat = _relative_counts(water, beam, Acquisition(modulation=0.0, bowtie=0.0))
+    inner = np.abs(offset) < 80  # farther out, a pixel's width in the radius is a large part of the chord
+    np.testing.assert_allclose(flat[:, inner], np.exp(-0.0192 * np.tile(chord(RADIUS), (60, 1)))[:, inner], rtol=0.03)
+    tie = _relative_counts(air, beam, Acquisition(modulation=0.0, bowtie=0.5, bowtie_diameter=240.0))
+    np.testing.assert_allclose(tie, np.tile(np.exp(-0.5 * 0.0192 * (240.0 - chord(120.0))), (60, 1)), rtol=0.01)
+    assert WATER_ATTENUATION == 0.0192  # per mm, at about 70 keV
+
+
+def test_the_tube_current_evens_out_the_views():
+    """An ellipse of water: full modulation lets as many photons through its longer as through its shorter axis."""
+    y, x = np.ogrid[:SIZE, :SIZE]
+    ellipse = np.hypot((y - 127.5) / 60.0, (x - 127.5) / 110.0) < 1
+    image = np.where(ellipse, 0.0, -1000.0).astype(np.float32)
+    beam = parallel_beam((SIZE, SIZE), SPACING, views=60)
+    fewest = [
+        _relative_counts(image, beam, Acquisition(modulation=modulation, bowtie=0.0)).min(axis=1)
+        for modulation in (0.0, 0.5, 1.0)
+    ]
+    assert np.log(fewest[0].max() / fewest[0].min()) == pytest.approx(0.0192 * (220 - 120), rel=0.05)
+    assert np.log(fewest[1].max() / fewest[1].min()) == pytest.approx(0.0192 * (220 - 120) / 2, rel=0.05)
+    np.testing.assert_allclose(fewest[2], fewest[2].mean(), rtol=1e-4)
 
 
 def test_random_kernels_lie_between_smooth_and_sharp():
