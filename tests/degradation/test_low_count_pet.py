@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tatcli.degradation.low_count_pet import low_count_slices, low_count_volume
+from tatcli.degradation.low_count_pet import ScannedSlice, _binned, low_count_slices, low_count_volume
 from tatcli.degradation.pet_count_level import count_level, estimate_variation
 from tatcli.degradation.pet_scanner import PetReconstruction, PetScanner, random_reconstruction
 from tatcli.errors import UsageError
@@ -182,6 +182,33 @@ def test_small_crops_and_fine_grids(uniform):
     assert scans.min() >= 0
     inside = np.kron(distance_from(0, 0) < 22, np.ones((3, 3), dtype=bool))[:-1]
     assert scans[:, inside].mean() == pytest.approx(1.0, abs=0.03)
+
+
+def test_oblong_pixels_have_the_same_noise_in_millimetres(uniform, counts):
+    """Rows of 2 mm and columns of 4 mm: over 4 mm the noise correlates alike in both directions, and as in squares."""
+
+    def correlations(slice_, spacing):
+        noise = degrade(slice_, counts, [4.0] * 6, spacing=spacing) - slice_
+        rows = round(4.0 / spacing[0])
+        middle = noise[:, 20 * rows : 44 * rows, 20:44]
+        power = np.square(middle).mean()
+        down = (middle[:, :-rows] * middle[:, rows:]).mean() / power
+        return down, (middle[:, :, :-1] * middle[:, :, 1:]).mean() / power
+
+    square = correlations(uniform, SPACING)
+    oblong = correlations(np.repeat(uniform, 2, axis=0), (2.0, 4.0))
+    assert oblong == pytest.approx(square, abs=0.08)
+    assert oblong[0] == pytest.approx(oblong[1], abs=0.1)
+
+
+def test_fine_pixels_are_binned_in_each_direction():
+    """Up to 3.4 mm: three rows of 1 mm, two columns of 1.6 mm; the last blocks are filled with the last pixels."""
+    scan = ScannedSlice(np.ones((32, 31), dtype=np.float32), (1.0, 1.6), FAST)
+    assert scan._scanner.shape == (11, 16)
+    assert scan._spacing == pytest.approx((3.0, 3.2))
+    image = np.arange(10, dtype=np.float32).reshape(5, 2)
+    assert _binned(image, (2, 1)).tolist() == [[1, 2], [5, 6], [8, 9]]
+    assert _binned(image.T, (1, 3)).ravel().tolist() == pytest.approx([2, 22 / 3, 3, 25 / 3])  # (6 + 8 + 8) / 3
 
 
 def test_odd_values_stay(patient, counts):
