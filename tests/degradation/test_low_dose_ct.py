@@ -190,6 +190,28 @@ def test_photons_of_rays_through_water_by_hand():
     assert WATER_ATTENUATION == 0.0192  # per mm, at about 70 keV
 
 
+def test_rays_have_the_noise_of_their_photons_and_of_the_detector(water, monkeypatch):
+    """Variance 1 / n of n photons, and (s / n)^2 of an electronic noise of s photons, the same for all rays."""
+    seen = []
+
+    def recorded(quantum, electronic, generator):
+        seen.append((quantum, electronic))
+        return np.zeros_like(quantum)
+
+    monkeypatch.setattr("tatcli.degradation.low_dose_ct.ray_noise", recorded)
+    kernel = [KERNELS["standard"]]
+    fields(water, kernel, acquisition=Acquisition(electronic=7.0))
+    ((quantum, electronic),) = seen
+    np.testing.assert_allclose(electronic, 49.0 * quantum**2, rtol=1e-4)
+    beam = parallel_beam((SIZE, SIZE), SPACING, views=Acquisition().views)
+    photons_in_air = 1.0 / quantum / _relative_counts(water, beam, Acquisition())
+    np.testing.assert_allclose(photons_in_air, photons_in_air.mean(), rtol=1e-4)
+    seen.clear()
+    for level in (10.0, 20.0):  # a fourth of the photons for twice the noise
+        fields(water, kernel, noise_hu=level, acquisition=Acquisition(electronic=0.0))
+    np.testing.assert_allclose(seen[1][0], 4.0 * seen[0][0], rtol=1e-4)
+
+
 def test_the_tube_current_evens_out_the_views():
     """An ellipse of water: full modulation lets as many photons through its longer as through its shorter axis."""
     y, x = np.ogrid[:SIZE, :SIZE]
