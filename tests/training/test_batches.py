@@ -78,6 +78,13 @@ def test_turned_alike(make_config: Make) -> None:
             assert as_it_is > max(0.75, *others)
 
 
+def test_lq_is_the_noisier_of_a_pair(make_config: Make) -> None:
+    config = make_config(tasks=("ct",), batch=(4,))
+    batch = Sampler(all_references(config), config).batch(0)
+    lq, hq = (part.diff().square().sum(dim=(1, 2, 3)) for part in (batch.lq, batch.hq))
+    assert bool((lq > hq).all())
+
+
 def test_ct_noise_follows_the_dose(make_config: Make) -> None:
     config = make_config(tasks=("ct",), default_share=(1.0,))
     reference = all_references(config)["ct-denoise"][0]
