@@ -62,6 +62,27 @@ def test_balanced_is_the_balancers() -> None:
     assert torch.equal(found.sigma, expected.sigma)
 
 
+def test_balancing_by_hand() -> None:
+    """0.5 l / sigma^2 + 0.5 ln(1 + sigma^2) at sigma 2, and the three features that sigma follows from."""
+    loss = BalancedTaskLoss()
+    torch.nn.init.constant_(loss.balancer.fc_out.bias, 2.0)
+    restored, hq, lq, mask = images(0.01)
+    found = loss((restored, hq, lq, mask), torch.tensor([1.0, 3.0]), torch.zeros(2, dtype=torch.long))
+    each = [0.5 * error / 4 + 0.5 * math.log(5) for error in (0.01, 0.02)]
+    assert float(found.loss.detach()) == pytest.approx((each[0] + 3 * each[1]) / 2, rel=1e-4)
+    assert found.sigma.tolist() == [2.0, 2.0]
+    features, _ = loss.balancer.features(restored, hq, lq, mask)
+    assert features.flatten().tolist() == pytest.approx([0.1, 0.09, 0.01, 0.1, 0.12, 0.02], rel=1e-3)
+
+
+def test_samples_count_by_their_weights() -> None:
+    weights = torch.tensor([1.0, 3.0])
+    psnr = loss_of("psnr", 0.01, weights)
+    assert float(psnr.loss.detach()) == pytest.approx((math.log(0.01) + 3 * math.log(0.02)) / 2, rel=1e-3)
+    uncertainty = loss_of("uncertainty", 0.01, weights, tasks=2)
+    assert float(uncertainty.loss.detach()) == pytest.approx(0.5 * (0.01 + 3 * 0.02) / 2, rel=1e-4)
+
+
 def test_uncertainty_is_kendalls() -> None:
     """0.5 l / sigma^2 + log sigma for each task, lowest where sigma^2 is the task's error."""
     loss = UncertaintyLoss(2)
