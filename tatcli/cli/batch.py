@@ -93,8 +93,15 @@ class Asked:
         )
 
 
-def run(config: BatchConfig, *, dry: bool, quiet: bool, verbose: bool) -> None:
+def run(config: BatchConfig, *, dry: bool, quiet: bool, verbose: bool, told: bool = False) -> None:
     """Restore many scans, or say what would be done.
+
+    Args:
+        config: the batch.
+        dry: whether to say it only.
+        quiet: no bar, and no words but warnings.
+        verbose: words for each scan.
+        told: whether the batch's report goes to stdout.
 
     Raises:
         PartialFailure: some of them failed.
@@ -106,6 +113,8 @@ def run(config: BatchConfig, *, dry: bool, quiet: bool, verbose: bool) -> None:
 
     with _watching(quiet=quiet, verbose=verbose) as watch:
         report = run_batch(config, watch=watch, read_stdin=sys.stdin.read)
+    if told:
+        console.result(report.to_json().rstrip())
     if not quiet:
         rate = f", {report.slices / report.seconds:.2f} slices/s" if report.slices and report.seconds else ""
         before = f", {report.finished} were finished before" if report.finished else ""

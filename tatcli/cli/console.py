@@ -13,7 +13,17 @@ from typing import Final
 
 from tatcli.errors import OutputError, reason_of
 
-__all__ = ["attach_closed_streams", "error", "keep_names", "note", "progress_bar", "result", "table", "warn"]
+__all__ = [
+    "attach_closed_streams",
+    "error",
+    "is_stdout",
+    "keep_names",
+    "note",
+    "progress_bar",
+    "result",
+    "table",
+    "warn",
+]
 
 _UNLIMITED: Final = 10_000
 """Columns of a table that goes to a file."""
@@ -27,6 +37,11 @@ def result(text: str) -> None:
     """
     with _told_in_a_line():
         sys.stdout.write(f"{text}\n")
+
+
+def is_stdout(path: Path | None) -> bool:
+    """Whether a file's name stands for stdout."""
+    return str(path) == "-"
 
 
 def note(message: str) -> None:

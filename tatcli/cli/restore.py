@@ -48,6 +48,7 @@ from tatcli.cli.options import (
     parse_size,
     parse_units,
 )
+from tatcli.errors import UsageError
 from tatcli.tasks import TASKS
 
 __all__ = ["restore"]
@@ -154,7 +155,8 @@ def restore(
     ] = False,
     overwrite: OverwriteOption = False,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a JSON report of the run.", show_default=False)
+        Path | None,
+        typer.Option(metavar="FILE|-", help="Write a JSON report of the run; -: to stdout.", show_default=False),
     ] = None,
     preview: Annotated[
         Path | None,
@@ -219,6 +221,10 @@ def restore(
         failures=failures,
     )
     alone = many.is_one_scan(output, series)
+    told = console.is_stdout(report)
+    if told and console.is_stdout(events):
+        msg = "--report -: expected a file beside --events -, got stdout for both; name one"
+        raise UsageError(msg)
     input_ = Path(many.inputs[0] if alone else ".")
     config = RestoreConfig(
         input=input_,
@@ -257,7 +263,7 @@ def restore(
         units=parse_units(units),
         pet=parse_pet(pet),
         overwrite=overwrite,
-        report=report,
+        report=None if told else report,
         evidence=EvidenceConfig(
             uncertainty=uncertainty,
             residual=residual,
@@ -265,10 +271,12 @@ def restore(
         ),
     )
     if not alone:
-        batch_run.run(many.config(config), dry=dry_run, quiet=quiet, verbose=verbose)
+        batch_run.run(many.config(config), dry=dry_run, quiet=quiet, verbose=verbose, told=told)
         return
     with console.progress_bar(input_.name, unit="slice", quiet=quiet) as progress:
         done = run(config, progress=progress)
+    if told:
+        console.result(done.to_json().rstrip())
     if quiet:
         return
     for warning in done.warnings:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_SLICES", "EvaluationOutputs", "end_with_failures", "pictured_slices", "show_task"]
 
-_STDOUT: Final = "-"
 DEFAULT_SLICES: Final = 1
 """Of each scan, that the page shows."""
 
@@ -49,7 +48,7 @@ class EvaluationOutputs:
     @property
     def on_stdout(self) -> bool:
         """Whether stdout is the JSON's."""
-        return str(self.json) == _STDOUT
+        return console.is_stdout(self.json)
 
     def check(self, *, sources: Iterable[Path | None] = (), overwrite: bool) -> None:
         """Refuse what can't be written before the work.

@@ -125,6 +125,7 @@ def test_a_report_replaces_an_earlier_one_and_nothing_else(tat, folder, tmp_path
         assert (told["done"], told["finished"]) == (done, finished)
     assert tat(*words, "--report", notes, "--overwrite").exit_code == 0
     assert json.loads(notes.read_text(encoding="utf-8"))["scans"] == 2
+    assert json.loads(tat(*words, "--report", "-", "-q").stdout)["finished"] == 2
 
 
 def test_what_a_batch_tells_goes_to_files_of_their_own(refused, folder, tmp_path):
@@ -132,6 +133,8 @@ def test_what_a_batch_tells_goes_to_files_of_their_own(refused, folder, tmp_path
     refused(*words, "--events", tmp_path / "told", code=2, match="told: expected a file of its own, got --report's")
     scan = folder / "a.nii.gz"
     refused(*words, "--events", scan, code=2, match="expected a file of its own, got a scan's")
+    words = ("restore", folder, *CT, "-o", tmp_path / "out", "--report", "-", "--events", "-")
+    refused(*words, code=2, match="got stdout for both")
 
 
 def test_a_list_on_stdin_with_bars(tat, folder, tmp_path, monkeypatch):

@@ -85,6 +85,9 @@ def test_the_report_tells_what_was_done(tat, ct, tiny_weights):
     assert tat("restore", ct, *CT, "--report", report, *words).exit_code == 0
     torch.set_num_threads(threads)
     told = json.loads(report.read_text(encoding="utf-8"))
+    printed = json.loads(tat("restore", ct, *CT, "--report", "-", *words, "--overwrite", "-q").stdout)
+    torch.set_num_threads(threads)
+    assert printed.keys() == told.keys()
     output = ct.with_name("ct_restored.nii.gz")
     assert told["input"] == {"path": str(ct), "sha256": sha256(ct), "bytes": ct.stat().st_size, "files": 1}
     assert told["output"]["sha256"] == sha256(output)
