@@ -87,11 +87,13 @@ class NiftiHeader:
         fields["pixdim"][1:4] = np.array(geometry.spacing[::-1]) / _millimetres(fields)
         # A change of grid is a change of index, so it acts on the index side of both transforms.
         index_change = np.linalg.inv(_header_affine(self.geometry, fields)) @ _header_affine(geometry, fields)
-        if qform_code := int(fields["qform_code"]):
-            fields.set_qform(self.fields.get_qform() @ index_change, code=qform_code)
-        if sform_code := int(fields["sform_code"]):
-            fields.set_sform(self.fields.get_sform() @ index_change, code=sform_code)
-        if not (sform_code or qform_code):
+        for name in ("qform", "sform"):
+            code = int(fields[f"{name}_code"])
+            before = _usable(self.fields, name, self.geometry.shape) if code > 0 else None
+            if before is not None:
+                getattr(fields, f"set_{name}")(before @ index_change, code=1)
+            fields[f"{name}_code"] = 0 if before is None else code  # any code: nibabel knows six
+        if not (fields["sform_code"] or fields["qform_code"]):
             fields.set_sform(_header_affine(geometry, fields), code=1)
         return _with_fields(self, fields, geometry)
 
@@ -183,6 +185,8 @@ def _read_fields(stream: IO[bytes], path: Path) -> tuple[bytes, Any]:
         msg = f"{path.name}: expected a NIfTI header, the file ends inside it; it is truncated, get it again"
         raise VolumeReadError(msg)
     fields = kind(block, check=False)
+    fields["pixdim"][0] = -1 if fields["pixdim"][0] < 0 else 1  # the standard's qfac: 0 is written for 1
+    fields["pixdim"][1:4] = np.abs(fields["pixdim"][1:4])  # lengths, as nibabel's own reader takes them
     magic = bytes(fields["magic"].tobytes())[:3]
     if magic not in (b"n+1", b"n+2"):
         what = "a header of a .hdr/.img pair" if magic in (b"ni1", b"ni2") else "an Analyze 7.5 or damaged header"
@@ -233,26 +237,28 @@ def _read_affine(fields: Any, shape: tuple[int, int, int], path: Path) -> tuple[
     """The LPS affine in mm: the sform if its code is set and it is usable, else the qform, else from pixdim alone."""
     warnings: list[str] = []
     sform, qform = int(fields["sform_code"]) > 0, int(fields["qform_code"]) > 0
-    candidates: list[tuple[str, Any]] = []
-    if sform:
-        candidates.append(("sform", fields.get_sform))
-    if qform:
-        candidates.append(("qform", fields.get_qform))
+    candidates = ["sform"] * sform + ["qform"] * qform
     if not candidates:
-        candidates.append(("pixdim", fields.get_base_affine))
+        candidates.append("pixdim")
         warnings.append("neither sform nor qform is set: the orientation is assumed")
-    for name, read in candidates:
-        try:
-            affine = _completed(np.array(read(), dtype=np.float64), shape)
-        except ValueError:  # nibabel: a quaternion that is none, negative pixdims
-            affine = None
+    for name in candidates:
+        affine = _usable(fields, name, shape)
         if affine is not None:
             affine[:3] *= _millimetres(fields)
             return RAS_FROM_LPS @ affine, warnings
         warnings.append(f"the {name} is singular and was passed over")
-    names = " and ".join(name for name, _ in candidates)
+    names = " and ".join(candidates)
     msg = f"{path.name}: expected an invertible affine, got a singular {names}; repair the header's spacing first"
     raise GeometryError(msg)
+
+
+def _usable(fields: Any, name: str, shape: tuple[int, int, int]) -> NDArray[np.float64] | None:
+    """The transform of this name, completed; None where it is singular, or its quaternion is none."""
+    read = {"sform": fields.get_sform, "qform": fields.get_qform, "pixdim": fields.get_base_affine}[name]
+    try:
+        return _completed(np.array(read(), dtype=np.float64), shape)
+    except ValueError:  # nibabel: a quaternion that is none
+        return None
 
 
 def _completed(affine: NDArray[np.float64], shape: tuple[int, int, int]) -> NDArray[np.float64] | None:

@@ -303,6 +303,67 @@ def test_a_singular_sform_gives_way_to_the_qform(tmp_path: Path) -> None:
     assert volume.provenance.warnings == ("the sform is singular and was passed over",)
 
 
+@pytest.mark.parametrize(("stored", "handed"), [(0.0, 1.0), (7.0, 1.0), (np.nan, 1.0), (-1.0, -1.0), (-3.0, -1.0)])
+def test_a_qfac_of_any_value(stored: float, handed: float, tmp_path: Path) -> None:
+    """Zero, which many programs write, is 1 by the standard; its reference library goes by the sign."""
+    pixdim = [stored, 2, 3, 4, 1, 1, 1, 1]
+    header = save(tmp_path / "in.nii", values("int16", (3, 4, 5)), np.diag([2.0, 3, 4, 1]), sform_code=0, pixdim=pixdim)
+    volume = read_volume(tmp_path / "in.nii")
+    expected = header.get_sform() @ np.diag([1, 1, handed, 1])
+    np.testing.assert_array_equal(RAS_FROM_LPS @ volume.geometry.affine, expected)
+    write_volume(volume, tmp_path / "out.nii")
+    assert content(tmp_path / "out.nii") == content(tmp_path / "in.nii")
+
+
+@pytest.mark.parametrize("qform", [0, 1])
+def test_negative_voxel_sizes_are_lengths(qform: int, tmp_path: Path) -> None:
+    pixdim = [1, -2, 3, -4, 1, 1, 1, 1]
+    path = tmp_path / "in.nii"
+    save(path, values("int16", (3, 4, 5)), np.diag([2.0, 3, 4, 1]), sform_code=0, qform_code=qform, pixdim=pixdim)
+    volume = read_volume(path)
+    assert volume.geometry.spacing == (4, 3, 2)
+    np.testing.assert_array_equal(RAS_FROM_LPS @ volume.geometry.affine, nib.load(path).affine)
+
+
+@pytest.mark.parametrize(
+    ("fields", "codes"),
+    [
+        ({"quatern_b": 1, "quatern_c": 1}, (2, 0)),  # no quaternion
+        ({"srow_x": [0, 0, 0, 0]}, (0, 1)),
+        ({"sform_code": 99}, (99, 1)),
+        ({"qform_code": -1}, (2, 0)),
+    ],
+)
+def test_a_transform_that_is_none_loses_its_code_with_a_new_grid(
+    fields: dict[str, Any], codes: tuple[int, int], tmp_path: Path
+) -> None:
+    path = tmp_path / "in.nii"
+    save(path, values("int16", (3, 4, 5)), np.diag([2.0, 3, 4, 1]), **fields)
+    volume = read_volume(path)
+    grid = volume.geometry.finer(2, 0)
+    write_volume(Volume(np.zeros(grid.shape), grid, volume.units, volume.provenance), tmp_path / "out.nii")
+    header = nib.Nifti1Header(content(tmp_path / "out.nii")[:348], check=False)
+    assert (header["sform_code"], header["qform_code"]) == codes
+    np.testing.assert_allclose(read_volume(tmp_path / "out.nii").geometry.affine, grid.affine, atol=1e-6)
+
+
+@pytest.mark.parametrize("forms", ["qform", "sform"])
+def test_a_2d_image_without_slice_thickness_on_a_new_grid(forms: str, tmp_path: Path) -> None:
+    """The missing column isn't multiplied: rounding would leave a slice of 1e-17 mm."""
+    turn = nib.affines.from_matvec(nib.eulerangles.euler2mat(0.3, 0.2, 0.1) @ np.diag([2.0, 3, 1]), [10, 20, 30])
+    path = tmp_path / "in.nii"
+    header = save(path, values("uint8", (3, 4)), turn, **{"sform_code" if forms == "qform" else "qform_code": 0})
+    header["pixdim"][3] = 0
+    for row in "xyz":
+        header[f"srow_{row}"][2] = 0
+    path.write_bytes(header.binaryblock + content(path)[348:])
+    volume = read_volume(path)
+    grid = volume.geometry.finer(2, 0)
+    write_volume(Volume(np.zeros(grid.shape), grid, volume.units, volume.provenance), tmp_path / "out.nii")
+    np.testing.assert_allclose(nib.load(tmp_path / "out.nii").header.get_zooms(), (1, 1.5, 1), atol=1e-6)
+    np.testing.assert_allclose(read_volume(tmp_path / "out.nii").geometry.affine, grid.affine, atol=1e-6)
+
+
 def test_a_2d_image_without_slice_thickness(tmp_path: Path) -> None:
     stored = values("uint8", (3, 4))
     save(tmp_path / "in.nii", stored, np.eye(4), pixdim=[1, 2, 3, 0, 0, 0, 0, 0], sform_code=0)
