@@ -155,16 +155,17 @@ def type_by_origin(provenance: Provenance) -> np.dtype[Any] | None:
     dtype, slope, intercept = provenance.dtype, provenance.slope, provenance.intercept
     if dtype is None or dtype == np.float16:
         return np.dtype(np.float32)
-    if dtype.kind == "b":
-        return np.dtype(np.uint8)
     if slope == 1.0 and intercept == 0.0:
-        return dtype.newbyteorder("=")
+        return np.dtype(np.float64) if dtype == np.longdouble else dtype.newbyteorder("=")  # all that formats hold
     if dtype.kind == "f" or not (slope.is_integer() and intercept.is_integer()):
         return np.dtype(np.float32)
     return None
 
 
 def integer_type_for(lower: float, upper: float) -> np.dtype[Any]:
-    """int16 where [lower, upper] fits, else int32: what readers everywhere understand."""
-    info = np.iinfo(np.int16)
-    return np.dtype(np.int16 if info.min <= lower and upper <= info.max else np.int32)
+    """int16 where [lower, upper] fits, else int32: what readers everywhere understand; float32 beyond."""
+    for dtype in (np.int16, np.int32):
+        info = np.iinfo(dtype)
+        if info.min <= lower and upper <= info.max:
+            return np.dtype(dtype)
+    return np.dtype(np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ def read_npy(path: Path, *, units: Units | None = None) -> Volume:
     """
     try:
         stored: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, MemoryError, TokenError) as error:  # the last two of headers that lie
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         msg = f"{path.name}: expected a plain .npy array, got a file that doesn't read ({reason}); save it again"
         raise VolumeReadError(msg) from error
@@ -50,6 +51,8 @@ def volume_of_array(path: Path, stored: NDArray[Any], *, kind: str, units: Units
     planes = np.ascontiguousarray(stored.reshape(-1, *stored.shape[-2:]))
     if not planes.dtype.isnative:
         planes = planes.astype(planes.dtype.newbyteorder("="))
+    if planes.dtype.kind == "b":  # a mask: no format but .npy holds it as such, and what is made of it is none
+        planes = planes.view(np.uint8)
     slices, rows, columns = planes.shape
     provenance = Provenance(
         path=path,

@@ -105,7 +105,7 @@ def test_values_decide_the_type_only_at_the_end(tmp_path: Path) -> None:
     """CT stored with an offset goes to int16, and to int32 where one voxel doesn't fit: only the last block knows."""
     path = source(tmp_path / "x.nii", "uint16", (1.0, -1024.0))
     planes = open_planes(path)
-    for last, dtype in ((0.0, np.int16), (40000.0, np.int32)):
+    for last, dtype in ((0.0, np.int16), (40000.0, np.int32), (3e9, np.float32)):
         with block_writer(planes.header, tmp_path / "y.nrrd", axis=0, overwrite=True) as write:
             for block in planes.blocks(0, 2):
                 write(block, block.values + np.float32(last if block.start == 4 else 0.0))

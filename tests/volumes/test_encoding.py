@@ -92,6 +92,8 @@ def test_the_native_array_is_kept_only_where_it_must_be(dtype: str, largest: int
         ("uint16", 1.0, -1024.0, 40000, "int32"),
         ("uint16", 2.0, -4096.0, 4094, "int16"),
         ("uint16", 0.5, 0.0, 100, "float32"),
+        ("int16", 1e6, 0.0, 3e10, "float32"),
+        ("longdouble", 1.0, 0.0, 100, "float64"),
         ("float64", 1.0, 0.0, 100, "float64"),
         ("float64", 2.0, 0.0, 100, "float32"),
         (None, 1.0, 0.0, 100, "float32"),
@@ -108,7 +110,15 @@ def test_type_for_another_format(
 
 @pytest.mark.parametrize(
     ("lower", "upper", "expected"),
-    [(-32768, 32767, "int16"), (-32769, 0, "int32"), (0, 32768, "int32"), (-40000, 40000, "int32")],
+    [
+        (-32768, 32767, "int16"),
+        (-32769, 0, "int32"),
+        (0, 32768, "int32"),
+        (-40000, 40000, "int32"),
+        (-(2**31), 2**31 - 1, "int32"),
+        (0, 2**31, "float32"),
+        (-(2.0**32), 0, "float32"),
+    ],
 )
 def test_integers_that_hold_a_range(lower: float, upper: float, expected: str) -> None:
     assert integer_type_for(lower, upper) == np.dtype(expected)

@@ -8,7 +8,7 @@ from tatcli.intensity import Units
 from tatcli.volumes import Geometry, Provenance, Volume, read_volume, write_volume
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int16", "uint8", ">i2", "float16", "bool"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "longdouble", "int16", "uint8", ">i2", "float16", "bool"])
 @pytest.mark.parametrize("shape", [(4, 5), (3, 4, 5)])
 def test_round_trip(dtype: str, shape: tuple[int, ...], tmp_path: Path) -> None:
     array = (np.random.default_rng(0).normal(0, 50, shape) + 100).astype(dtype)
@@ -16,10 +16,12 @@ def test_round_trip(dtype: str, shape: tuple[int, ...], tmp_path: Path) -> None:
     volume = read_volume(tmp_path / "in.npy", units=Units.HU)
     np.testing.assert_array_equal(volume.array, array.astype(np.float32).reshape(-1, 4, 5))
     assert volume.units is Units.HU
-    if dtype not in ("bool", "float16"):
-        back = np.load(write_volume(volume, tmp_path / "out.npy"))
-        np.testing.assert_array_equal(back, array)
-        assert back.dtype == array.dtype.newbyteorder("=")
+    back = np.load(write_volume(volume, tmp_path / "out.npy"))
+    np.testing.assert_array_equal(back, array)
+    assert back.dtype == (np.uint8 if dtype == "bool" else array.dtype.newbyteorder("="))
+    for name in ("out.nii", "out.nrrd", "out.mha"):
+        other = read_volume(write_volume(volume, tmp_path / name))
+        np.testing.assert_array_equal(other.array, volume.array)
 
 
 @pytest.mark.parametrize("array", [np.zeros(5), np.zeros((2, 2, 2, 2)), np.zeros((0, 4))])
@@ -49,6 +51,14 @@ def test_truncated(tmp_path: Path) -> None:
         (tmp_path / "cut.npy").write_bytes(data[:kept])
         with pytest.raises(VolumeReadError, match=r"cut\.npy"):
             read_volume(tmp_path / "cut.npy")
+
+
+@pytest.mark.parametrize("shape", ["(1000000, 1000000, 1000000)", "(3, 4", "'''"])
+def test_headers_that_lie(shape: str, tmp_path: Path) -> None:
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}".encode()
+    (tmp_path / "in.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(8))
+    with pytest.raises(VolumeReadError, match=r"^in\.npy: expected a plain \.npy array, got .*; save it again$"):
+        read_volume(tmp_path / "in.npy")
 
 
 def test_a_scan_with_a_grid_isnt_written_without_it(tmp_path: Path) -> None:
