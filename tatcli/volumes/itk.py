@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +18,17 @@ from tatcli.volumes.geometry import Geometry
 from tatcli.volumes.quiet import quiet_stderr
 from tatcli.volumes.volume import FrameStep
 
-__all__ = ["IMAGE_IO", "ItkHeader", "data_file_of", "meta_fields", "read_itk_header", "read_whole", "sitk"]
+__all__ = [
+    "IMAGE_IO",
+    "ItkHeader",
+    "data_file_of",
+    "is_true",
+    "meta_fields",
+    "nrrd_fields",
+    "read_itk_header",
+    "read_whole",
+    "sitk",
+]
 
 IMAGE_IO: Final = {"nrrd": "NrrdImageIO", "metaimage": "MetaImageIO"}
 """ITK's classes for the formats."""
@@ -26,6 +38,14 @@ _VOXEL_TYPES: Final = {
     "64-bit unsigned integer": "u8", "64-bit signed integer": "i8", "32-bit float": "f4", "64-bit float": "f8",
 }  # fmt: skip
 _LONGEST_HEADER: Final = 2**20
+_NO_TEXT: Final = "[UNKNOWN_PRINT_CHARACTERISTICS]"
+"""What SimpleITK gives for fields that it has as numbers, and can't take back."""
+_TURNED: Final = {
+    "right-anterior-superior": (-1, -1, 1), "ras": (-1, -1, 1), "left-anterior-superior": (1, -1, 1), "las": (1, -1, 1),
+}  # fmt: skip
+"""NRRD's spaces -> the signs that turn their vectors to LPS."""
+_META_KEPT: Final = ("Comment", "Name", "ID", "ParentID", "Modality")
+"""MetaImage's fields about the image as a whole that ITK doesn't pass on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +62,7 @@ class ItkHeader:
             these for the components of a voxel.
         slope, intercept: of MetaImage's ElementToIntensityFunction, which ITK reads over: value = stored * slope +
             intercept.
+        lines: of the file's header that ITK doesn't pass on, as they are written again.
     """
 
     origin: tuple[float, ...]
@@ -54,6 +75,7 @@ class ItkHeader:
     listed: bool = False
     slope: float = 1.0
     intercept: float = 0.0
+    lines: tuple[str, ...] = ()
 
     @property
     def frame_step(self) -> FrameStep | None:
@@ -76,7 +98,7 @@ def read_whole(path: Path, *, kind: str) -> tuple[ItkHeader, NDArray[Any]]:
         GeometryError: more than four axes.
     """
     reader = _reader(path, kind)
-    header = _with_function(_header(reader, path), path, kind)
+    header = _with_own_text(_header(reader, path), path, kind)
     with quiet_stderr():
         try:
             image = reader.Execute()
@@ -95,33 +117,48 @@ def read_itk_header(path: Path, *, kind: str) -> ItkHeader:
         VolumeReadError: not that format, or a voxel type that tat doesn't restore.
         GeometryError: more than four axes.
     """
-    return _with_function(_header(_reader(path, kind), path), path, kind)
+    return _with_own_text(_header(_reader(path, kind), path), path, kind)
 
 
 def meta_fields(path: Path) -> tuple[dict[str, str], int]:
-    """A MetaImage header's fields, named in lower case, and where it ends: after the line ElementDataFile.
+    """A MetaImage header's fields and where it ends: after the line ElementDataFile.
 
     The format: https://itk.org/Wiki/MetaIO/Documentation.
     """
     fields: dict[str, str] = {}
     with path.open("rb") as stream:
-        while "elementdatafile" not in fields and (line := stream.readline(_LONGEST_HEADER)):
-            key, _, value = line.decode("latin-1").partition("=")
-            fields[key.strip().lower()] = value.strip()
+        while "ElementDataFile" not in fields and (line := stream.readline(_LONGEST_HEADER)):
+            key, _, value = os.fsdecode(line).partition("=")  # it names a file, in the system's encoding
+            fields[key.strip()] = value.strip()
         return fields, stream.tell()
+
+
+def is_true(fields: dict[str, str], key: str, *, default: bool = False) -> bool:
+    """A MetaImage's flag, as MetaIO reads it: by its first letter."""
+    return fields[key][:1] in ("T", "t", "1") if key in fields else default
+
+
+def nrrd_fields(path: Path) -> tuple[dict[str, str], int | None]:
+    """An NRRD header's fields, named in lower case, and where it ends: after the first empty line; None: without one.
+
+    The format: https://teem.sourceforge.net/nrrd/format.html.
+    """
+    fields: dict[str, str] = {}
+    with path.open("rb") as stream:
+        while (line := stream.readline(_LONGEST_HEADER)).strip(b"\r\n"):
+            key, separator, value = line.decode("latin-1").partition(":")
+            if separator and not value.startswith("="):  # key:=value pairs are free text
+                fields[key.strip().lower()] = value.strip()
+        return fields, stream.tell() if line else None
 
 
 def data_file_of(header: Path) -> Path | None:
     """The file that holds a .mhd header's voxels, or None where the header doesn't say or lists several."""
     try:
-        lines = header.read_text(encoding="latin-1").splitlines()
+        name = meta_fields(header)[0].get("ElementDataFile", "")
     except OSError:
         return None
-    for line in lines:
-        key, _, value = line.partition("=")
-        if key.strip() == "ElementDataFile" and value.split()[:1] not in ([], ["LOCAL"], ["LIST"]):
-            return header.parent / value.strip()
-    return None
+    return None if name.upper().split()[:1] in ([], ["LOCAL"], ["LIST"]) else header.parent / name
 
 
 def sitk() -> Any:
@@ -142,11 +179,13 @@ def _reader(path: Path, kind: str) -> Any:
 
 
 def _header(reader: Any, path: Path) -> ItkHeader:
-    metadata = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys() if not key.startswith("ITK_")}
+    metadata = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
+    metadata = {key: value for key, value in metadata.items() if _can_be_written(key, value)}
     components = reader.GetNumberOfComponents()
-    listed = components > 1 and metadata.get("NRRD_kinds[pixel]") == "list"
     name = sitk().GetPixelIDValueAsString(reader.GetPixelID())
-    dtype = _VOXEL_TYPES.get(name.removeprefix("vector of ") if listed else name)
+    is_list = metadata.get("NRRD_kinds[pixel]") == "list"
+    listed = is_list and components > 1
+    dtype = _VOXEL_TYPES.get(name.removeprefix("vector of ") if is_list else name)
     if dtype is None:
         msg = f"{path.name}: expected one real number per voxel, got {name} with {components} components; split them"
         raise VolumeReadError(msg)
@@ -157,12 +196,15 @@ def _header(reader: Any, path: Path) -> ItkHeader:
     if min(size) < 1:
         msg = f"{path.name}: expected axes of at least one voxel, got {list(size)}; there is nothing to restore"
         raise GeometryError(msg)
-    affine = _affine(reader.GetOrigin(), reader.GetSpacing(), reader.GetDirection(), path)
+    signs = np.where(np.array(reader.GetSpacing()) < 0, -1.0, 1.0)  # ITK reads a negative spacing as a turned axis
+    spacing = tuple(float(step) for step in reader.GetSpacing() * signs)
+    direction = tuple(float(part) for part in (np.reshape(reader.GetDirection(), (axes, axes)) * signs).ravel())
+    affine = _affine(reader.GetOrigin(), spacing, direction, path)
     columns, rows, slices, frames = (*size, 1, 1)[:4]
     return ItkHeader(
         origin=tuple(reader.GetOrigin()),
-        spacing=tuple(reader.GetSpacing()),
-        direction=tuple(reader.GetDirection()),
+        spacing=spacing,
+        direction=direction,
         metadata=metadata,
         dtype=np.dtype(dtype),
         geometry=Geometry(affine=affine, shape=(slices, rows, columns)),
@@ -171,20 +213,40 @@ def _header(reader: Any, path: Path) -> ItkHeader:
     )
 
 
-def _with_function(header: ItkHeader, path: Path, kind: str) -> ItkHeader:
-    """The header with what a MetaImage says about its values."""
-    if kind != "metaimage":
-        return header
+def _can_be_written(key: str, value: str) -> bool:
+    """Whether ITK writes a field as it was: no note of its own, no number, no unit of an axis with a direction."""
+    return not key.startswith(("ITK_", "NRRD_units[")) and value.strip() != _NO_TEXT
+
+
+def _with_own_text(header: ItkHeader, path: Path, kind: str) -> ItkHeader:
+    """The header with what the file says and ITK doesn't tell."""
+    if kind == "nrrd":
+        return replace(header, lines=_nrrd_lines(path, header))
     fields, _ = meta_fields(path)
     names = ("ElementToIntensityFunctionSlope", "ElementToIntensityFunctionOffset")
-    slope, intercept = (_number(fields.get(name.lower(), "")) for name in names)
+    slope, intercept = (_number(fields.get(name, "")) for name in names)
     slope = 1.0 if slope is None else slope
     intercept = 0.0 if intercept is None else intercept
     if slope == 0 or not (math.isfinite(slope) and math.isfinite(intercept)):
-        got = " and ".join(fields.get(name.lower(), "none") for name in names)
+        got = " and ".join(fields.get(name, "none") for name in names)
         msg = f"{path.name}: expected numbers, the slope other than 0, as {names[0]} and {names[1]}, got {got}"
         raise VolumeReadError(msg + "; repair the header")
-    return replace(header, slope=slope, intercept=intercept)
+    lines = tuple(f"{name} = {fields[name]}" for name in _META_KEPT if fields.get(name))
+    return replace(header, slope=slope, intercept=intercept, lines=lines)
+
+
+def _nrrd_lines(path: Path, header: ItkHeader) -> tuple[str, ...]:
+    """Fields that ITK reads as numbers and SimpleITK can't give back, for a file in LPS, as ITK writes it."""
+    fields, _ = nrrd_fields(path)
+    names = ("sample units",) if header.listed else ("sample units", "thicknesses")  # a list's axes change places
+    kept = {name: fields[name] for name in names if name in fields}
+    if vectors := re.findall(r"\(([^()]*)\)", fields.get("measurement frame", "")):
+        turned = _TURNED.get(fields.get("space", "").lower(), (1, 1, 1))
+        rows = [
+            [float(part) * sign + 0.0 for part, sign in zip(row.split(","), turned, strict=True)] for row in vectors
+        ]
+        kept["measurement frame"] = " ".join(f"({','.join(map(str, row))})" for row in rows)
+    return tuple(f"{name}: {value}" for name, value in kept.items())
 
 
 def _number(text: str) -> float | None:
@@ -208,6 +270,10 @@ def _affine(
     affine = np.eye(4)
     affine[:space, :space] = cosines[:space, :space] * np.array(spacing)[:space]
     affine[:space, 3] = origin[:space]
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    if not (np.isfinite(affine).all() and lengths.all() and abs(np.linalg.det(affine[:3, :3] / lengths)) > 1e-3):
+        msg = f"{path.name}: expected an invertible affine, got a singular one; repair the header's spacing first"
+        raise GeometryError(msg)
     return affine
 
 

@@ -5,6 +5,7 @@ ITK itself reads NRRD as a whole only, compressed MetaImage too, and takes sever
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import zlib
@@ -17,16 +18,15 @@ from typing import IO, Any, Final, Literal, cast
 from tatcli.errors import VolumeReadError
 from tatcli.intensity import Units
 from tatcli.volumes.encoding import decode, fits_float32
-from tatcli.volumes.itk import ItkHeader, meta_fields, read_itk_header, read_whole
+from tatcli.volumes.itk import ItkHeader, is_true, meta_fields, nrrd_fields, read_itk_header, read_whole
 from tatcli.volumes.planes import FilePlanes, Unstreamable
 from tatcli.volumes.volume import Provenance, ScanHeader, Volume
 
 __all__ = ["itk_planes", "read_itk"]
 
-_LONGEST_HEADER: Final = 2**20
 _CHUNK: Final = 2**20
-_DEFLATE_LIMIT: Final = 1032
-"""No deflate stream expands by more than this factor."""
+_MOST: Final = {"raw": 1, "gzip": 1032, "zlib": 1032, "bzip2": 2**15}
+"""No packed stream expands by more than this factor."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class _Body:
     Attributes:
         path: the file that holds them.
         offset: of the first byte.
-        packing: ``raw``, ``gzip`` or ``zlib``.
+        packing: ``raw``, ``gzip``, ``zlib`` or ``bzip2``.
         order: of the bytes.
     """
 
@@ -101,50 +101,39 @@ def _provenance(path: Path, kind: str, header: ItkHeader) -> Provenance:
 
 
 def _nrrd_body(path: Path) -> _Body:
-    """After the first empty line; https://teem.sourceforge.net/nrrd/format.html."""
-    with path.open("rb") as stream:
-        fields = {}
-        while (line := stream.readline(_LONGEST_HEADER)).strip(b"\r\n"):
-            key, separator, value = line.decode("latin-1").partition(":")
-            if separator and not value.startswith("="):  # key:=value pairs are free text
-                fields[key.strip().lower()] = value.strip().lower()
-        offset = stream.tell()
-    if not line:
+    """After the first empty line."""
+    fields, offset = nrrd_fields(path)
+    if offset is None:
         msg = "its voxels lie in a file of their own"  # a header that ends without an empty line
         raise Unstreamable(msg)
     if {"data file", "datafile", "line skip", "lineskip", "byte skip", "byteskip"} & set(fields):
         msg = "its voxels lie in a file of their own, or after a gap"
         raise Unstreamable(msg)
-    encoding = fields.get("encoding", "")
-    packing = {"raw": "raw", "gzip": "gzip", "gz": "gzip"}.get(encoding)
+    encoding = fields.get("encoding", "").lower()
+    packing = {"raw": "raw", "gzip": "gzip", "gz": "gzip", "bzip2": "bzip2", "bz2": "bzip2"}.get(encoding)
     if packing is None:
         msg = f"its voxels are encoded as {encoding or 'nothing known'}"
         raise Unstreamable(msg)
-    return _Body(path, offset, packing, ">" if fields.get("endian") == "big" else "<")
+    return _Body(path, offset, packing, ">" if fields.get("endian", "").lower() == "big" else "<")
 
 
 def _meta_body(path: Path) -> _Body:
     """After the line ElementDataFile, or in the file that it names."""
     fields, offset = meta_fields(path)
-    if not (_is_true(fields, "binarydata", "true") and _is_true(fields, "headersize", "0")):
+    if not is_true(fields, "BinaryData", default=True) or fields.get("HeaderSize", "0") != "0":
         msg = "its voxels are text, or after a header of another kind"
         raise Unstreamable(msg)
-    name = fields.get("elementdatafile", "")
-    if name.lower() == "local":
+    name = fields.get("ElementDataFile", "")
+    if name.upper() == "LOCAL":
         source = path
-    elif name.split()[:1] in ([], ["LIST"]) or "%" in name:
+    elif name.upper().split()[:1] in ([], ["LIST"]) or "%" in name:
         msg = "its voxels lie in several files"
         raise Unstreamable(msg)
     else:
         source, offset = path.parent / name, 0
-    big = any(fields.get(key, "").lower() == "true" for key in ("binarydatabyteordermsb", "elementbyteordermsb"))
-    packed = fields.get("compresseddata", "").lower() == "true"
-    return _Body(source, offset, "zlib" if packed else "raw", ">" if big else "<")
-
-
-def _is_true(fields: dict[str, str], key: str, *values: str) -> bool:
-    """Whether a field is absent or has one of these values."""
-    return fields.get(key, values[0]).lower() in values
+    big = is_true(fields, "BinaryDataByteOrderMSB") or is_true(fields, "ElementByteOrderMSB")
+    packing = "zlib" if is_true(fields, "CompressedData") else "raw"
+    return _Body(source, offset, packing, ">" if big else "<")
 
 
 def _check_length(scan: ScanHeader, body: _Body, header: ItkHeader) -> None:
@@ -154,7 +143,7 @@ def _check_length(scan: ScanHeader, body: _Body, header: ItkHeader) -> None:
     except OSError as error:
         raise _damaged(scan.provenance.path, error.strerror or "no voxels") from error
     expected = scan.voxels * header.dtype.itemsize
-    if expected > on_disk * (1 if body.packing == "raw" else _DEFLATE_LIMIT):
+    if expected > on_disk * _MOST[body.packing]:
         raise _damaged(scan.provenance.path, f"{on_disk} bytes instead of {expected}")
 
 
@@ -166,6 +155,9 @@ def _opened(body: _Body, path: Path) -> Iterator[IO[bytes]]:
             if body.packing == "gzip":
                 with gzip.GzipFile(fileobj=raw) as unpacked:
                     yield cast("IO[bytes]", unpacked)
+            elif body.packing == "bzip2":
+                with bz2.BZ2File(raw) as unpacked:
+                    yield cast("IO[bytes]", unpacked)
             elif body.packing == "zlib":
                 yield cast("IO[bytes]", io.BufferedReader(_Inflated(raw), _CHUNK))
             else:
@@ -175,11 +167,11 @@ def _opened(body: _Body, path: Path) -> Iterator[IO[bytes]]:
 
 
 class _Inflated(io.RawIOBase):
-    """The bytes behind a zlib stream."""
+    """The bytes behind a zlib stream, or a gzip one, as MetaIO reads both."""
 
     def __init__(self, packed: IO[bytes]) -> None:
         self._packed = packed
-        self._inflate = zlib.decompressobj()
+        self._inflate = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)
 
     def readable(self) -> bool:
         """It is."""

@@ -6,6 +6,7 @@ ITK itself writes whole images only, and takes three copies of one to do so.
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import tempfile
 import zlib
@@ -27,6 +28,7 @@ __all__ = ["itk_encoding", "itk_writer", "write_itk"]
 
 _COMPRESSION_LEVEL: Final = 1
 """Noise hardly compresses: more effort takes several times as long and saves a few per cent."""
+_DATA: Final = b"ElementDataFile = "
 _SIZE_DIGITS: Final = 20
 """Room for the size of the compressed voxels, which is known once they are written."""
 
@@ -84,7 +86,7 @@ def itk_writer(
     """
     header = _header(scan, kind=kind, encoding=encoding)
     if voxels is not None:
-        path.write_bytes(header.replace(b"ElementDataFile = LOCAL", f"ElementDataFile = {voxels.name}".encode()))
+        path.write_bytes(header.replace(b"ElementDataFile = LOCAL", b"ElementDataFile = " + os.fsencode(voxels.name)))
         with voxels.open("wb") as raw:
             yield lambda planes: _put(raw, planes)
         return
@@ -128,23 +130,25 @@ def _header(scan: ScanHeader, *, kind: str, encoding: Encoding) -> bytes:
     """The file up to its voxels: that of an image of one voxel, with the scan's sizes in place of ones."""
     source = _own_header(scan, kind)
     sizes = [*scan.geometry.shape[::-1], scan.frames]
-    axes = 4 if scan.frames > 1 else 3
+    axes = len(source.origin) if source is not None else 4 if scan.frames > 1 else 3
     listed = source is not None and source.listed
-    if listed or (source is not None and len(source.origin) == 2):
-        axes = len(source.origin) if source is not None else axes
     one = np.zeros([1] * axes + ([scan.frames] if listed else []), dtype=encoding.dtype)
     image = sitk().GetImageFromArray(one, isVector=listed)
-    if source is not None and len(source.origin) == axes:
+    if source is not None:
         image.SetOrigin(source.origin)
         image.SetSpacing(source.spacing)
         image.SetDirection(source.direction)
     else:
         _place(image, scan)
+    lines: tuple[str, ...] = ()
     if _same_format(scan, kind):
-        for key, value in scan.provenance.header.metadata.items():
+        origin: ItkHeader = scan.provenance.header
+        lines = origin.lines if len(origin.origin) == axes else ()
+        for key, value in origin.metadata.items():
             image.SetMetaData(key, value)
-    header = _written_by_itk(image, kind)
+    header = _with_lines(_written_by_itk(image, kind), lines, before=b"encoding: " if kind == "nrrd" else _DATA)
     if kind == "nrrd":
+        header = header.replace(b"NRRD0004", b"NRRD0005", 1)  # knows the measurement frame
         ours = [scan.frames, *sizes[:axes]] if listed else sizes[:axes]
         header = header.replace(b"kinds: vector ", b"kinds: list ") if listed else header
         return _with_sizes(header, rb"^sizes: [1-9][0-9 ]*$", "sizes: ", ours)
@@ -156,8 +160,14 @@ def _with_function(header: bytes, encoding: Encoding) -> bytes:
     if (encoding.slope, encoding.intercept) == (1.0, 0.0):
         return header
     numbers = {"Slope": encoding.slope, "Offset": encoding.intercept}
-    lines = "".join(f"ElementToIntensityFunction{name} = {number!r}\n" for name, number in numbers.items())
-    return header.replace(b"ElementDataFile = ", lines.encode() + b"ElementDataFile = ")
+    lines = tuple(f"ElementToIntensityFunction{name} = {number!r}" for name, number in numbers.items())
+    return _with_lines(header, lines, before=_DATA)
+
+
+def _with_lines(header: bytes, lines: Iterable[str], *, before: bytes) -> bytes:
+    """A header with more lines before that of a field."""
+    more = b"".join(os.fsencode(line) + b"\n" for line in lines)
+    return header.replace(b"\n" + before, b"\n" + more + before, 1)
 
 
 def _with_sizes(header: bytes, line: bytes, words: str, sizes: list[int]) -> bytes:

@@ -150,4 +150,4 @@ def temporaries(scan: ScanHeader, target: Path, *, overwrite: bool) -> Iterator[
         with replaced(voxels, extension=".raw") as temporary_voxels:
             yield temporary, temporary_voxels
             header = temporary.read_bytes()
-            temporary.write_bytes(header.replace(temporary_voxels.name.encode(), voxels.name.encode()))
+            temporary.write_bytes(header.replace(os.fsencode(temporary_voxels.name), os.fsencode(voxels.name)))

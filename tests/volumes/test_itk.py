@@ -1,4 +1,7 @@
+import bz2
+import gzip
 import tempfile
+import zlib
 from pathlib import Path
 
 import nibabel as nib
@@ -8,7 +11,7 @@ import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tatcli.errors import GeometryError, VolumeReadError
+from tatcli.errors import GeometryError, OutputError, VolumeReadError
 from tatcli.volumes import Geometry, Provenance, Volume, read_volume, write_volume
 from tatcli.volumes.reading import open_planes
 from tatcli.volumes.scan_info import describe
@@ -296,3 +299,153 @@ def test_five_axes(tmp_path: Path) -> None:
     (tmp_path / "in.nrrd").write_bytes(header.encode() + bytes(32))
     with pytest.raises((GeometryError, VolumeReadError), match=r"in\.nrrd"):
         read_volume(tmp_path / "in.nrrd")
+
+
+META = (
+    "NDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nCompressedData = False\nOffset = 10 20 30\n"
+    "ElementSpacing = 1 2 3\nDimSize = 5 4 3\nElementType = MET_SHORT\n"
+)
+NRRD = "NRRD0005\ntype: int16\ndimension: 3\nsizes: 5 4 3\nendian: little\nencoding: raw\n"
+
+
+def written(path: Path, header: str, body: bytes | np.ndarray, *, data: str = "LOCAL") -> Path:
+    """A file of a header by hand."""
+    last = "\n" if path.suffix == ".nrrd" else f"ElementDataFile = {data}\n"
+    path.write_bytes((header + last).encode() + (body if isinstance(body, bytes) else body.tobytes()))
+    return path
+
+
+@pytest.mark.parametrize("true", ["True", "true", "T", "t", "1"])
+def test_flags_count_by_their_first_letter(true: str, tmp_path: Path) -> None:
+    """As MetaIO reads them."""
+    stored = values("int16", (3, 4, 5))
+    big = META.replace("MSB = False", f"MSB = {true}")
+    packed = META.replace("CompressedData = False", f"CompressedData = {true}")
+    for header, body in ((big, stored.astype(">i2")), (packed, zlib.compress(stored.tobytes()))):
+        np.testing.assert_array_equal(read_volume(written(tmp_path / "in.mha", header, body)).array, stored)
+
+
+def test_fields_in_other_letters_are_free_ones(tmp_path: Path) -> None:
+    """MetaIO's names are case-sensitive."""
+    path = written(tmp_path / "in.mha", META + "compresseddata = True\n", stored := values("int16", (3, 4, 5)))
+    volume = read_volume(path)
+    np.testing.assert_array_equal(volume.array, stored)
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(path)), stored)
+    np.testing.assert_array_equal(read_volume(write_volume(volume, tmp_path / "out.mha")).array, stored)
+
+
+def test_gzip_in_a_metaimage(tmp_path: Path) -> None:
+    stored = values("int16", (3, 4, 5))
+    header = META.replace("CompressedData = False", "CompressedData = True")
+    path = written(tmp_path / "in.mhd", header, b"", data="in.zraw")
+    (tmp_path / "in.zraw").write_bytes(gzip.compress(stored.tobytes()))
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(path)), stored)
+    np.testing.assert_array_equal(read_volume(path).array, stored)
+
+
+def test_names_beyond_ascii(tmp_path: Path) -> None:
+    stored = values("int16", (3, 4, 5))
+    path = written(tmp_path / "größe.mhd", META, b"", data="größe.raw")
+    (tmp_path / "größe.raw").write_bytes(stored.tobytes())
+    volume = read_volume(path)
+    np.testing.assert_array_equal(volume.array, stored)
+    np.testing.assert_array_equal(read_volume(write_volume(volume, tmp_path / "Ähre.mhd")).array, stored)
+    with pytest.raises(OutputError, match="the input itself"):
+        write_volume(volume, tmp_path / "größe.MHD", overwrite=True)
+
+
+def test_what_a_metaimage_says_of_itself_is_kept(tmp_path: Path) -> None:
+    said = ["Comment = low dose = 25 %, größer", "ID = 5", "Modality = MET_MOD_CT", "Name = chest"]
+    path = written(tmp_path / "in.mha", "\n".join([*said, META]), values("int16", (3, 4, 5)))
+    header = write_volume(read_volume(path), tmp_path / "out.mha").read_bytes().partition(b"ElementDataFile")[0]
+    lines = header.decode().splitlines()
+    assert sorted(line for line in lines if line.partition(" =")[0] in ("Comment", "ID", "Modality", "Name")) == said
+
+
+@pytest.mark.parametrize(
+    ("space", "frame"),
+    [
+        ("left-posterior-superior", "(0.0,1.0,0.0) (-1.0,0.0,0.0) (0.0,0.0,1.0)"),
+        ("RAS", "(0.0,-1.0,0.0) (1.0,0.0,0.0) (0.0,0.0,1.0)"),
+        ("left-anterior-superior", "(0.0,-1.0,0.0) (-1.0,0.0,0.0) (0.0,0.0,1.0)"),
+    ],
+)
+def test_what_an_nrrd_says_in_numbers_is_kept(space: str, frame: str, tmp_path: Path) -> None:
+    """SimpleITK has no text for them, and ITK wrote 0 and 666666 in their places."""
+    header = (
+        f"{NRRD}space: {space}\nspace directions: (1,0,0) (0,2,0) (0,0,3)\nspace origin: (1,2,3)\nold min: -5\n"
+        "thicknesses: nan nan 2.5\nsample units: HU\nmeasurement frame: (0,1,0) (-1,0,0) (0,0,1)\n"
+    )
+    stored = values("int16", (3, 4, 5))
+    volume = read_volume(written(tmp_path / "in.nrrd", header, stored))
+    out = write_volume(volume, tmp_path / "out.nrrd")
+    lines = out.read_bytes().partition(b"\n\n")[0].decode().splitlines()
+    assert {"thicknesses: nan nan 2.5", "sample units: HU", f"measurement frame: {frame}"} <= set(lines)
+    assert not any("old min" in line for line in lines)
+    back = SimpleITK.ReadImage(out)
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(back), stored)
+    assert back.GetOrigin() == SimpleITK.ReadImage(tmp_path / "in.nrrd").GetOrigin()
+
+
+def test_an_nrrd_with_units_of_its_axes(tmp_path: Path) -> None:
+    """NRRD has them for axes without a direction only; ITK refuses to write them."""
+    stored = values("int16", (3, 4, 5))
+    volume = read_volume(written(tmp_path / "in.nrrd", NRRD + 'spacings: 1 2 3\nunits: "mm" "mm" "mm"\n', stored))
+    back = read_volume(write_volume(volume, tmp_path / "out.nrrd"))
+    assert back.geometry.spacing == (3, 2, 1)
+    np.testing.assert_array_equal(back.array, stored)
+
+
+@pytest.mark.parametrize("name", ["in.nrrd", "in.mha"])
+def test_negative_spacings_turn_the_axis(name: str, tmp_path: Path) -> None:
+    header = NRRD + "spacings: -1 2 3\n" if name == "in.nrrd" else META.replace("Spacing = 1", "Spacing = -1")
+    path = written(tmp_path / name, header, values("int16", (3, 4, 5)))
+    volume, by_itk = read_volume(path), SimpleITK.ReadImage(path)
+    for index in ((0, 0, 0), (4, 3, 2)):
+        place = (volume.geometry.affine @ (*index, 1))[:3]
+        np.testing.assert_allclose(place, by_itk.TransformIndexToPhysicalPoint(index))
+        back = SimpleITK.ReadImage(write_volume(volume, tmp_path / f"out{path.suffix}", overwrite=True))
+        np.testing.assert_allclose(back.TransformIndexToPhysicalPoint(index), place)
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("in.mha", META.replace("Spacing = 1", "Spacing = 0")),
+        ("in.mha", META + "TransformMatrix = 1 0 0 1 0 0 0 0 1\n"),
+        ("in.nrrd", NRRD + "space: LPS\nspace directions: (0,0,0) (0,1,0) (0,0,1)\n"),
+        ("in.nrrd", NRRD + "space: LPS\nspace directions: (1,0,0) (1,0,0) (0,0,1)\n"),
+    ],
+)
+def test_singular_grids(name: str, header: str, tmp_path: Path) -> None:
+    path = written(tmp_path / name, header, values("int16", (3, 4, 5)))
+    with pytest.raises(GeometryError, match=f"^{name}: expected an invertible affine, got a singular one; repair"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_a_fourth_axis_of_one_frame_stays(extension: str, tmp_path: Path) -> None:
+    made = image(values("int16", (1, 3, 4, 5)))
+    SimpleITK.WriteImage(made, tmp_path / f"in{extension}")
+    back = SimpleITK.ReadImage(write_volume(read_volume(tmp_path / f"in{extension}"), tmp_path / f"out{extension}"))
+    assert back.GetSize() == (5, 4, 3, 1)
+    assert back.GetSpacing() == made.GetSpacing()
+
+
+def test_a_list_of_one_frame(tmp_path: Path) -> None:
+    header = NRRD.replace("dimension: 3\nsizes: 5", "dimension: 4\nsizes: 1 5") + (
+        "space: LPS\nspace directions: none (1,0,0) (0,2,0) (0,0,3)\nkinds: list domain domain domain\n"
+    )
+    volume = read_volume(written(tmp_path / "in.nrrd", header, stored := values("int16", (3, 4, 5))))
+    np.testing.assert_array_equal(volume.array, stored)
+    back = read_volume(write_volume(volume, tmp_path / "out.nrrd"))
+    np.testing.assert_array_equal(back.array, stored)
+    np.testing.assert_array_equal(back.geometry.affine, volume.geometry.affine)
+
+
+def test_bzip2_which_itk_lacks(tmp_path: Path) -> None:
+    stored = values("int16", (3, 4, 5))
+    packed, header = bz2.compress(stored.tobytes()), NRRD.replace("raw", "bzip2")
+    np.testing.assert_array_equal(read_volume(written(tmp_path / "in.nrrd", header, packed)).array, stored)
+    with pytest.raises(VolumeReadError, match=r"^cut\.nrrd: expected a complete image"):
+        read_volume(written(tmp_path / "cut.nrrd", header, packed[:-9]))
