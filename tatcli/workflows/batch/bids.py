@@ -13,7 +13,7 @@ import tatcli
 from tatcli.errors import OutputError, UsageError, VolumeReadError
 from tatcli.tasks import find_task
 from tatcli.volumes.bids_pet import weight_field
-from tatcli.volumes.bids_sidecar import image_metadata, metadata_files, read_metadata, suffix_of
+from tatcli.volumes.bids_sidecar import entities_of, image_metadata, metadata_files, read_metadata, suffix_of
 from tatcli.volumes.formats import extension_of
 from tatcli.volumes.replacing import replaced
 from tatcli.workflows.batch.discovery import Found, Rules
@@ -27,6 +27,8 @@ _TASKS: Final = {
     "ct": ("ct-denoise", ("ct",)),
 }
 """Datatype -> task, and the suffixes of images that it takes. BIDS has no CT yet; ``ct`` is its extension proposal."""
+_PARTS: Final = frozenset({"part-phase", "part-real", "part-imag"})
+"""Of a complex image: no magnitudes, whatever their values look like."""
 _VERSION: Final = "1.10.0"
 _IGNORED: Final = ("*.tat.json", ".tat-work/", "failures*.csv", "*.jsonl")
 _LINK: Final = "raw"
@@ -70,7 +72,7 @@ def bids_images(dataset: Path, task: str, rules: Rules) -> Iterator[BidsImage]:
         own, suffixes = _TASKS.get(path.parent.name, ("", ()))
         if extension_of(path) not in (".nii", ".nii.gz") or wanted not in (None, own):
             continue
-        if suffix_of(path) in suffixes and rules.take(place):
+        if suffix_of(path) in suffixes and not entities_of(path) & _PARTS and rules.take(place):
             count += 1
             yield BidsImage(Found(path, place, "nifti"), own, _note(dataset, path, place))
     if not count:

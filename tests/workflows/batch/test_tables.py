@@ -90,7 +90,8 @@ def test_two_rows_for_one_output_are_refused_unless_they_are_the_same(batch, tmp
 def dataset(tmp_path):
     root = tmp_path / "study"
     for name in (
-        "sub-1/anat/sub-1_T1w.nii.gz", "sub-1/anat/sub-1_desc-x_mask.nii.gz", "sub-1/func/sub-1_task-rest_bold.nii.gz",
+        "sub-1/anat/sub-1_T1w.nii.gz", "sub-1/anat/sub-1_desc-x_mask.nii.gz",
+        "sub-1/anat/sub-1_part-phase_T2starw.nii.gz", "sub-1/func/sub-1_task-rest_bold.nii.gz",
         "sub-2/ses-a/pet/sub-2_ses-a_pet.nii.gz", "sub-2/ses-a/anat/sub-2_ses-a_acq-fast_FLAIR.nii",
         "derivatives/other/sub-1/anat/sub-1_T1w.nii.gz", "sourcedata/sub-1/anat/sub-1_T1w.nii.gz",
     ):  # fmt: skip
