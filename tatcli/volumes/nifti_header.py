@@ -192,7 +192,10 @@ def _read_fields(stream: IO[bytes], path: Path) -> tuple[bytes, Any]:
         what = "a header of a .hdr/.img pair" if magic in (b"ni1", b"ni2") else "an Analyze 7.5 or damaged header"
         msg = f"{path.name}: expected single-file NIfTI, got {what}; convert it to .nii first"
         raise VolumeReadError(msg)
-    offset = max(_as_offset(fields["vox_offset"], path), fields.single_vox_offset)
+    offset = _as_offset(fields["vox_offset"], path) or fields.single_vox_offset
+    if offset < fields.single_vox_offset:
+        msg = f"{path.name}: expected vox_offset {fields.single_vox_offset} or more, got {offset}; repair the header"
+        raise VolumeReadError(msg)
     rest = stream.read(offset - len(block))
     if len(block) + len(rest) < offset:
         msg = f"{path.name}: expected voxels at byte {offset}, the file ends before; it is truncated, get it again"

@@ -284,6 +284,7 @@ def test_a_cut_or_damaged_gzip_stream_is_noticed(lost: int, tmp_path: Path) -> N
         ({"srow_x": [0, 0, 0, 0], "qform_code": 0}, GeometryError, "singular"),
         ({"scl_slope": 2.0, "scl_inter": np.nan}, VolumeReadError, "scl_inter"),
         ({"vox_offset": -5.0}, VolumeReadError, "vox_offset"),
+        ({"vox_offset": 348.0}, VolumeReadError, "vox_offset 352 or more, got 348"),
     ],
 )
 def test_what_isnt_restored_is_refused_by_name(
@@ -294,6 +295,12 @@ def test_what_isnt_restored_is_refused_by_name(
         read_volume(tmp_path / "bad.nii")
     assert str(caught.value).startswith("bad.nii: expected ")
     assert "\n" not in str(caught.value)
+
+
+def test_no_offset_is_the_smallest(tmp_path: Path) -> None:
+    stored = values("int16", (3, 4, 5))
+    save(tmp_path / "in.nii", stored, np.eye(4), vox_offset=0)
+    np.testing.assert_array_equal(read_volume(tmp_path / "in.nii").array, stored.T)
 
 
 def test_a_singular_sform_gives_way_to_the_qform(tmp_path: Path) -> None:
