@@ -287,4 +287,7 @@ def _reason(error: RuntimeError) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # MetaIO follows every failure with the C library's errno, which says nothing about it.
     telling = [line for line in lines if not line.startswith("Reason:")]
-    return telling[-1].removeprefix("ITK ERROR: ") if telling else "no reason given"
+    # what speaks, with its place in memory, isn't telling, and another one in each run
+    return (
+        re.sub(r"\w+\(0x[0-9a-f]+\): ", "", telling[-1].removeprefix("ITK ERROR: ")) if telling else "no reason given"
+    )

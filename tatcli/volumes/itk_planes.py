@@ -8,6 +8,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import math
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -127,6 +128,7 @@ def _meta_body(path: Path) -> _Body:
     if name.upper() == "LOCAL":
         source = path
     elif name.upper().split()[:1] in ([], ["LIST"]) or "%" in name:
+        _check_files(path, fields, offset)
         msg = "its voxels lie in several files"
         raise Unstreamable(msg)
     else:
@@ -134,6 +136,27 @@ def _meta_body(path: Path) -> _Body:
     big = is_true(fields, "BinaryDataByteOrderMSB") or is_true(fields, "ElementByteOrderMSB")
     packing = "zlib" if is_true(fields, "CompressedData") else "raw"
     return _Body(source, offset, packing, ">" if big else "<")
+
+
+def _check_files(path: Path, fields: dict[str, str], offset: int) -> None:
+    """Refuse a MetaImage that names too few files: ITK leaves what isn't read as memory happened to be."""
+    first, *words = fields["ElementDataFile"].split() or ["LIST"]
+    numbers = [int(word) for word in words if word.isdecimal()]
+    sizes = [int(size) for size in fields["DimSize"].split()]
+    axes = len(sizes) - 1
+    if first.upper() == "LIST":
+        axes = numbers[0] if numbers else axes
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            named = sum(line.endswith(b"\n") and line != b"\n" for line in stream)  # ITK passes over half a line
+    elif len(numbers) > 1:  # pattern, first, last, step
+        named = len(range(numbers[0], numbers[1] + 1, (numbers[2] or 1) if len(numbers) > 2 else 1))
+    else:
+        return
+    needed = math.prod(sizes[axes:])
+    if named < needed or axes >= len(sizes):
+        msg = f"{path.name}: expected {needed} data files of {axes} axes, fewer than the image's {len(sizes)}, got"
+        raise VolumeReadError(msg + f" {named}; name all of them, each in a line that ends")
 
 
 def _check_length(scan: ScanHeader, body: _Body, header: ItkHeader) -> None:

@@ -449,3 +449,34 @@ def test_bzip2_which_itk_lacks(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_volume(written(tmp_path / "in.nrrd", header, packed)).array, stored)
     with pytest.raises(VolumeReadError, match=r"^cut\.nrrd: expected a complete image"):
         read_volume(written(tmp_path / "cut.nrrd", header, packed[:-9]))
+
+
+@pytest.mark.parametrize(
+    ("data", "names", "missing"),
+    [
+        ("LIST", ["0\n", "1\n", "2\n"], None),
+        ("LIST", ["0\n", "1\n", "2"], "3 data files of 2 axes, fewer than the image's 3, got 2"),
+        ("LIST 2", ["0\r\n", "1\r\n", "2\r\n"], None),
+        ("LIST 3", ["0\n"], "1 data files of 3 axes, fewer than the image's 3, got 1"),
+        ("%d 0 2 1", [], None),
+        ("%d 0 1 1", [], "got 2"),
+        ("%d 0 2 2", [], "got 2"),
+    ],
+)
+def test_slices_in_files_of_their_own(data: str, names: list[str], missing: str | None, tmp_path: Path) -> None:
+    """ITK gives what memory happened to hold for slices whose files aren't named."""
+    stored = values("int16", (3, 4, 5))
+    for index, plane in enumerate(stored):
+        (tmp_path / str(index)).write_bytes(plane.tobytes())
+    path = written(tmp_path / "in.mhd", META, "".join(names).encode(), data=data)
+    if missing is None:
+        np.testing.assert_array_equal(read_volume(path).array, stored)
+        return
+    with pytest.raises(VolumeReadError, match=missing):
+        read_volume(path)
+
+
+def test_a_reason_is_the_same_in_every_run(tmp_path: Path) -> None:
+    path = written(tmp_path / "in.nrrd", NRRD.replace("int16", "block\nblock size: 2"), bytes(120))
+    with pytest.raises(VolumeReadError, match=r"read \(ReadImageInformation: Cannot currently handle nrrdTypeBlock\);"):
+        read_volume(path)
