@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -15,16 +14,13 @@ from numpy.typing import NDArray
 
 from tatcli.errors import GeometryError, VolumeReadError
 from tatcli.volumes.geometry import Geometry
+from tatcli.volumes.itk_fields import meta_fields, nrrd_fields
 from tatcli.volumes.quiet import quiet_stderr
 from tatcli.volumes.volume import FrameStep
 
 __all__ = [
     "IMAGE_IO",
     "ItkHeader",
-    "data_file_of",
-    "is_true",
-    "meta_fields",
-    "nrrd_fields",
     "read_itk_header",
     "read_whole",
     "sitk",
@@ -37,7 +33,6 @@ _VOXEL_TYPES: Final = {
     "16-bit signed integer": "i2", "32-bit unsigned integer": "u4", "32-bit signed integer": "i4",
     "64-bit unsigned integer": "u8", "64-bit signed integer": "i8", "32-bit float": "f4", "64-bit float": "f8",
 }  # fmt: skip
-_LONGEST_HEADER: Final = 2**20
 _NO_TEXT: Final = "[UNKNOWN_PRINT_CHARACTERISTICS]"
 """What SimpleITK gives for fields that it has as numbers, and can't take back."""
 _TURNED: Final = {
@@ -118,47 +113,6 @@ def read_itk_header(path: Path, *, kind: str) -> ItkHeader:
         GeometryError: more than four axes.
     """
     return _with_own_text(_header(_reader(path, kind), path), path, kind)
-
-
-def meta_fields(path: Path) -> tuple[dict[str, str], int]:
-    """A MetaImage header's fields and where it ends: after the line ElementDataFile.
-
-    The format: https://itk.org/Wiki/MetaIO/Documentation.
-    """
-    fields: dict[str, str] = {}
-    with path.open("rb") as stream:
-        while "ElementDataFile" not in fields and (line := stream.readline(_LONGEST_HEADER)):
-            key, _, value = os.fsdecode(line).partition("=")  # it names a file, in the system's encoding
-            fields[key.strip()] = value.strip()
-        return fields, stream.tell()
-
-
-def is_true(fields: dict[str, str], key: str, *, default: bool = False) -> bool:
-    """A MetaImage's flag, as MetaIO reads it: by its first letter."""
-    return fields[key][:1] in ("T", "t", "1") if key in fields else default
-
-
-def nrrd_fields(path: Path) -> tuple[dict[str, str], int | None]:
-    """An NRRD header's fields, named in lower case, and where it ends: after the first empty line; None: without one.
-
-    The format: https://teem.sourceforge.net/nrrd/format.html.
-    """
-    fields: dict[str, str] = {}
-    with path.open("rb") as stream:
-        while (line := stream.readline(_LONGEST_HEADER)).strip(b"\r\n"):
-            key, separator, value = line.decode("latin-1").partition(":")
-            if separator and not value.startswith("="):  # key:=value pairs are free text
-                fields[key.strip().lower()] = value.strip()
-        return fields, stream.tell() if line else None
-
-
-def data_file_of(header: Path) -> Path | None:
-    """The file that holds a .mhd header's voxels, or None where the header doesn't say or lists several."""
-    try:
-        name = meta_fields(header)[0].get("ElementDataFile", "")
-    except OSError:
-        return None
-    return None if name.upper().split()[:1] in ([], ["LOCAL"], ["LIST"]) else header.parent / name
 
 
 def sitk() -> Any:

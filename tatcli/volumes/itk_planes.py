@@ -19,7 +19,8 @@ from typing import IO, Any, Final, Literal, cast
 from tatcli.errors import VolumeReadError
 from tatcli.intensity import Units
 from tatcli.volumes.encoding import decode, fits_float32
-from tatcli.volumes.itk import ItkHeader, is_true, meta_fields, nrrd_fields, read_itk_header, read_whole
+from tatcli.volumes.itk import ItkHeader, read_itk_header, read_whole
+from tatcli.volumes.itk_fields import is_true, meta_fields, nrrd_fields
 from tatcli.volumes.planes import FilePlanes, Unstreamable
 from tatcli.volumes.volume import Provenance, ScanHeader, Volume
 

@@ -9,7 +9,7 @@ __all__ = ["members_of"]
 
 
 def members_of(path: Path) -> list[Path]:
-    """The files of a scan's path, in a fixed order: of a folder all in it and below, of a MetaImage header its voxels'.
+    """The files of a scan's path, in a fixed order: of a folder all in it and below, of a header its voxels' too.
 
     Args:
         path: a file or a folder; hidden ones in it, and links that lead nowhere, don't count.
@@ -20,9 +20,8 @@ def members_of(path: Path) -> list[Path]:
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             found += [Path(root, name) for name in sorted(names) if not name.startswith(".")]
         return [file for file in found if file.is_file()]
-    if path.suffix.lower() == ".mhd":
-        from tatcli.volumes.itk import data_file_of
+    if path.suffix.lower() in (".mha", ".mhd", ".nrrd"):
+        from tatcli.volumes.itk_fields import data_files_of
 
-        voxels = data_file_of(path)
-        return [path] if voxels is None or not voxels.is_file() else [path, voxels]
+        return [path, *(file for file in data_files_of(path) if file.is_file())]
     return [path]

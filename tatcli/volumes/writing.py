@@ -10,10 +10,11 @@ from pathlib import Path
 from tatcli.errors import GeometryError
 from tatcli.volumes.dicom_options import DicomOptions
 from tatcli.volumes.formats import extension_of, format_to_write, is_folder_output, voxels_of
+from tatcli.volumes.members import members_of
 from tatcli.volumes.replacing import checked_folder, checked_output, replaced, replaced_folder
 from tatcli.volumes.volume import ScanHeader, Volume
 
-__all__ = ["check_output", "source_voxels", "temporaries", "write_volume"]
+__all__ = ["check_output", "temporaries", "write_volume"]
 
 
 def check_output(
@@ -44,16 +45,12 @@ def check_output(
     checked_output(target, source=source, overwrite=overwrite, makes_folders=makes_folders)
     voxels = voxels_of(target)
     if voxels is not None:
-        checked_output(voxels, source=source_voxels(source), overwrite=overwrite, makes_folders=makes_folders)
+        _check_voxels(voxels, source=source, overwrite=overwrite, makes_folders=makes_folders)
 
 
-def source_voxels(source: Path | None) -> Path | None:
-    """The file that holds the voxels of an input that is a .mhd header; None: the input is no such header."""
-    if source is None or source.suffix.lower() != ".mhd":
-        return None
-    from tatcli.volumes.itk import data_file_of
-
-    return data_file_of(source)
+def _check_voxels(voxels: Path, *, source: Path | None, overwrite: bool, makes_folders: bool = False) -> None:
+    for file in [None] if source is None or source.is_dir() else members_of(source):
+        checked_output(voxels, source=file, overwrite=overwrite, makes_folders=makes_folders)
 
 
 def write_volume(
@@ -146,7 +143,7 @@ def temporaries(scan: ScanHeader, target: Path, *, overwrite: bool) -> Iterator[
         if voxels is None:
             yield temporary, None
             return
-        checked_output(voxels, source=source_voxels(scan.provenance.path), overwrite=overwrite)
+        _check_voxels(voxels, source=scan.provenance.path, overwrite=overwrite)
         with replaced(voxels, extension=".raw") as temporary_voxels:
             yield temporary, temporary_voxels
             header = temporary.read_bytes()

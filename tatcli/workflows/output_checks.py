@@ -96,10 +96,10 @@ def _refuse_scan(path: Path) -> None:
 
 
 def _check_report(report: Path, config: RestoreConfig, *, output: Path) -> None:
+    from tatcli.volumes.members import members_of
     from tatcli.volumes.replacing import checked_output
-    from tatcli.volumes.writing import source_voxels
 
-    for source in (config.input, source_voxels(config.input)):
+    for source in [config.input] if config.input.is_dir() else members_of(config.input):
         checked_output(report, source=source, overwrite=config.overwrite)
     place = report.resolve()
     if any(path.resolve() in (place, *place.parents) for path in written_for(output)):

@@ -1,5 +1,6 @@
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from tatcli.errors import OutputError, UsageError
 from tatcli.volumes import Geometry, Provenance, Volume, check_output, nifti, read_volume, write_volume
+from tatcli.volumes.members import members_of
 
 EXTENSIONS = [".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".npy"]
 
@@ -64,6 +66,33 @@ def test_the_voxels_of_an_mhd_input_are_never_overwritten(volume: Volume, tmp_pa
         write_volume(scan, tmp_path / "voxels.mhd", overwrite=True)
     assert (tmp_path / "voxels.raw").read_bytes() == before
     assert names(tmp_path) == ["scan.mhd", "voxels.raw"]
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "files"),
+    [
+        ("scan.nrrd", "data file: voxels.raw\n", ["voxels.raw"]),
+        ("scan.nrrd", "datafile: LIST 2\n0.raw\nvoxels.raw\n", ["0.raw", "voxels.raw"]),
+        ("scan.nrrd", "data file: %d.raw 0 2 2\n", ["0.raw", "2.raw"]),
+        ("scan.mhd", "ElementDataFile = %d.raw 0 1 1\n", ["0.raw", "1.raw"]),
+        ("scan.mha", "ElementDataFile = LIST\n0.raw\r\nvoxels.raw\r\n", ["0.raw", "voxels.raw"]),
+        ("scan.mha", "ElementDataFile = LOCAL\n", []),
+        ("scan.nrrd", "encoding: raw\n\ndata file: 0.raw", []),
+        ("scan.nrrd", "data file: %s.raw a b c\n", []),
+    ],
+)
+def test_all_files_of_a_scan_count(name: str, header: str, files: list[str], volume: Volume, tmp_path: Path) -> None:
+    """A batch redoes what any of them changed, and none of them is overwritten."""
+    for file in ("0.raw", "1.raw", "2.raw", "voxels.raw"):
+        (tmp_path / file).write_bytes(b"voxels")
+    source = tmp_path / name
+    source.write_text(header, newline="")
+    assert members_of(source) == [source, *(tmp_path / file for file in files)]
+    scan = replace(volume, provenance=replace(volume.provenance, path=source))
+    for file in files:
+        with pytest.raises(OutputError, match="the input itself"):
+            write_volume(scan, (tmp_path / file).with_suffix(".mhd"), overwrite=True)
+        assert (tmp_path / file).read_bytes() == b"voxels"
 
 
 def test_a_raw_file_of_somebody_else_is_kept(volume: Volume, tmp_path: Path) -> None:

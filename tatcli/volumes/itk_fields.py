@@ -1,0 +1,70 @@
+"""What the headers of NRRD and MetaImage say, as text, and which files hold the voxels of those that lie apart."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+__all__ = ["data_files_of", "is_true", "meta_fields", "nrrd_fields"]
+
+_LONGEST_HEADER: Final = 2**20
+_NAMES_OF_FILES: Final = re.compile(
+    rb"^(?:data ?file: *|ElementDataFile *= *)LIST[^\n]*\n(.*)", re.DOTALL | re.MULTILINE
+)
+
+
+def meta_fields(path: Path) -> tuple[dict[str, str], int]:
+    """A MetaImage header's fields and where it ends: after the line ElementDataFile.
+
+    The format: https://itk.org/Wiki/MetaIO/Documentation.
+    """
+    fields: dict[str, str] = {}
+    with path.open("rb") as stream:
+        while "ElementDataFile" not in fields and (line := stream.readline(_LONGEST_HEADER)):
+            key, _, value = os.fsdecode(line).partition("=")  # it names a file, in the system's encoding
+            fields[key.strip()] = value.strip()
+        return fields, stream.tell()
+
+
+def is_true(fields: dict[str, str], key: str, *, default: bool = False) -> bool:
+    """A MetaImage's flag, as MetaIO reads it: by its first letter."""
+    return fields[key][:1] in ("T", "t", "1") if key in fields else default
+
+
+def nrrd_fields(path: Path) -> tuple[dict[str, str], int | None]:
+    """An NRRD header's fields, named in lower case, and where it ends: after the first empty line; None: without one.
+
+    The format: https://teem.sourceforge.net/nrrd/format.html.
+    """
+    fields: dict[str, str] = {}
+    with path.open("rb") as stream:
+        while (line := stream.readline(_LONGEST_HEADER)).strip(b"\r\n"):
+            key, separator, value = line.decode("latin-1").partition(":")
+            if separator and not value.startswith("="):  # key:=value pairs are free text
+                fields[key.strip().lower()] = value.strip()
+        return fields, stream.tell() if line else None
+
+
+def data_files_of(header: Path) -> list[Path]:
+    """The files that hold the voxels of an NRRD or MetaImage header; none where they follow it, or it can't be read."""
+    try:
+        if header.suffix.lower() == ".nrrd":
+            fields, _ = nrrd_fields(header)
+            named = fields.get("data file", fields.get("datafile", ""))
+        else:
+            named = meta_fields(header)[0].get("ElementDataFile", "LOCAL")
+        first, *words = named.split() or ["LOCAL"]
+        if first.upper() == "LOCAL":
+            return []
+        names = [named]
+        if first.upper() == "LIST":
+            match = _NAMES_OF_FILES.search(header.read_bytes())
+            names = [os.fsdecode(line.strip()) for line in match[1].splitlines() if line.strip()] if match else []
+        elif "%" in first and len(words) > 1:
+            numbers = [int(word) for word in words]
+            names = [first % number for number in range(numbers[0], numbers[1] + 1, *numbers[2:3])]
+    except (OSError, ValueError, TypeError):  # reading it tells what is wrong
+        return []
+    return [header.parent / name for name in names]
