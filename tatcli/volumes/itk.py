@@ -36,9 +36,10 @@ _VOXEL_TYPES: Final = {
 _NO_TEXT: Final = "[UNKNOWN_PRINT_CHARACTERISTICS]"
 """What SimpleITK gives for fields that it has as numbers, and can't take back."""
 _TURNED: Final = {
-    "right-anterior-superior": (-1, -1, 1), "ras": (-1, -1, 1), "left-anterior-superior": (1, -1, 1), "las": (1, -1, 1),
-}  # fmt: skip
-"""NRRD's spaces -> the signs that turn their vectors to LPS."""
+    **dict.fromkeys(("right-anterior-superior", "ras", "rast"), (-1, -1, 1, 1)),
+    **dict.fromkeys(("left-anterior-superior", "las", "last"), (1, -1, 1, 1)),
+}
+"""NRRD's spaces (without "-time") -> the signs that turn their vectors to LPS."""
 _META_KEPT: Final = ("Comment", "Name", "ID", "ParentID", "Modality")
 """MetaImage's fields about the image as a whole that ITK doesn't pass on."""
 
@@ -150,13 +151,19 @@ def _header(reader: Any, path: Path) -> ItkHeader:
     if min(size) < 1:
         msg = f"{path.name}: expected axes of at least one voxel, got {list(size)}; there is nothing to restore"
         raise GeometryError(msg)
+    space = metadata.get("NRRD_space", "")
+    places = np.array(_turned(space if space.endswith("-time") else ""))[:axes]  # ITK turns the spaces without time
+    if (places < 0).any():
+        metadata["NRRD_space"] = "left-posterior-superior-time"
     signs = np.where(np.array(reader.GetSpacing()) < 0, -1.0, 1.0)  # ITK reads a negative spacing as a turned axis
     spacing = tuple(float(step) for step in reader.GetSpacing() * signs)
-    direction = tuple(float(part) for part in (np.reshape(reader.GetDirection(), (axes, axes)) * signs).ravel())
-    affine = _affine(reader.GetOrigin(), spacing, direction, path)
+    turned = places[:, np.newaxis] * np.reshape(reader.GetDirection(), (axes, axes)) * signs
+    direction = tuple(float(part) for part in turned.ravel())
+    origin = tuple(float(part) for part in reader.GetOrigin() * places)
+    affine = _affine(origin, spacing, direction, path)
     columns, rows, slices, frames = (*size, 1, 1)[:4]
     return ItkHeader(
-        origin=tuple(reader.GetOrigin()),
+        origin=origin,
         spacing=spacing,
         direction=direction,
         metadata=metadata,
@@ -195,12 +202,17 @@ def _nrrd_lines(path: Path, header: ItkHeader) -> tuple[str, ...]:
     names = ("sample units",) if header.listed else ("sample units", "thicknesses")  # a list's axes change places
     kept = {name: fields[name] for name in names if name in fields}
     if vectors := re.findall(r"\(([^()]*)\)", fields.get("measurement frame", "")):
-        turned = _TURNED.get(fields.get("space", "").lower(), (1, 1, 1))
+        turned = _turned(fields.get("space", ""))
         rows = [
-            [float(part) * sign + 0.0 for part, sign in zip(row.split(","), turned, strict=True)] for row in vectors
+            [float(part) * sign + 0.0 for part, sign in zip(row.split(","), turned, strict=False)] for row in vectors
         ]
         kept["measurement frame"] = " ".join(f"({','.join(map(str, row))})" for row in rows)
     return tuple(f"{name}: {value}" for name, value in kept.items())
+
+
+def _turned(space: str) -> tuple[int, ...]:
+    """The signs that turn an NRRD space's vectors, up to four numbers, to LPS."""
+    return _TURNED.get(space.lower().removesuffix("-time"), (1, 1, 1, 1))
 
 
 def _number(text: str) -> float | None:

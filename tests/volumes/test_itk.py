@@ -480,3 +480,32 @@ def test_a_reason_is_the_same_in_every_run(tmp_path: Path) -> None:
     path = written(tmp_path / "in.nrrd", NRRD.replace("int16", "block\nblock size: 2"), bytes(120))
     with pytest.raises(VolumeReadError, match=r"read \(ReadImageInformation: Cannot currently handle nrrdTypeBlock\);"):
         read_volume(path)
+
+
+@pytest.mark.parametrize(
+    ("space", "signs"),
+    [
+        ("left-posterior-superior-time", (1, 1, 1)),
+        ("right-anterior-superior-time", (-1, -1, 1)),
+        ("RAST", (-1, -1, 1)),
+        ("LAST", (1, -1, 1)),
+        ("scanner-xyz-time", None),
+    ],
+)
+def test_spaces_with_time_are_turned_to_lps(space: str, signs: tuple[int, ...] | None, tmp_path: Path) -> None:
+    """ITK turns those without it."""
+    header = NRRD.replace("dimension: 3\nsizes: 5 4 3", "dimension: 4\nsizes: 5 4 3 2") + (
+        f"space: {space}\nspace directions: (2,0,0,0) (0,3,0.1,0) (0,0,4,0) (0,0,0,2.5)\nspace origin: (10,20,30,1)\n"
+        "measurement frame: (1,0,0,0) (0,1,0,0) (0,0,1,0) (0,0,0,1)\nkinds: space space space time\n"
+    )
+    path = written(tmp_path / "in.nrrd", header, stored := values("int16", (2, 3, 4, 5)))
+    expected = np.array([[2.0, 0, 0, 10], [0, 3, 0, 20], [0, 0.1, 4, 30], [0, 0, 0, 1]])
+    expected[:3] *= np.reshape(signs or (1, 1, 1), (3, 1))
+    volume = read_volume(path)
+    assert volume.provenance.frame_step == FrameStep(2.5)
+    for back in (volume, read_volume(write_volume(volume, tmp_path / "out.nrrd"))):
+        np.testing.assert_allclose(back.geometry.affine, expected, atol=1e-12)
+        np.testing.assert_array_equal(back.array, stored)
+    np.testing.assert_allclose(
+        nib.load(write_volume(volume, tmp_path / "out.nii")).affine, np.diag([-1, -1, 1, 1]) @ expected, atol=1e-6
+    )
