@@ -40,7 +40,7 @@ def decode(stored: NDArray[Any], *, slope: float = 1.0, intercept: float = 0.0) 
         float32 array of the same shape; the input itself where it is float32 and there is nothing to do.
     """
     if slope == 1.0 and intercept == 0.0:
-        with np.errstate(over="ignore"):  # a float64 beyond float32's range becomes inf; the stored array keeps it
+        with np.errstate(over="ignore", invalid="ignore"):  # a float64 beyond float32's range becomes inf; it is kept
             return np.ascontiguousarray(stored, dtype=np.float32)
     values = np.empty(stored.shape, dtype=np.float32)
     with np.errstate(over="ignore", invalid="ignore"):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tatcli.errors import GeometryError, VolumeReadError
 from tatcli.volumes.geometry import Geometry
-from tatcli.volumes.itk_fields import meta_fields, nrrd_fields
+from tatcli.volumes.itk_fields import is_utf8, meta_fields, nrrd_fields
 from tatcli.volumes.quiet import quiet_stderr
 from tatcli.volumes.volume import FrameStep
 
@@ -134,7 +134,7 @@ def _reader(path: Path, kind: str) -> Any:
 
 
 def _header(reader: Any, path: Path) -> ItkHeader:
-    metadata = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
+    metadata = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys() if is_utf8(key)}
     metadata = {key: value for key, value in metadata.items() if _can_be_written(key, value)}
     components = reader.GetNumberOfComponents()
     name = sitk().GetPixelIDValueAsString(reader.GetPixelID())

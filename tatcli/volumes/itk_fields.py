@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-__all__ = ["data_files_of", "is_true", "meta_fields", "nrrd_fields"]
+__all__ = ["data_files_of", "is_true", "is_utf8", "meta_fields", "nrrd_fields"]
 
 _LONGEST_HEADER: Final = 2**20
 _NAMES_OF_FILES: Final = re.compile(
@@ -31,6 +31,11 @@ def meta_fields(path: Path) -> tuple[dict[str, str], int]:
 def is_true(fields: dict[str, str], key: str, *, default: bool = False) -> bool:
     """A MetaImage's flag, as MetaIO reads it: by its first letter."""
     return fields[key][:1] in ("T", "t", "1") if key in fields else default
+
+
+def is_utf8(text: str) -> bool:
+    """Whether text of a header was UTF-8: SimpleITK gives bytes of older encodings, too, and takes none back."""
+    return not any("\udc80" <= letter <= "\udcff" for letter in text)
 
 
 def nrrd_fields(path: Path) -> tuple[dict[str, str], int | None]:

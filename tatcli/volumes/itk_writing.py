@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tatcli.errors import OutputError
 from tatcli.volumes.encoding import Encoding, cross_format_type, encoded_slices, type_by_origin
 from tatcli.volumes.itk import IMAGE_IO, ItkHeader, sitk
+from tatcli.volumes.itk_fields import is_utf8
 from tatcli.volumes.quiet import quiet_stderr
 from tatcli.volumes.volume import ScanHeader, Volume
 
@@ -145,7 +146,10 @@ def _header(scan: ScanHeader, *, kind: str, encoding: Encoding) -> bytes:
         origin: ItkHeader = scan.provenance.header
         lines = origin.lines if len(origin.origin) == axes else ()
         for key, value in origin.metadata.items():
-            image.SetMetaData(key, value)
+            if is_utf8(value):
+                image.SetMetaData(key, value)
+            elif not key.startswith("NRRD_"):
+                lines = (*lines, f"{key}:={value}" if kind == "nrrd" else f"{key} = {value}")
     header = _with_lines(_written_by_itk(image, kind), lines, before=b"encoding: " if kind == "nrrd" else _DATA)
     if kind == "nrrd":
         header = header.replace(b"NRRD0004", b"NRRD0005", 1)  # knows the measurement frame

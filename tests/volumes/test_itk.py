@@ -1,5 +1,6 @@
 import bz2
 import gzip
+import re
 import tempfile
 import zlib
 from pathlib import Path
@@ -509,3 +510,17 @@ def test_spaces_with_time_are_turned_to_lps(space: str, signs: tuple[int, ...] |
     np.testing.assert_allclose(
         nib.load(write_volume(volume, tmp_path / "out.nii")).affine, np.diag([-1, -1, 1, 1]) @ expected, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("name", ["in.mha", "in.nrrd"])
+def test_text_in_an_older_encoding(name: str, tmp_path: Path) -> None:
+    stored = values("int16", (3, 4, 5))
+    header = META + "Patient = Müller\nGröße = 5\n" if name == "in.mha" else NRRD + "Patient:=Müller\nGröße:=5\n"
+    path = tmp_path / name
+    last = "ElementDataFile = LOCAL\n" if name == "in.mha" else "\n"
+    path.write_bytes((header + last).encode("latin-1") + stored.tobytes())
+    volume = read_volume(path)
+    np.testing.assert_array_equal(volume.array, stored)
+    out = write_volume(volume, tmp_path / f"out{path.suffix}")
+    assert re.search(rb"\nPatient(:=| = )M\xfcller\n", out.read_bytes())
+    np.testing.assert_array_equal(read_volume(out).array, stored)
