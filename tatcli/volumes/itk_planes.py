@@ -27,7 +27,7 @@ from tatcli.volumes.volume import Provenance, ScanHeader, Volume
 __all__ = ["itk_planes", "read_itk"]
 
 _CHUNK: Final = 2**20
-_MOST: Final = {"raw": 1, "gzip": 1032, "zlib": 1032, "bzip2": 2**15}
+_MOST: Final = {"raw": 1, "gzip": 1032, "zlib": 1032, "bzip2": 2**21}
 """No packed stream expands by more than this factor."""
 
 

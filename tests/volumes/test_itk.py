@@ -445,6 +445,9 @@ def test_a_list_of_one_frame(tmp_path: Path) -> None:
 
 
 def test_bzip2_which_itk_lacks(tmp_path: Path) -> None:
+    empty = NRRD.replace("raw", "bzip2").replace("5 4 3", "1000 1000 5")
+    path = written(tmp_path / "empty.nrrd", empty, bz2.compress(bytes(10_000_000)))  # a 200,000th
+    assert not read_volume(path).array.any()
     stored = values("int16", (3, 4, 5))
     packed, header = bz2.compress(stored.tobytes()), NRRD.replace("raw", "bzip2")
     np.testing.assert_array_equal(read_volume(written(tmp_path / "in.nrrd", header, packed)).array, stored)
