@@ -13,6 +13,7 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo import config
 from torch._dynamo.exc import TorchDynamoException
 
 from tatcli.errors import DeviceError
@@ -22,6 +23,8 @@ __all__ = ["CompiledNetwork"]
 
 MODE: Final = "max-autotune-no-cudagraphs"
 """Products are raced against Triton's; recording is :mod:`tatcli.inference.cuda_graphs`' part."""
+LIMIT: Final = 2**31 - 1
+"""Shapes that are compiled; by PyTorch's default the ninth is an error."""
 
 
 class CompiledNetwork(nn.Module):
@@ -47,7 +50,7 @@ class CompiledNetwork(nn.Module):
         if device.type != "cuda":
             msg = f"--compile: expected a CUDA device, got {device.type}; leave it out, the CPU has kernels of its own"
             raise DeviceError(msg)
-        # Of the windows' cuts; once, as filters are the whole process's and passes come from several threads.
+        # Of Triton's kernels; once, as filters are the whole process's and passes come from several threads.
         warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
         return cls(network, lambda module: torch.compile(module, fullgraph=True, dynamic=False, mode=MODE))
@@ -59,7 +62,8 @@ class CompiledNetwork(nn.Module):
             DeviceError: it can't be compiled here.
         """
         try:
-            return self.compiled(x)
+            with config.patch(recompile_limit=LIMIT, accumulated_recompile_limit=LIMIT):  # a thread's own
+                return self.compiled(x)
         except TorchDynamoException as error:
             reason = str(error).strip().splitlines()[0]
             msg = f"--compile: PyTorch can't compile the network here ({reason}); leave it out"

@@ -9,8 +9,8 @@ Information Aggregation" (ECCV 2022), with the window layout of the TAT authors'
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Final
 
@@ -60,29 +60,39 @@ class Cells:
         """Number of cells."""
         return len(self.rows) * len(self.columns)
 
-    def to(self, device: torch.device) -> Cells:
-        """The same with its matrices on this device."""
-        return replace(self, members=self.members.to(device), average=self.average.to(device))
 
-
-@lru_cache(maxsize=64)
-@torch.inference_mode(mode=False)  # kept tensors must be usable with gradients too, whoever asks first
 def cut_into_cells(rows: int, columns: int, window: int, device: torch.device = _CPU) -> Cells:
-    """The cells of a (rows, columns) map under square windows of this side (smaller where an axis is shorter).
+    """The cells of a (rows, columns) map under square windows of this side (smaller where an axis is shorter)."""
+    members, average = _matrices(rows, columns, window, device)
+    return Cells(_cells(rows, window), _cells(columns, window), members, average)
 
-    They are kept, on the device too: a copy to it within every pass would stall it, and no CUDA graph could hold it.
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # a compiled network has them ready, too
+def _matrices(rows: int, columns: int, window: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    return _kept_matrices(rows, columns, window, device)
+
+
+@cache
+@torch.inference_mode(mode=False)  # kept tensors must be usable with gradients too, whoever asks first
+def _kept_matrices(rows: int, columns: int, window: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Members and average.
+
+    They stay on the device for good: a copy to it within every pass would stall it, no CUDA graph could hold it, and a
+    graph reads them where they lay when it was recorded.
     """
-    row_cells, row_members = _cut_axis(rows, window)
-    column_cells, column_members = _cut_axis(columns, window)
-    members = torch.kron(row_members, column_members)
+    members = torch.kron(_members(rows, window), _members(columns, window))
     covering = members.t()
-    return Cells(row_cells, column_cells, members, covering / covering.sum(dim=1, keepdim=True)).to(device)
+    return members.to(device), (covering / covering.sum(dim=1, keepdim=True)).to(device)
 
 
-def _cut_axis(length: int, window: int) -> tuple[tuple[tuple[int, int], ...], Tensor]:
+def _cells(length: int, window: int) -> tuple[tuple[int, int], ...]:
     size = min(window, length)
     starts = window_starts(length, window)
-    borders = sorted({0, length, *starts, *(start + size for start in starts)})
-    cells = tuple(pairwise(borders))
-    members = torch.tensor([[float(start <= lo and hi <= start + size) for lo, hi in cells] for start in starts])
-    return cells, members
+    return tuple(pairwise(sorted({0, length, *starts, *(start + size for start in starts)})))
+
+
+def _members(length: int, window: int) -> Tensor:
+    size = min(window, length)
+    cells = _cells(length, window)
+    starts = window_starts(length, window)
+    return torch.tensor([[float(start <= lo and hi <= start + size) for lo, hi in cells] for start in starts])

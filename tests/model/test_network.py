@@ -156,6 +156,15 @@ def test_members_and_average_agree() -> None:
     assert torch.equal(cells.members @ areas, torch.full((len(cells.members),), 24.0 * 24.0))
 
 
+def test_matrices_stay_where_a_recorded_graph_reads_them() -> None:
+    before = cut_into_cells(50, 70, 24)
+    for rows in range(24, 124):
+        cut_into_cells(rows, 71, 24)
+    after = cut_into_cells(50, 70, 24)
+    assert after.members is before.members
+    assert after.average is before.average
+
+
 def test_bf16_stays_close() -> None:
     network = tiny()
     x = torch.rand(1, 1, 64, 64)
