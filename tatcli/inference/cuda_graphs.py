@@ -48,7 +48,10 @@ def record(network: nn.Module, x: Tensor) -> Recording:
     """
     # Cached casts of the weights die with the autocast context; a recording must hold its own.
     dtype = torch.get_autocast_dtype("cuda")
-    with torch.autocast("cuda", dtype, enabled=torch.is_autocast_enabled("cuda"), cache_enabled=False):
+    with (
+        torch.cuda.device(x.device),  # streams and captures are the current device's
+        torch.autocast("cuda", dtype, enabled=torch.is_autocast_enabled("cuda"), cache_enabled=False),
+    ):
         source = x.clone()
         current, side = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(current)
@@ -57,7 +60,8 @@ def record(network: nn.Module, x: Tensor) -> Recording:
                 network(source)
         current.wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # (PyTorch's own stream for captures is of the device that was first captured on)
+        with torch.cuda.graph(graph, stream=torch.cuda.Stream()):  # type: ignore[no-untyped-call]
             result: Tensor = network(source)
     return Recording(source, result, graph.replay)
 

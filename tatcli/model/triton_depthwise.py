@@ -2,19 +2,21 @@
 
 cuDNN has no fast channels-last depthwise convolution and none with kernels that differ by sample, and the gate's two
 halves would make a round trip through memory. These are bound by memory alone: each map is read and written once (rows
-above and below come from the L2 cache). Triton comes with PyTorch's CUDA builds; without it, or with gradients
-recorded, PyTorch's operations do the same.
+above and below come from the L2 cache). Triton comes with PyTorch's CUDA builds; without it, where it can't build (it
+needs a C compiler and Python's headers), or with gradients recorded, PyTorch's operations do the same.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from functools import cache
 from typing import Any, Final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 __all__ = ["can_run", "depthwise", "gated_depthwise"]
 
@@ -22,6 +24,8 @@ CHANNEL_BLOCK: Final = 32
 """Channels of a program: one 64-byte piece of a bf16 pixel, and what all widths here are multiples of."""
 COLUMN_BLOCK: Final = 32
 """Pixels of a program along a row."""
+TOLERANCE: Final = 1e-2
+"""Largest difference from PyTorch's convolutions of maps in [-1, 1], which are in TF32 by default."""
 
 Map = Float[Tensor, "batch channels rows columns"]
 Kernels = Float[Tensor, "samples channels 3 3"]
@@ -40,8 +44,28 @@ def _is_there() -> bool:
 
 
 def can_run(x: Tensor) -> bool:
-    """Whether the kernels take this map: on a CUDA device, no gradients recorded, Triton there."""
-    return x.is_cuda and not torch.is_grad_enabled() and _is_there()
+    """Whether the kernels take this map: on a CUDA device, no gradients recorded, Triton there and at work."""
+    if not x.is_cuda or torch.is_grad_enabled() or not _is_there():
+        return False
+    return torch.compiler.is_compiling() or _works_on(x.device)  # (what compiles is Triton itself)
+
+
+@cache
+def _works_on(device: torch.device) -> bool:
+    """Whether the kernels can be built for this device, and give there what PyTorch's operations give."""
+    x = torch.linspace(-99, 99, 64 * 3 * 37, device=device).sin().view(1, 64, 3, 37)
+    kernels = torch.linspace(-9, 9, 64 * 9, device=device).sin().view(1, 64, 3, 3) / 9
+    try:
+        found = depthwise(x, kernels), gated_depthwise(x, kernels)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - no compiler, no headers, an old driver: Triton tells each in another way
+        return False
+    with torch.autocast(device.type, enabled=False):
+        convolved = functional.conv2d(x, kernels[0, :, None], padding=1, groups=64)
+    opened, gate = convolved.chunk(2, dim=1)
+    expected = convolved, functional.gelu(opened) * gate
+    return all(float((a - b).abs().max()) <= TOLERANCE for a, b in zip(found, expected, strict=True))
 
 
 def depthwise(x: Map, kernels: Kernels) -> Map:
@@ -81,19 +105,10 @@ def _launch(x: Tensor, kernels: Tensor, *, gated: bool) -> Tensor:
         (batch, out_channels, rows, columns), dtype=x.dtype, device=x.device, memory_format=torch.channels_last
     )
     grid = (batch * rows, -(-columns // COLUMN_BLOCK), -(-out_channels // CHANNEL_BLOCK))
-    _kernel()[grid](
-        x,
-        taps,
-        y,
-        rows,
-        columns,
-        channels,
-        out_channels,
-        9 * channels if len(taps) > 1 else 0,
-        GATED=gated,
-        COLUMN_BLOCK=COLUMN_BLOCK,
-        CHANNEL_BLOCK=CHANNEL_BLOCK,
-    )
+    arguments = (x, taps, y, rows, columns, channels, out_channels, 9 * channels if len(taps) > 1 else 0)
+    # Triton launches on the current device, whatever the tensors' is; the compiler sees to it itself.
+    with nullcontext() if torch.compiler.is_compiling() else torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
+        _kernel()[grid](*arguments, GATED=gated, COLUMN_BLOCK=COLUMN_BLOCK, CHANNEL_BLOCK=CHANNEL_BLOCK)
     return y
 
 

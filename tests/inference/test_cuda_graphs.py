@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from tatcli.inference.cuda_graphs import AFTER, MOST, GraphedNetwork, Recording
+from tatcli.inference.cuda_graphs import AFTER, MOST, WARM_UPS, GraphedNetwork, Recording, record
 from tatcli.model import Tat, TatConfig
 
 
@@ -91,6 +94,58 @@ def test_what_cannot_be_recorded_goes_on_without() -> None:
     assert told == ["no CUDA graph for (1, 1, 2, 2): operation not permitted when stream is capturing"]
 
 
+def test_recorded_on_the_inputs_own_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for CUDA: everything that a recording does, in its order, with the device that is then the current."""
+    told: list[str] = []
+    devices = ["cuda:0"]
+
+    class Stream:
+        def __init__(self, name: str = "") -> None:
+            self.name = name or f"stream on {devices[-1]}"
+
+        def wait_stream(self, other: Stream) -> None:
+            told.append(f"{self.name} waits for {other.name}")
+
+    @contextmanager
+    def device(chosen: object) -> Iterator[None]:
+        devices.append(f"{chosen} (its own)")
+        yield
+        devices.pop()
+
+    @contextmanager
+    def stream(used: Stream) -> Iterator[None]:
+        told.append(f"onto {used.name}")
+        yield
+
+    @contextmanager
+    def graph(graph: object, stream: Stream) -> Iterator[None]:
+        told.append(f"captures {stream.name}")
+        yield
+
+    class Graph:
+        def replay(self) -> None:
+            told.append("replays")
+
+    class Told(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            told.append("network")
+            return 2 * x
+
+    fakes = {"Stream": Stream, "device": device, "stream": stream, "graph": graph, "CUDAGraph": Graph}
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: Stream("current"))
+    recording = record(Told(), torch.ones(1, 1, 2, 2))
+    own = "stream on cpu (its own)"
+    warm = [f"{own} waits for current", f"onto {own}", *["network"] * WARM_UPS, f"current waits for {own}"]
+    assert told == [*warm, f"captures {own}", "network"]
+    told.clear()
+    answer = recording(torch.full((1, 1, 2, 2), 3.0))
+    assert told == ["replays"]
+    assert answer is not recording.result
+    assert float(recording.source.mean()) == 3
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -99,11 +154,12 @@ def test_on_a_gpu(batch: int, dtype: torch.dtype) -> None:
     config = TatConfig(
         width=16, encoder_blocks=(1, 1, 1), latent_blocks=1, decoder_blocks=(1, 1, 1), refinement_blocks=1, tren_width=8
     )
-    network = Tat(config).cuda().eval()
+    device = torch.device("cuda", torch.cuda.device_count() - 1)  # not the current one, where there are several
+    network = Tat(config).to(device).eval()
     told: list[str] = []
     graphed = GraphedNetwork(network, on_refusal=told.append)
     for _ in range(AFTER + 3):
-        x = torch.rand(batch, 1, 256, 264, device="cuda")
+        x = torch.rand(batch, 1, 256, 264, device=device)
         with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=dtype is torch.bfloat16):
             assert (graphed(x) - network(x)).abs().max() <= 1e-3
     assert told == []
