@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,6 +16,7 @@ from torch import nn
 
 from tatcli.errors import DeviceError, TaskMismatchError, UnitsError, UsageError, WeightsError
 from tatcli.inference import RestoreOptions, Restorer
+from tatcli.inference.cuda_graphs import AFTER
 from tatcli.inference.holes import filled
 from tatcli.inference.passes import Pass
 from tatcli.intensity import FixedRange, RobustRange, Units, Window
@@ -454,7 +456,12 @@ def test_bf16_stays_close_to_fp32(tat, volume_of, ct):
 def test_a_gpu_gives_what_the_cpu_gives(tat, volume_of, ct):
     card = card_for_tasks("x", TINY)
     volume = volume_of(ct)
-    here = Restorer.from_network(tat, card, device="cpu")(volume, "ct").array
-    there = Restorer.from_network(tat, card, device="cuda", precision="fp32")(volume, "ct").array
-    tat.cpu()
-    np.testing.assert_allclose(there, here, atol=1.0)
+    here = Restorer.from_network(tat, card, device="cpu", precision="fp32")(volume, "ct").array
+    last = f"cuda:{torch.cuda.device_count() - 1}"
+    restorer = Restorer.from_network(copy.deepcopy(tat), card, device=last, precision="fp32")
+    for _ in range(AFTER + 2):  # before it is recorded, and from the recording
+        np.testing.assert_allclose(restorer(volume, "ct").array, here, atol=0.1)
+    assert [*restorer.network.recordings.values()].count(None) == 0 < len(restorer.network.recordings)
+    rough = Restorer.from_network(copy.deepcopy(tat), card, device=last, precision="bf16")(volume, "ct").array
+    change = np.sqrt(np.mean((here - ct) ** 2))
+    assert 0 < np.sqrt(np.mean((rough - here) ** 2)) < 0.1 * change

@@ -127,6 +127,16 @@ def test_threads():
         prepare_runtime(threads=0)
 
 
+def test_fp32_is_no_tf32(machine, monkeypatch):
+    machine(cuda=1, bf16=True)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # PyTorch's default, and put back
+    prepare_runtime(device="cpu")
+    assert torch.backends.cudnn.allow_tf32
+    prepare_runtime(device="cuda", precision="bf16")
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
 def test_peak_memory_counts_what_was_touched():
     before, on_device = peak_memory(CPU)
     if before is None:

@@ -127,6 +127,7 @@ class ClusterPool:
                 threads_per_worker=self._settings.engine.slots,
                 processes=True,
                 memory_limit=0,
+                resources={"GPU": 1},  # what scans for a GPU wait for; whether there is one, the lanes find out
                 dashboard_address=":0",
                 silence_logs=logging.CRITICAL,
             )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import torch
+from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from tatcli.inference.runtime import Runtime
@@ -31,7 +32,9 @@ KINDS: Final = (
 ``outside operations`` is Python, and code that PyTorch doesn't see."""
 _OUTSIDE: Final = "outside operations"
 _ROOT: Final = "tat: one pass"
-_OWN: Final = ("tat::", "tatcli::")
+_OWN: Final = ("tat::", "tatcli::", "depthwise_kernel")
+_BY_TRITON: Final = ("depthwise_kernel", "triton_")
+"""Kernels of a GPU that no operation of PyTorch's starts: this project's, and those of its compiler."""
 _CONVOLUTIONS: Final = ("conv", "nnpack")
 _NAMES: Final = {
     "matrix product": ("mm", "bmm", "addmm", "baddbmm", "matmul", "linear", "einsum"),
@@ -85,12 +88,18 @@ def measure_breakdown(work: Callable[[], object], runtime: Runtime) -> dict[str,
         work()
     spent = dict.fromkeys(KINDS, 0.0)
     for event in profiler.key_averages(group_by_input_shape=True):
-        spent[_kind_of_event(event)] += event.self_device_time_total if on_gpu else event.self_cpu_time_total
+        spent[_kind_of_event(event)] += _time_on_gpu(event) if on_gpu else event.self_cpu_time_total
     if inside := sum(sections.values()):
         whole = spent.pop("fused kernel")
         spent |= {f"fused {section}": whole * seconds / inside for section, seconds in sections.items()}
     total = sum(spent.values())
     return {kind: round(time / total, 4) for kind, time in spent.items() if time > 0.0}
+
+
+def _time_on_gpu(event: Any) -> float:
+    """Of an operation; kernels, which its time consists of, have events of their own, and so has the pass there."""
+    counts = event.device_type == DeviceType.CPU or event.key.startswith(_BY_TRITON)
+    return float(event.self_device_time_total) if counts else 0.0
 
 
 def _kind_of_event(event: Any) -> str:

@@ -284,6 +284,17 @@ def test_workers_and_the_scheduler_may_die_and_come_back(scan, cluster, restorin
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_local_workers_take_scans_for_a_gpu(scan, restoring):
+    """They say that they have one, which such scans wait for; here there is none, and each scan hears so."""
+    pytest.importorskip("distributed")
+    scan("in/a.nii.gz")
+    run = restoring("--cluster", "local:1", "--device", "cuda", "--retries", "0")
+    _, told = run.communicate(timeout=PATIENCE)
+    assert run.returncode != 0
+    assert "--device cuda: expected a CUDA device, found 0" in told
+
+
 def test_no_scheduler_is_an_error_in_one_line(scan, batch, monkeypatch):
     pytest.importorskip("distributed")
     scan("in/a.nii.gz")

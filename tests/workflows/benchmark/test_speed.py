@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from torch._C._autograd import DeviceType
 
 from tatcli.errors import DeviceError, UsageError
-from tatcli.workflows.benchmark.breakdown import KINDS, kind_of
+from tatcli.inference.runtime import Runtime
+from tatcli.workflows.benchmark import breakdown
+from tatcli.workflows.benchmark.breakdown import KINDS, kind_of, measure_breakdown
 from tatcli.workflows.benchmark.comparison import compare_results, read_results
 from tatcli.workflows.benchmark.fresh import measure_afresh
 from tatcli.workflows.benchmark.machine import Peak, best_peak
@@ -183,3 +189,33 @@ def test_other_files_are_refused(text, tmp_path):
     path.write_text(text)
     with pytest.raises(UsageError, match=r"x\.json: expected a file by tat benchmark speed --json"):
         read_results(path)
+
+
+def test_on_a_gpu_every_kernel_counts_once(monkeypatch):
+    """PyTorch's profiler has the time of a kernel in its operation's event and in one of its own."""
+
+    def event(key, kind, time, shapes=()):
+        return SimpleNamespace(key=key, device_type=kind, self_device_time_total=time, input_shapes=shapes)
+
+    on_cpu, on_gpu = DeviceType.CPU, DeviceType.CUDA
+    found = [
+        event("tat: one pass", on_cpu, 0.0),
+        event("tat: one pass", on_gpu, 100.0),
+        event("aten::cudnn_convolution", on_cpu, 30.0, [[1, 8, 4, 4], [8, 8, 3, 3]]),
+        event("sm90_xmma_fprop_implicit_gemm", on_gpu, 30.0),
+        event("aten::mm", on_cpu, 10.0),
+        event("cutlass_gemm", on_gpu, 10.0),
+        event("depthwise_kernel", on_gpu, 60.0),
+    ]
+
+    class Profile(nullcontext):
+        def __init__(self, **_):
+            super().__init__(self)
+
+        def key_averages(self, **_):
+            return found
+
+    monkeypatch.setattr(breakdown, "profile", Profile)
+    monkeypatch.setattr(Runtime, "synchronise", lambda _: None)
+    fractions = measure_breakdown(lambda: None, Runtime(torch.device("cuda"), "bf16", 1))
+    assert fractions == {"3x3 convolution": 0.3, "matrix product": 0.1, "fused kernel": 0.6}
