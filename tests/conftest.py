@@ -26,6 +26,12 @@ os.environ["OMP_NUM_THREADS"] = str(THREADS)  # of the programs that tests start
 install_import_hook(modules_with_shapes(), "beartype.beartype")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Values are held against a CPU's, so ``auto`` must not find a GPU, but where nothing else is asked for."""
+    if config.getoption("markexpr") != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 @pytest.fixture(scope="session", autouse=True)
 def few_threads() -> None:
     """The same threads everywhere, so that timings and the order of sums don't depend on the machine."""
@@ -68,4 +74,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     if not torch.cuda.is_available():
         for item in marked:
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and pytest -m gpu"))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from tatcli.errors import OutputError, UsageError
+from tatcli.inference.runtime import choose_device
 from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
 from tatcli.training.distributed import World, this_world
@@ -91,6 +92,7 @@ def train(
         GeometryError: an LQ partner lies on another grid than its reference.
         WeightsError: a teacher, or the weights to start from, are missing or damaged.
         OutputError: the run folder can't be written.
+        DeviceError: fewer GPUs than processes on this machine.
         TrainingDiverged: the loss became NaN or infinite, or exploded.
     """
     world = this_world()
@@ -183,8 +185,9 @@ def _on_its_device(config: TrainConfig, world: World) -> TrainConfig:
     """With several processes on one machine, each takes the GPU of its number."""
     if world.size == 1 or config.device != "cuda":
         return config
-    torch.cuda.set_device(world.local_rank)
-    return replace(config, device=f"cuda:{world.local_rank}")
+    device = choose_device(f"cuda:{world.local_rank}")
+    torch.cuda.set_device(device)
+    return replace(config, device=str(device))
 
 
 def _validation(task: str, config: TrainConfig, on_prepare: Callable[[str, str], None]) -> list[Reference]:

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tatcli.errors import UsageError
+from tatcli.errors import DeviceError, UsageError
 from tatcli.training.checkpoints import CHECKPOINT
 from tatcli.training.config import TrainConfig
+from tatcli.training.distributed import World
 from tatcli.training.log import read_log
 from tatcli.training.settings import to_toml
-from tatcli.workflows.train import train
+from tatcli.workflows.train import _on_its_device, train
 
 Make = Callable[..., TrainConfig]
 
@@ -140,3 +141,16 @@ def test_a_killed_run_goes_on_exactly_from_its_last_checkpoint(
     assert all(torch.equal(found[name], value) for name, value in expected.items())
     steps = [line["step"] for line in read_log(cut.output) if line["kind"] == "train"]
     assert steps == list(range(1, 9))  # what followed the checkpoint was dropped, and came again
+
+
+def test_each_process_takes_a_gpu_that_is_there(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: taken.append(str(device)))
+    config = make_config(device="cuda", **QUICK)
+    assert _on_its_device(config, World(rank=5, size=8, local_rank=1)).device == "cuda:1"
+    assert _on_its_device(config, World()).device == "cuda"
+    with pytest.raises(DeviceError, match="--device cuda:2: expected a CUDA device, found 2"):
+        _on_its_device(config, World(rank=6, size=8, local_rank=2))
+    assert taken == ["cuda:1"]
