@@ -127,6 +127,28 @@ def test_other_settings_run(make_config: Make, options: dict[str, object]) -> No
     assert np.isfinite(report.validation["ct-denoise"].psnr_restored)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_on_a_gpu_runs_repeat_exactly(make_config: Make, precision: str) -> None:
+    last = f"cuda:{torch.cuda.device_count() - 1}"  # not the current one, where there are several
+
+    def interrupt(progress: Progress) -> None:
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    reports = []
+    for name in ("whole", "resumed"):
+        config = make_config(name, precision=precision, device=last, deterministic=True, optimizer="muon", accumulate=2)
+        if name == "resumed":
+            with pytest.raises(KeyboardInterrupt):
+                train(config, on_step=interrupt)
+        reports.append(train(config))
+    for score in reports[0].validation.values():
+        assert np.isfinite(score.psnr_restored)
+    whole, resumed = (load_weights(report.weights)[0].state_dict() for report in reports)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
 @pytest.mark.parametrize("matrix", [True, False])
 def test_an_overflow_of_one_optimiser_moves_nothing(make_config: Make, *, matrix: bool) -> None:
     """Gradients of fp16 overflow in one weight, which only one of Muon and AdamW has: both wait, the scale falls."""

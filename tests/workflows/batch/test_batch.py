@@ -17,6 +17,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from tatcli.errors import DeviceError, WeightsError
 from tatcli.inference.options import RestoreOptions
@@ -214,6 +215,20 @@ def test_weights_and_devices_that_are_not_there_end_the_batch_at_once(scan, batc
         run(batch(weights="tat-huge"))
     with pytest.raises(DeviceError, match="expected a CUDA device, found 0"):
         run(batch(devices=("cuda:7",)))
+
+
+@pytest.mark.gpu
+def test_every_gpu_restores_as_a_cpu_does(scan, batch, tmp_path):
+    devices = tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
+    for index in range(8 * len(devices)):
+        scan(f"in/{index}.nii.gz", seed=index)
+    here, _ = run(batch(output=tmp_path / "cpu", devices=("cpu",), precision="fp32"))
+    there, _ = run(batch(output=tmp_path / "gpu", devices=devices, precision="fp32"))
+    assert here.done == there.done == 8 * len(devices)
+    for index in range(8 * len(devices)):
+        one, other = (nib.load(tmp_path / folder / f"{index}.nii.gz").get_fdata() for folder in ("cpu", "gpu"))
+        np.testing.assert_allclose(one, other, atol=1.0)  # whole HU
+        assert (one != other).mean() < 0.01
 
 
 def test_a_rehearsal_says_what_would_be_done_and_writes_nothing(scan, batch, tmp_path):

@@ -219,3 +219,14 @@ def test_on_a_gpu_every_kernel_counts_once(monkeypatch):
     monkeypatch.setattr(Runtime, "synchronise", lambda _: None)
     fractions = measure_breakdown(lambda: None, Runtime(torch.device("cuda"), "bf16", 1))
     assert fractions == {"3x3 convolution": 0.3, "matrix product": 0.1, "fused kernel": 0.6}
+
+
+@pytest.mark.gpu
+def test_on_a_gpu(installed):
+    config = SpeedConfig(presets=("tat-small",), sizes=(64,), precisions=("bf16",), device="cuda", repeats=1)
+    (result,) = benchmark_speed(config).results
+    assert result.device == torch.cuda.get_device_name()
+    assert 0 < result.fraction_of_peak < 1
+    assert result.peak_device_bytes > 0
+    assert {"3x3 convolution", "fused kernel", "LayerNorm"} <= set(result.breakdown) <= set(KINDS)
+    assert "outside operations" not in result.breakdown
