@@ -29,6 +29,7 @@ from tatcli.model.weights import card_for_tasks
 from tatcli.tasks import TASKS
 from tatcli.volumes.reading import read_volume
 from tatcli.workflows.evaluate import EvaluateConfig, evaluate
+from tatcli.workflows.evaluation.cost import CostMeter
 from tatcli.workflows.evaluation.degraded import evenly_spaced, scan_seed
 from tatcli.workflows.evaluation.network import EvaluatedNetwork, load_comparison, network_of
 
@@ -345,6 +346,19 @@ def test_partners_and_masks(tmp_path) -> None:
     first = task.scans[0].methods["lq"].slices[0]
     assert first.index == 1
     assert first.rmse == pytest.approx(np.sqrt(np.mean((lq - hq) ** 2)))
+
+
+def test_memory_of_whichever_gpu_computes(monkeypatch) -> None:
+    now, peak = [5, 7], [5, 107]  # bytes on the first GPU, and on the second, which works
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device=0: now[device])
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device=0: peak[device])
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    meter = CostMeter()
+    with meter.measured(1, device="NVIDIA H200"):
+        pass
+    assert meter.peak == 100
 
 
 def test_costs_and_pictures(root) -> None:

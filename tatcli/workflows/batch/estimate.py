@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["Cost", "Grid", "Look", "Measure", "Seen", "look", "measure"]
 
 _MEASURED: Final = (256, 256)
-_WARM_UP: Final = 1
 _TIMED: Final = 3
 
 
@@ -131,6 +130,7 @@ def measure(request: Measure, restorer: Restorer, *, limit: int | None) -> list[
         restorer: with what they would be restored.
         limit: bytes that the process may take.
     """
+    from tatcli.inference.cuda_graphs import AFTER, GraphedNetwork
     from tatcli.inference.memory import Workload
     from tatcli.inference.passes import Passes, first_pass
     from tatcli.workflows.restoring.fitting import fitted, loaded_memory
@@ -139,7 +139,7 @@ def measure(request: Measure, restorer: Restorer, *, limit: int | None) -> list[
     asked = first_pass(RestoreOptions(), *_MEASURED, device=runtime.device)
     passes = Passes(restorer.network, runtime, asked, on_shrink=lambda _: None)
     slices = np.random.default_rng(0).random((asked.batch, *_MEASURED), dtype=np.float32)
-    for _ in range(_WARM_UP):
+    for _ in range(AFTER + 1 if isinstance(restorer.network, GraphedNetwork) else 1):  # a graph is recorded by then
         passes.corrections(slices)
     start = time.perf_counter()
     for _ in range(_TIMED):

@@ -3,7 +3,7 @@
 Memory is the growth of the process's resident set: Linux keeps its peak (VmHWM in /proc/self/status) and resets it on
 request (a 5 written to /proc/self/clear_refs, proc(5)). What earlier work freed is given back to the system first
 (malloc_trim(3)), or a method could hide in it. Elsewhere only the time is measured. On a CUDA device the peak of
-PyTorch's allocator counts instead.
+PyTorch's allocator counts instead, of all of them together: one works.
 """
 
 from __future__ import annotations
@@ -65,9 +65,7 @@ class CostMeter:
         on_gpu = device not in ("cpu", "mps")
         before = _start_on_gpu() if on_gpu else _start()
         start = time.perf_counter()
-        yield
-        if on_gpu:
-            _wait_for_gpu()
+        yield  # (what was computed on a GPU is in the CPU's memory then)
         self.seconds += time.perf_counter() - start
         self.slices += slices
         after = _peak_on_gpu() if on_gpu else _field("VmHWM")
@@ -108,18 +106,12 @@ def _field(name: str) -> int | None:
 def _start_on_gpu() -> int:
     import torch
 
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    return torch.cuda.memory_allocated()
-
-
-def _wait_for_gpu() -> None:
-    import torch
-
-    torch.cuda.synchronize()
+    for device in range(torch.cuda.device_count()):
+        torch.cuda.reset_peak_memory_stats(device)
+    return sum(torch.cuda.memory_allocated(device) for device in range(torch.cuda.device_count()))
 
 
 def _peak_on_gpu() -> int:
     import torch
 
-    return torch.cuda.max_memory_allocated()
+    return sum(torch.cuda.max_memory_allocated(device) for device in range(torch.cuda.device_count()))

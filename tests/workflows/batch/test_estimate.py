@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor, nn
 
+from tatcli.inference.cuda_graphs import GraphedNetwork, Recording
 from tatcli.inference.options import VIEWS, RestoreOptions
 from tatcli.inference.restorer import Restorer
 from tatcli.workflows.batch.estimate import Grid, Measure, measure
@@ -44,3 +48,22 @@ def test_a_scan_that_does_not_fit(tiny_weights: Path) -> None:
     assert small.memory is not None
     assert large.memory is None
     assert large.seconds > small.seconds
+
+
+def test_a_graph_is_recorded_before_the_time_is_taken(tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def recorder(network: nn.Module, x: Tensor) -> Recording:
+        told.append("recorded")
+        result = torch.empty_like(x)
+        return Recording(x, result, lambda: None)
+
+    def clock() -> float:
+        told.append("clock")
+        return float(len(told))
+
+    restorer = Restorer(str(tiny_weights / "tat-small.safetensors"), device="cpu", threads=1)
+    restorer.network = GraphedNetwork(restorer.network, recorder)
+    monkeypatch.setattr(time, "perf_counter", clock)
+    measure(Measure([Grid((1, 4, 64, 80), 0, 2)]), restorer, limit=None)
+    assert told == ["recorded", "clock", "clock"]
