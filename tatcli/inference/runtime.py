@@ -146,7 +146,8 @@ def choose_precision(device: torch.device, requested: str = "auto") -> str:
 
 def _prefers_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        with torch.cuda.device(device):  # it is asked about the current one
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bf16_is_faster()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 
@@ -23,12 +25,21 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 @pytest.fixture
 def machine(monkeypatch):
-    """A machine with so many CUDA devices and maybe MPS."""
+    """A machine with so many CUDA devices, of which those of these numbers may have bf16, and maybe MPS."""
+    current = [0]
 
-    def make(*, cuda=0, mps=False, bf16=False):
+    @contextmanager
+    def on(device):
+        current.append(device.index or 0)
+        yield
+        current.pop()
+
+    monkeypatch.setattr(torch.cuda, "device", on)
+
+    def make(*, cuda=0, mps=False, bf16=()):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: bf16)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: current[-1] in bf16)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
 
     return make
@@ -62,12 +73,15 @@ def test_unknown_devices_are_refused(name):
 
 
 def test_precision(machine):
-    machine(cuda=1, bf16=True)
+    machine(cuda=2, bf16={1})
+    assert choose_precision(CUDA) == "fp32"
+    assert choose_precision(torch.device("cuda", 1)) == "bf16"
+    machine(cuda=1, bf16={0})
     assert choose_precision(CUDA) == "bf16"
     assert choose_precision(CUDA, "fp16") == "fp16"
     assert choose_precision(CPU) == ("bf16" if bf16_is_faster() else "fp32")
     assert choose_precision(CPU, "bf16") == "bf16"
-    machine(cuda=1, bf16=False)
+    machine(cuda=1)
     assert choose_precision(CUDA) == "fp32"
     with pytest.raises(DeviceError, match="--precision fp16: expected a GPU"):
         choose_precision(CPU, "fp16")
@@ -128,7 +142,7 @@ def test_threads():
 
 
 def test_fp32_is_no_tf32(machine, monkeypatch):
-    machine(cuda=1, bf16=True)
+    machine(cuda=1, bf16={0})
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # PyTorch's default, and put back
     prepare_runtime(device="cpu")
     assert torch.backends.cudnn.allow_tf32
