@@ -50,6 +50,7 @@ def record(network: nn.Module, x: Tensor) -> Recording:
     dtype = torch.get_autocast_dtype("cuda")
     with (
         torch.cuda.device(x.device),  # streams and captures are the current device's
+        torch.cuda.stream(torch.cuda.current_stream()),  # a capture that fails stays on its own
         torch.autocast("cuda", dtype, enabled=torch.is_autocast_enabled("cuda"), cache_enabled=False),
     ):
         source = x.clone()

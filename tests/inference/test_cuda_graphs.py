@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
@@ -137,13 +137,74 @@ def test_recorded_on_the_inputs_own_device(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: Stream("current"))
     recording = record(Told(), torch.ones(1, 1, 2, 2))
     own = "stream on cpu (its own)"
-    warm = [f"{own} waits for current", f"onto {own}", *["network"] * WARM_UPS, f"current waits for {own}"]
+    warm = [
+        "onto current",
+        f"{own} waits for current",
+        f"onto {own}",
+        *["network"] * WARM_UPS,
+        f"current waits for {own}",
+    ]
     assert told == [*warm, f"captures {own}", "network"]
     told.clear()
     answer = recording(torch.full((1, 1, 2, 2), 3.0))
     assert told == ["replays"]
     assert answer is not recording.result
     assert float(recording.source.mean()) == 3
+
+
+def test_a_capture_that_fails_leaves_the_stream_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch doesn't see to it; what comes next would run beside the copies that it needs, and that need it."""
+    current = ["default"]
+
+    class Stream:
+        def wait_stream(self, _: object) -> None:
+            pass
+
+    @contextmanager
+    def stream(used: object) -> Iterator[None]:
+        before = current[0]
+        current[0] = str(used)
+        try:
+            yield
+        finally:
+            current[0] = before
+
+    @contextmanager
+    def graph(graph: object, stream: object) -> Iterator[None]:
+        current[0] = "captures"
+        yield
+        msg = "operation failed due to a previous error during capture"
+        raise RuntimeError(msg)
+
+    fakes = {"Stream": Stream, "device": nullcontext, "stream": stream, "graph": graph, "CUDAGraph": object}
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    told: list[str] = []
+    network = GraphedNetwork(Doubling(), on_refusal=told.append)
+    x = torch.ones(1, 1, 2, 2)
+    for _ in range(AFTER + 1):
+        assert torch.equal(network(x), 2 * x)
+        assert current == ["default"]
+    assert told == ["no CUDA graph for (1, 1, 2, 2): operation failed due to a previous error during capture"]
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_what_cannot_be_recorded_goes_on_as_before() -> None:
+    class Asking(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if float(x.mean()) > 2 else 2 * x  # waits for the device
+
+    device = torch.device("cuda", torch.cuda.device_count() - 1)
+    told: list[str] = []
+    network = GraphedNetwork(Asking(), on_refusal=told.append)
+    stream = torch.cuda.current_stream(device)
+    for seed in range(AFTER + 3):
+        x = torch.full((1, 1, 64, 64), seed / 9, device=device)
+        with torch.inference_mode():
+            assert torch.equal(network(x), 2 * x)
+        assert torch.cuda.current_stream(device) == stream
+    assert len(told) == 1
 
 
 @pytest.mark.gpu
