@@ -29,12 +29,16 @@ class Started:
         values: (batch, rows, columns) in host memory, complete once ``wait`` returned.
         finite: one element in host memory, likewise: whether all values are finite.
         wait: returns when the device is done.
+        keep: what the device reads until then.
     """
 
-    def __init__(self, values: Tensor, finite: Tensor, wait: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, values: Tensor, finite: Tensor, wait: Callable[[], None] = lambda: None, *, keep: Tensor | None = None
+    ) -> None:
         self._values = values
         self._finite = finite
         self._wait = wait
+        self._keep = keep
 
     def collect(self) -> tuple[NDArray[np.float32], bool]:
         """The values, and whether all of them are finite."""
@@ -70,7 +74,6 @@ class Transfers:
         with torch.cuda.stream(self._upload):
             x = host.pin_memory().to(self.device, non_blocking=True)
         stream.wait_stream(self._upload)
-        x.record_stream(stream)
         output = compute(x)[:, 0]
         values = torch.empty(output.shape, dtype=torch.float32, pin_memory=True)
         values.copy_(output, non_blocking=True)
@@ -78,4 +81,6 @@ class Transfers:
         finite.copy_(torch.isfinite(output).all(), non_blocking=True)
         done = torch.cuda.Event()  # type: ignore[no-untyped-call]
         done.record(stream)
-        return Started(values, finite, done.synchronize)
+        # The next upload takes x's place as soon as x is gone, so it stays until then. (To record that the stream uses
+        # it won't do: once PyTorch failed to capture a graph, it never gives such memory back.)
+        return Started(values, finite, done.synchronize, keep=x)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -64,6 +67,46 @@ def test_slices_and_progress_stay_in_order(monkeypatch: pytest.MonkeyPatch, ahea
     expected[3] = source[3]
     np.testing.assert_allclose(target, expected, rtol=1e-5)
     assert told == [(min(done, 5), 5) for done in range(batch, 5 + batch, batch)]
+
+
+def test_an_input_stays_until_the_device_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for CUDA: its memory is the CPU's, and it tells in which order streams and events are used."""
+    told: list[str] = []
+
+    class Stream:
+        def wait_stream(self, _: object) -> None:
+            told.append("waits for the upload")
+
+    class Event:
+        def record(self, _: object) -> None:
+            told.append("recorded")
+
+        def synchronize(self) -> None:
+            told.append("done")
+
+    monkeypatch.setattr(torch, "empty", lambda shape, *, dtype, pin_memory: torch.full(shape, 7, dtype=dtype))
+    monkeypatch.setattr(Tensor, "pin_memory", Tensor.clone)
+    for name, fake in {"current_stream": lambda _: Stream(), "stream": nullcontext, "Event": Event}.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    transfers = Transfers(torch.device("cpu"))
+    monkeypatch.setattr(transfers, "_upload", Stream())
+    seen: list[weakref.ref[Tensor]] = []
+
+    def compute(x: Tensor) -> Tensor:
+        told.append("computes")
+        seen.append(weakref.ref(x))
+        return 2 * x
+
+    stack = np.random.default_rng(0).random((2, 4, 5), dtype=np.float32)
+    started = transfers.start(stack, compute)
+    assert told == ["waits for the upload", "computes", "recorded"]
+    assert seen[0]() is not None
+    values, finite = started.collect()
+    assert told[3:] == ["done"]
+    assert finite
+    np.testing.assert_array_equal(values, 2 * stack)
+    del started
+    assert seen[0]() is None
 
 
 @pytest.mark.gpu
