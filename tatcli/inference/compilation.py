@@ -18,6 +18,7 @@ from torch._dynamo.exc import TorchDynamoException
 
 from tatcli.errors import DeviceError
 from tatcli.model.native_library import cache_folder
+from tatcli.model.windows import cell_matrices
 
 __all__ = ["CompiledNetwork"]
 
@@ -38,6 +39,7 @@ class CompiledNetwork(nn.Module):
     def __init__(self, network: nn.Module, compiler: Callable[[nn.Module], Callable[[Tensor], Tensor]]) -> None:
         super().__init__()
         self.network = network
+        torch.compiler.assume_constant_result(cell_matrices)  # type: ignore[no-untyped-call]  # ready, as they are kept
         self.compiled = compiler(network)
 
     @classmethod

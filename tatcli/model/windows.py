@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Cells", "cut_into_cells", "window_starts"]
+__all__ = ["Cells", "cell_matrices", "cut_into_cells", "window_starts"]
 
 
 _CPU: Final = torch.device("cpu")
@@ -63,22 +63,22 @@ class Cells:
 
 def cut_into_cells(rows: int, columns: int, window: int, device: torch.device = _CPU) -> Cells:
     """The cells of a (rows, columns) map under square windows of this side (smaller where an axis is shorter)."""
-    members, average = _matrices(rows, columns, window, device)
+    members, average = cell_matrices(rows, columns, window, device)
     return Cells(_cells(rows, window), _cells(columns, window), members, average)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # a compiled network has them ready, too
-def _matrices(rows: int, columns: int, window: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def cell_matrices(rows: int, columns: int, window: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Members and average; to the compiler a constant, where it is told so."""
     return _kept_matrices(rows, columns, window, device)
 
 
 @cache
 @torch.inference_mode(mode=False)  # kept tensors must be usable with gradients too, whoever asks first
 def _kept_matrices(rows: int, columns: int, window: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Members and average.
+    """On the device for good.
 
-    They stay on the device for good: a copy to it within every pass would stall it, no CUDA graph could hold it, and a
-    graph reads them where they lay when it was recorded.
+    A copy to it within every pass would stall it, no CUDA graph could hold it, and a graph reads them where they lay
+    when it was recorded.
     """
     members = torch.kron(_members(rows, window), _members(columns, window))
     covering = members.t()
