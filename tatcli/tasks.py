@@ -8,7 +8,7 @@ from typing import Final
 from tatcli.errors import UsageError
 from tatcli.intensity import FixedRange, IntensityRule, RobustRange, Units, Window
 
-__all__ = ["MRI_RANGES", "TASKS", "Task", "find_task", "task_for_modality"]
+__all__ = ["MRI_RANGES", "TASKS", "Task", "find_task", "find_units", "task_for_modality"]
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,22 @@ def find_task(name: str) -> Task:
             return task
     known = ", ".join(f"{task.name} ({', '.join(task.aliases)})" for task in TASKS.values())
     msg = f"unknown task {name!r}: expected one of {known}"
+    raise UsageError(msg)
+
+
+def find_units(word: str) -> Units:
+    """The units of this name (case-insensitive); units are themselves.
+
+    Raises:
+        UsageError: no such units; the message lists those that a caller can vouch for.
+    """
+    if isinstance(word, Units):
+        return word
+    known = [units for units in Units if units is not Units.UNKNOWN]
+    for units in known:
+        if word.strip().lower() == units.lower():
+            return units
+    msg = f"units {word!r}: expected one of {', '.join(known)}"
     raise UsageError(msg)
 
 

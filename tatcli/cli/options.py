@@ -11,7 +11,7 @@ import typer
 
 from tatcli.errors import UsageError
 from tatcli.intensity import Units
-from tatcli.tasks import TASKS
+from tatcli.tasks import TASKS, find_units
 
 if TYPE_CHECKING:
     from tatcli.volumes.pet_tags import PetTags
@@ -86,13 +86,7 @@ def parse_units(word: str | None) -> Units | None:
     Raises:
         UsageError: no such units; the message lists the known ones.
     """
-    if word is None:
-        return None
-    for units in _UNITS:
-        if word.strip().lower() == units.value.lower():
-            return units
-    msg = f"--units {word!r}: expected one of {', '.join(_UNITS)}"
-    raise UsageError(msg)
+    return None if word is None else find_units(word)
 
 
 def parse_pet(text: str | None) -> PetTags | None:

@@ -19,11 +19,10 @@ from tatcli.intensity import Units
 from tatcli.tasks import Task, find_task
 from tatcli.volumes.slices import slices_along, through_plane_axis
 from tatcli.volumes.varying_frames import varying_frames
+from tatcli.volumes.volume import Volume, require_volume
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from tatcli.volumes.volume import Volume
 
 __all__ = ["STRENGTHS", "check_strength", "simulate"]
 
@@ -87,7 +86,7 @@ def simulate(  # noqa: PLR0913 - the options of three simulators, each with a de
         reference_noise: the reference's own noise in uniform tissue: standard deviation in HU (CT) or coefficient of
             variation (PET). Default: estimated.
         kernel: CT reconstruction kernel: ``auto`` (matched to the reference's own noise spectrum), a name or a spec.
-        slice_correlation: CT: how the added noise of neighbouring slices correlates, in [0, 1). Default: as the
+        slice_correlation: CT: how the added noise of neighbouring slices correlates, in [0, 1]. Default: as the
             reference's own noise does.
 
     Returns:
@@ -95,9 +94,10 @@ def simulate(  # noqa: PLR0913 - the options of three simulators, each with a de
 
     Raises:
         UnitsError: the volume is not in the task's units.
-        UsageError: an option is out of range or doesn't belong to the task.
+        UsageError: no volume, an unknown task, an option that is out of range or doesn't belong to the task.
         VolumeReadError: the reference's noise can't be estimated; of a dynamic scan the message names the frame.
     """
+    require_volume(volume)
     task = find_task(task) if isinstance(task, str) else task
     strength = task.default_strength if strength is None else strength
     _check_options(task, strength, reference_noise, kernel, slice_correlation)

@@ -25,7 +25,7 @@ from tatcli.model.weights import DEFAULT_WEIGHTS, WeightsCard, load_weights
 from tatcli.tasks import Task, find_task
 from tatcli.volumes.slices import slice_shape, slices_along, through_plane_axis
 from tatcli.volumes.varying_frames import telling_frame
-from tatcli.volumes.volume import Volume
+from tatcli.volumes.volume import Volume, require_volume
 
 if TYPE_CHECKING:
     from tatcli.inference.data_consistency import KnownLines
@@ -124,10 +124,12 @@ class Restorer:
 
         Raises:
             TaskMismatchError, UnitsError, VolumeReadError: the task can't take this scan.
-            UsageError: options of mri-sr for another task, or measured k-space asked for that the scan doesn't show.
+            UsageError: no volume, an unknown task, options of mri-sr for another task, or measured k-space asked for
+                that the scan doesn't show.
             WeightsError: the weights are not trained for the task.
             DeviceError: out of memory even with the smallest tiles.
         """
+        require_volume(volume)
         task = find_task(task) if isinstance(task, str) else task
         options = options or RestoreOptions()
         rule = self.card.intensity_rule(task)

@@ -99,7 +99,7 @@ def _answers(
 
     def restore(frames: NDArray[np.float32], plane: int) -> NDArray[np.float32]:
         # a grid of its own, whose slices are its first axis for certain; all frames at once, as some may be empty
-        grid = Geometry(np.diag([1.0, 1.0, 10.0, 1.0]), (frames.shape[1], frames.shape[2], frames.shape[3]))
+        grid = Geometry.from_spacing((10.0, 1.0, 1.0), (frames.shape[1], frames.shape[2], frames.shape[3]))
         array = frames if volume.array.ndim == 4 else frames[0]
         seen = Volume(array, grid, volume.units, Provenance(dtype=volume.provenance.dtype))
         # what is known of k-space is known of the acquired slices

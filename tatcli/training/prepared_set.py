@@ -155,7 +155,7 @@ def _in_all_planes(entry: Entry, task: Task) -> bool:
         return bool(entry.facts.get("all_planes"))
     shape = [int(length) for length in str(entry.source["shape"]).split("x")]
     spacing = [float(step) for step in str(entry.source["spacing"]).split("x")]
-    geometry = Geometry(np.diag([*reversed(spacing), 1.0]), (shape[0], shape[1], shape[2]))
+    geometry = Geometry.from_spacing((spacing[0], spacing[1], spacing[2]), (shape[0], shape[1], shape[2]))
     return is_isotropic(geometry) and math.prod(shape) == math.prod(entry.shapes["hq"])
 
 

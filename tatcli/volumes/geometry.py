@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,11 +34,31 @@ class Geometry:
             msg = f"geometry: expected a finite 4x4 affine, got shape {affine.shape}"
             raise GeometryError(msg)
         if len(self.shape) != 3 or min(self.shape) < 1:
-            msg = f"geometry: expected three axes of at least one voxel, got {self.shape}"
+            msg = f"geometry: expected (slices, rows, columns) of at least one voxel, got {self.shape}"
             raise GeometryError(msg)
         affine.setflags(write=False)
         object.__setattr__(self, "affine", affine)
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.affine.setflags(write=False)  # which neither pickles nor copies keep
+
+    @classmethod
+    def from_spacing(cls, spacing: tuple[float, float, float], shape: tuple[int, int, int]) -> Self:
+        """The grid of axial slices whose place isn't known: columns to the left, rows to the back, slices upwards.
+
+        Args:
+            spacing: mm along the array's axes: (slice, row, column) steps.
+            shape: (slices, rows, columns).
+
+        Raises:
+            GeometryError: not three steps above zero, or not three axes.
+        """
+        if len(spacing) != 3 or not all(step > 0 for step in spacing):
+            msg = f"geometry: expected (slice, row, column) steps in mm above zero, got {spacing}"
+            raise GeometryError(msg)
+        return cls(np.diag([*reversed(spacing), 1.0]), shape)
 
     @property
     def spacing(self) -> tuple[float, float, float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tatcli.errors import UsageError, VolumeReadError
 from tatcli.intensity import Units
+from tatcli.tasks import find_units
 from tatcli.volumes.dicom_archives import is_zip
 from tatcli.volumes.dicom_files import is_dicom
 from tatcli.volumes.formats import EXTENSIONS, format_of
@@ -21,7 +22,7 @@ def read_volume(
     path: str | os.PathLike[str],
     *,
     series: str | None = None,
-    units: Units | None = None,
+    units: Units | str | None = None,
     pet: PetTags | None = None,
     uneven: bool = False,
 ) -> Volume:
@@ -33,7 +34,7 @@ def read_volume(
     Args:
         path: a file, or a folder with DICOM files in it or below.
         series: which series of a DICOM folder: its UID, number or description, followed by :PART where it has several.
-        units: the caller's word on the units.
+        units: the caller's word on the units, such as ``HU``.
         pet: the caller's word on what SUV needs of a PET's DICOM header or BIDS sidecar.
         uneven: take DICOM slices at uneven distances (missing ones, variable spacing). Such a volume's grid has their
             mean distance, and it can be written to DICOM only, where each slice keeps its own position.
@@ -45,9 +46,10 @@ def read_volume(
         VolumeReadError: the input is missing, damaged, or not an image that tat restores.
         GeometryError: its grid is unusable.
         UnitsError: its values can't be brought to the units asked for.
-        UsageError: ``series`` is missing or unknown where a folder holds several.
+        UsageError: ``series`` is missing or unknown where a folder holds several; unknown units.
     """
     source = Path(path)
+    units = None if units is None else find_units(units)
     kind = kind_of(source, series=series)
     _check_pet(source, kind, pet)
     if kind == "nifti":
@@ -75,7 +77,7 @@ def open_planes(
     path: str | os.PathLike[str],
     *,
     series: str | None = None,
-    units: Units | None = None,
+    units: Units | str | None = None,
     pet: PetTags | None = None,
 ) -> FilePlanes:
     """Open a scan whose planes can be read one after the other; its header is read now.
@@ -91,9 +93,10 @@ def open_planes(
         VolumeReadError: the input is missing, damaged, or not an image that tat restores.
         GeometryError: its grid is unusable.
         UnitsError: its values can't be brought to the units asked for.
-        UsageError: ``series`` or ``pet`` was given for something that has none.
+        UsageError: ``series`` or ``pet`` was given for something that has none; unknown units.
     """
     source = Path(path)
+    units = None if units is None else find_units(units)
     kind = kind_of(source, series=series)
     if kind == "nifti":
         from tatcli.volumes.nifti import nifti_planes

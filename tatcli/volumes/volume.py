@@ -11,11 +11,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tatcli.errors import GeometryError
+from tatcli.errors import GeometryError, UsageError, VolumeReadError
 from tatcli.intensity import Units
+from tatcli.tasks import find_units
 from tatcli.volumes.geometry import Geometry
 
-__all__ = ["FrameStep", "Provenance", "ScanHeader", "Volume"]
+__all__ = ["FrameStep", "Provenance", "ScanHeader", "Volume", "require_volume"]
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class Provenance:
     format: str = "memory"
     modality: str | None = None
     kind: tuple[str, ...] = ()
-    header: Any = None
-    stored: NDArray[Any] | None = None
+    header: Any = field(default=None, repr=False)  # it names the patient
+    stored: NDArray[Any] | None = field(default=None, repr=False)
     dtype: np.dtype[Any] | None = None
     slope: float = 1.0
     intercept: float = 0.0
@@ -107,10 +108,15 @@ class Volume:
 
     Attributes:
         array: float32, read-only, (slices, rows, columns), or (frames, slices, rows, columns) for dynamic scans;
-            a 2-D image has one slice.
+            a 2-D image has one slice. Other types of real numbers are converted.
         geometry: grid of one frame.
-        units: what the numbers mean.
+        units: what the numbers mean; text such as ``HU`` becomes the units of that name.
         provenance: source and history.
+
+    Raises:
+        GeometryError: the array's shape isn't the grid's.
+        UsageError: no grid, or unknown units.
+        VolumeReadError: complex values.
     """
 
     array: NDArray[np.float32]
@@ -119,13 +125,30 @@ class Volume:
     provenance: Provenance = field(default_factory=Provenance)
 
     def __post_init__(self) -> None:
-        array = np.asarray(self.array, dtype=np.float32)
+        if not isinstance(self.geometry, Geometry):
+            msg = f"volume: expected a Geometry, got {type(self.geometry).__name__}; see Geometry.from_spacing"
+            raise UsageError(msg)
+        array = np.asarray(self.array)
+        if np.iscomplexobj(array):
+            msg = f"volume: expected real values, got {array.dtype}; take their magnitude"
+            raise VolumeReadError(msg)
+        array = array.astype(np.float32, copy=False)
         if array.ndim not in (3, 4) or array.shape[-3:] != self.geometry.shape:
             msg = f"volume: expected ([frames,] slices, rows, columns) = {self.geometry.shape}, got {array.shape}"
             raise GeometryError(msg)
         view = array.view()
         view.setflags(write=False)
         object.__setattr__(self, "array", view)
+        object.__setattr__(self, "units", find_units(self.units))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.array.setflags(write=False)  # which neither pickles nor copies keep
+
+    def __repr__(self) -> str:
+        spacing = " x ".join(f"{step:.4g}" for step in self.geometry.spacing)
+        source = self.provenance.path or self.provenance.format
+        return f"<Volume {self.array.shape}, {self.units}, {spacing} mm, {self.geometry.orientation}, from {source}>"
 
     @property
     def frames(self) -> int:
@@ -152,3 +175,14 @@ class Volume:
             raise GeometryError(msg)
         provenance = replace(self.provenance, steps=(*self.provenance.steps, step))
         return replace(self, array=array, units=units or self.units, provenance=provenance)
+
+
+def require_volume(found: object) -> None:
+    """Refuse what is no volume: a path, a bare array.
+
+    Raises:
+        UsageError: it isn't one; the message says how to make one.
+    """
+    if not isinstance(found, Volume):
+        msg = f"expected a Volume, got {type(found).__name__}; read_volume(path) and Volume(array, geometry) make one"
+        raise UsageError(msg)

@@ -12,7 +12,7 @@ from tatcli.volumes.dicom_options import DicomOptions
 from tatcli.volumes.formats import extension_of, format_to_write, is_folder_output, voxels_of
 from tatcli.volumes.members import members_of
 from tatcli.volumes.replacing import checked_folder, checked_output, replaced, replaced_folder
-from tatcli.volumes.volume import ScanHeader, Volume
+from tatcli.volumes.volume import ScanHeader, Volume, require_volume
 
 __all__ = ["check_output", "temporaries", "write_volume"]
 
@@ -82,9 +82,10 @@ def write_volume(
 
     Raises:
         OutputError: the output exists, is the input, or can't be written to.
-        UsageError: a format that tat doesn't write.
+        UsageError: a format that tat doesn't write, or no volume.
         GeometryError: the format can't hold the grid.
     """
+    require_volume(volume)
     target = Path(path)
     check_output(target, source=volume.provenance.path, overwrite=overwrite, kind=kind)
     kind = format_to_write(target, kind)

@@ -325,6 +325,12 @@ def test_scans_that_the_task_can_not_take_are_refused(restorer_of, volume_of, ct
         restorer(volume_of(np.abs(ct) / 100), "pet")
 
 
+@pytest.mark.parametrize("wrong", ["scan.nii.gz", np.zeros((1, 64, 64), np.float32)])
+def test_what_is_no_volume_is_named(restorer_of, wrong):
+    with pytest.raises(UsageError, match=f"expected a Volume, got {type(wrong).__name__}; read_volume"):
+        restorer_of(Identity())(wrong, "ct")
+
+
 # --- options ---------------------------------------------------------------------------------------------------------
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tatcli.errors import UsageError, reason_of
-from tatcli.intensity import Units
-from tatcli.tasks import find_task
+from tatcli.tasks import find_task, find_units
 
 if TYPE_CHECKING:
     from tatcli.workflows.restore import RestoreConfig
@@ -87,21 +86,13 @@ def _row(manifest: Path, fields: Mapping[str, str], config: RestoreConfig) -> Ro
     if fields.get("series"):
         changes["series"] = fields["series"]
     if fields.get("units"):
-        changes["units"] = _units(fields["units"])
+        changes["units"] = find_units(fields["units"])
     if fields.get("pet"):
         changes["pet"] = PetTags.parse(fields["pet"])
     if fields.get("options"):
         changes["options"] = replace(config.options, **_options(fields["options"]))
     output = Path(fields["output"]) if fields.get("output") else None
     return Row(manifest.parent / fields["path"], output, replace(config, **changes))
-
-
-def _units(word: str) -> Units:
-    for units in Units:
-        if units is not Units.UNKNOWN and word.lower() == units.value.lower():
-            return units
-    msg = f"units {word!r}: expected one of {', '.join(units for units in Units if units is not Units.UNKNOWN)}"
-    raise UsageError(msg)
 
 
 def _options(text: str) -> dict[str, Any]:

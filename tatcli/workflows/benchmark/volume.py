@@ -247,7 +247,7 @@ def make_scan(path: Path, *, slices: int, size: int) -> None:
     rng = np.random.default_rng(0)
     across = np.linspace(-1.0, 1.0, size)
     body = np.where(np.hypot(across[:, None], across / 0.7) < 0.9, 40.0, -1000.0)
-    geometry = Geometry(np.diag([0.7, 0.7, 3.0, 1.0]), (slices, size, size))
+    geometry = Geometry.from_spacing((3.0, 0.7, 0.7), (slices, size, size))
     scan = ScanHeader(geometry, 1, Units.HU, Provenance(dtype=np.dtype(np.int16)))
     with block_writer(scan, path, axis=0) as write:
         for index in range(slices):
