@@ -46,14 +46,18 @@ class Rule:
         """Read MODALITY[:PATTERN]=TASK.
 
         Raises:
-            UsageError: it isn't one, or there is no such task.
+            UsageError: it isn't one, there is no such task, or it takes another modality.
         """
-        left, equals, task = text.rpartition("=")
+        left, equals, name = text.rpartition("=")
         modality, _, pattern = left.partition(":")
         if not equals or not modality.strip():
             msg = f"--rule {text!r}: expected MODALITY[:PATTERN]=TASK, such as 'CT:*low dose*=ct-denoise'"
             raise UsageError(msg)
-        return cls(modality.strip().upper(), pattern.strip() or "*", find_task(task).name)
+        task, modality = find_task(name), modality.strip().upper()
+        if modality != task.modality:
+            msg = f"--rule {text!r}: expected the modality {task.modality} for {task.name}, got {modality}"
+            raise UsageError(msg)
+        return cls(modality, pattern.strip() or "*", task.name)
 
     def takes(self, info: SeriesInfo) -> bool:
         """Whether the series is meant."""

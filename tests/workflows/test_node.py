@@ -413,6 +413,14 @@ def test_killed_and_started_again_it_loses_nothing(tmp_path):
     assert len({one.SeriesInstanceUID for one in derived}) == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "words"), [("CT=mri-sr", "MR for mri-sr, got CT"), ("PET:*=pet", "PT for pet-synthesis, got PET")]
+)
+def test_a_rule_that_no_scan_could_follow(text, words):
+    with pytest.raises(UsageError, match=f"--rule '.*': expected the modality {words}"):
+        Rule.parse(text)
+
+
 @pytest.mark.parametrize("text", ["CT", "=ct", "CT=nothing", ":x=ct"])
 def test_rules_that_are_none(text):
     with pytest.raises(UsageError, match=r"--rule|unknown task"):
