@@ -54,7 +54,7 @@ def info(
         words = {True: "yes", False: "no", None: "maybe"}
         console.table(("task", "fits", "why"), [(fit.task, words[fit.fits], fit.reason) for fit in found.tasks])
     for warning in found.warnings:
-        console.warn(f"{scan.name}: {warning}")
+        console.warn(f"{scan.name or scan}: {warning}")
 
 
 def _facts(found: ScanInfo) -> list[tuple[str, str]]:

@@ -100,6 +100,9 @@ def simulate(  # noqa: PLR0913 - the options of three simulators, each with a de
     require_volume(volume)
     task = find_task(task) if isinstance(task, str) else task
     strength = task.default_strength if strength is None else strength
+    if seed < 0:
+        msg = f"seed: expected at least 0, got {seed}"
+        raise UsageError(msg)
     _check_options(task, strength, reference_noise, kernel, slice_correlation)
     _check_units(volume, task)
     across = through_plane_axis(volume.geometry, axis)

@@ -261,7 +261,7 @@ def load_weights(name_or_path: str | Path = DEFAULT_WEIGHTS, *, verify: bool = T
 
 
 def save_weights(
-    network: Tat, card: WeightsCard, path: Path, *, dtype: torch.dtype = torch.float16, overwrite: bool = False
+    network: Tat, card: WeightsCard, path: str | Path, *, dtype: torch.dtype = torch.float16, overwrite: bool = False
 ) -> WeightsCard:
     """Write the weights, and the card (with the file's hash) beside them, each whole or not at all.
 
@@ -269,6 +269,7 @@ def save_weights(
         OutputError: the file exists and ``overwrite`` is not set; its folder can't be written.
         WeightsError: ``path`` doesn't end in ``.safetensors``; a weight overflows ``dtype``.
     """
+    path = Path(path)
     if path.suffix != SUFFIX:
         msg = f"{path}: expected a path ending in {SUFFIX}"
         raise WeightsError(msg)

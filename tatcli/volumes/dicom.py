@@ -155,8 +155,9 @@ def scan_of(
     """
     if series.problem is not None:
         raise series.problem
-    stack = stack_images(series.images, path.name, uneven=uneven)
-    found, factor, doubts = _units(series.images, units, pet, path.name)
+    name = path.name or str(path)  # the current folder has none
+    stack = stack_images(series.images, name, uneven=uneven)
+    found, factor, doubts = _units(series.images, units, pet, name)
     return DicomScan(path, series.info, stack, found, factor, (*series.warnings, *stack.warnings, *doubts))
 
 

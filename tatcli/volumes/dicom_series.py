@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -85,13 +86,13 @@ class DicomFolder:
     unpacked: Unpacked | None = None
 
 
-def list_series(path: Path) -> tuple[SeriesInfo, ...]:
+def list_series(path: str | os.PathLike[str]) -> tuple[SeriesInfo, ...]:
     """The series in a folder and its subfolders, a zip archive or a DICOMDIR, by number.
 
     Raises:
         VolumeReadError: the folder can't be read, or holds no DICOM images.
     """
-    return tuple(series.info for series in read_folder(path).series)
+    return tuple(series.info for series in read_folder(Path(path)).series)
 
 
 def read_folder(path: Path) -> DicomFolder:

@@ -11,7 +11,7 @@ import numpy as np
 
 from tatcli.errors import TatError
 from tatcli.intensity import Units
-from tatcli.tasks import TASKS, Task
+from tatcli.tasks import TASKS, Task, find_units
 from tatcli.volumes.geometry import Geometry
 from tatcli.volumes.reading import kind_of, read_volume
 
@@ -90,7 +90,7 @@ def describe(
     path: str | os.PathLike[str],
     *,
     series: str | None = None,
-    units: Units | None = None,
+    units: Units | str | None = None,
     pet: PetTags | None = None,
     values: bool = False,
     uneven: bool = False,
@@ -110,6 +110,7 @@ def describe(
         VolumeReadError, GeometryError, UnitsError, UsageError: as :func:`tatcli.volumes.read_volume`.
     """
     source = Path(path)
+    units = None if units is None else find_units(units)
     kind = kind_of(source, series=series)
     if kind == "dicom":
         info = _describe_dicom(source, series, units=units, pet=pet, uneven=uneven)

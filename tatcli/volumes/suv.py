@@ -80,7 +80,8 @@ def _activity_factor(headers: Sequence[PetHeader], name: str) -> float:
         return weight * 1000.0 / dose
     wait = _seconds_to_scan(headers, name)
     if not 0 <= wait <= _LONGEST_WAIT * half_life:
-        msg = f"{name}: expected a scan after the injection, got one {wait:.0f} s after it; repair the times"
+        late = f" by at most {_LONGEST_WAIT:g} half-lives of {half_life:.0f} s" if wait > 0 else ""
+        msg = f"{name}: expected a scan after the injection{late}, got one {wait:.0f} s after it; repair the times"
         raise UnitsError(msg)
     return weight * 1000.0 / (dose * math.exp2(-wait / half_life))
 

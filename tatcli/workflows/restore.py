@@ -159,7 +159,7 @@ def restore(
     if sidecar is not None:
         sidecar.check(source=config.input, overwrite=config.overwrite, report=config.report)
     job = Job(
-        task=lambda scan: asked or task_of(scan.provenance.modality, config.input.name),
+        task=lambda scan: asked or task_of(scan.provenance.modality, config.input.name or "."),
         limit=default_limit() if config.max_memory is None else config.max_memory,
         load=lambda: restorer or _load(config),
         progress=progress,

@@ -93,7 +93,7 @@ def simulate_scan(config: SimulateConfig) -> SimulateReport:
     described = DicomOptions(suffix=" simulated")
     if dicom:
         check_dicom_output(dicom_header(volume.provenance), config.output, described, geometry=volume.geometry)
-    task = asked or task_of(volume.provenance.modality, config.input.name)
+    task = asked or task_of(volume.provenance.modality, config.input.name or ".")
     check_scan(volume, task, trust_values=config.units is not None)
     if volume.units is Units.UNKNOWN:  # the task says what the values are, and they passed
         volume = replace(volume, units=task.units)

@@ -89,6 +89,11 @@ def test_seeds_reproduce_and_slices_differ(ct):
     assert abs(np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1]) < 0.05
 
 
+def test_a_seed_is_a_count(ct):
+    with pytest.raises(UsageError, match="seed: expected at least 0, got -1"):
+        simulate(ct, "ct", seed=-1)
+
+
 def test_a_slice_does_not_depend_on_its_neighbours(ct):
     """The noise of slice 0 is the same however many slices follow: nothing depends on order or threads."""
     part = volume(ct.array[:2], Units.HU)

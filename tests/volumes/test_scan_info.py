@@ -9,7 +9,7 @@ import pytest
 
 from tatcli.errors import GeometryError, VolumeReadError
 from tatcli.intensity import Units
-from tatcli.volumes import Geometry, Volume, describe, write_volume
+from tatcli.volumes import Geometry, Volume, describe, list_series, write_volume
 
 ARRAY = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
 
@@ -112,3 +112,11 @@ def test_other_files(tmp_path: Path) -> None:
     (tmp_path / "empty.nii").write_bytes(b"")
     with pytest.raises(VolumeReadError, match="empty file"):
         describe(tmp_path / "empty.nii")
+
+
+def test_paths_and_units_may_be_text(series: Callable[..., Any], volume: Volume, tmp_path: Path) -> None:
+    path = write_volume(volume, tmp_path / "scan.nii.gz")
+    assert describe(str(path), units="hu").units == "HU"
+    maker = series()
+    maker.add_stack(ARRAY.astype(np.int16))
+    assert [found.images for found in list_series(str(maker.folder))] == [3]

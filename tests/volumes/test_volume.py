@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tatcli.degradation import simulate
-from tatcli.errors import GeometryError, UsageError, VolumeReadError
+from tatcli.errors import GeometryError, UnitsError, UsageError, VolumeReadError
 from tatcli.intensity import Units
 from tatcli.volumes import Geometry, Volume, read_volume, write_volume
 
@@ -58,6 +58,14 @@ def test_units_of_dicom_may_be_text(series: Callable[..., Any]) -> None:
     ct = series()
     ct.add_stack(np.arange(24, dtype=np.int16).reshape(2, 3, 4))
     assert read_volume(ct.folder, units="HU").units is Units.HU
+
+
+def test_the_current_folder_has_a_name(series: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    ct = series(common={"RescaleType": "HU"})
+    ct.add_stack(np.arange(24, dtype=np.int16).reshape(2, 3, 4))
+    monkeypatch.chdir(ct.folder)
+    with pytest.raises(UnitsError, match=r"^\.: expected units SUVbw, got HU"):
+        read_volume(".", units="SUVbw")
 
 
 def test_complex_values_are_refused() -> None:

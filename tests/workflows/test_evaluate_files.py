@@ -84,6 +84,14 @@ def test_folders_by_equal_names(tmp_path) -> None:
     assert task.verdict == {}
 
 
+def test_paths_may_be_text_and_tasks_are_several(tmp_path) -> None:
+    path = str(write(tmp_path / "hq.nii.gz", body(0)))
+    (task,) = evaluate(EvaluateConfig(restored=path, reference=path, tasks=("ct",))).tasks
+    assert task.methods[0].score.rmse == 0
+    with pytest.raises(UsageError, match=r"tasks: expected several names, got 'ct'; write \('ct',\)"):
+        EvaluateConfig(restored=path, reference=path, tasks="ct")
+
+
 def test_identical_files(tmp_path) -> None:
     path = write(tmp_path / "hq.nii.gz", body(0))
     report = evaluate(EvaluateConfig(restored=path, reference=path, input=path, tasks=("ct",)))

@@ -93,6 +93,12 @@ class EvaluateConfig:
         )
 
     def __post_init__(self) -> None:
+        for name in ("restored", "reference", "input", "data", "compare", "mask"):
+            if (path := getattr(self, name)) is not None:
+                object.__setattr__(self, name, Path(path))  # notebooks have text
+        if isinstance(self.tasks, str):
+            msg = f"tasks: expected several names, got {self.tasks!r}; write ({self.tasks!r},)"
+            raise UsageError(msg)
         object.__setattr__(self, "tasks", tuple(dict.fromkeys(find_task(name).name for name in self.tasks)))
         object.__setattr__(self, "protocol", find_protocol(self.protocol).name)
         if (self.data is None) == (self.restored is None) or (self.restored is None) != (self.reference is None):
