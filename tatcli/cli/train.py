@@ -70,7 +70,10 @@ def train(
         str, _choice(*RECIPES, help="Defaults. quick: to try; paper: the paper's, with tat-base.")
     ] = _DEFAULT.recipe,
     tasks: Annotated[
-        str, typer.Option(metavar="NAME,...", autocompletion=completes(*TASKS), help="Tasks or aliases.")
+        str,
+        typer.Option(
+            "--task", "--tasks", metavar="NAME,...", autocompletion=completes(*TASKS), help="Tasks or aliases."
+        ),
     ] = ",".join(_DEFAULT.tasks),
     network: Annotated[str, _choice(*_NETWORKS, help="TAT, or what it is compared with.")] = _DEFAULT.network,
     preset: Annotated[

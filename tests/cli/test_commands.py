@@ -253,6 +253,13 @@ def test_simulate_takes_the_units_from_the_task(refused, tat, ct):
     refused(*words, code=2, match="got one that exists")
 
 
+def test_info_of_the_current_folder_names_it_in_warnings(tat, dicom, monkeypatch):
+    folder = dicom()
+    (folder / "notes.txt").write_text("no DICOM")
+    monkeypatch.chdir(folder)
+    assert ".: skipped 1 files that are not DICOM" in tat("info", ".").stderr
+
+
 def test_info_tells_the_facts_and_which_task_fits(tat, ct):
     result = tat("info", ct)
     assert result.exit_code == 0
@@ -459,7 +466,7 @@ def test_train_and_restore_with_the_result(tat, tmp_path):
         folder = tmp_path / "data" / "MRI" / split
         folder.mkdir(parents=True)
         np.save(folder / "scan.npy", rng.gamma(2.0, 100, (2, 48, 48)).astype(np.float32))
-    words = ("--tasks", "mri", "--steps", "2", "--patch", "32", "--batch", "1", "--threads", "2", "--device", "cpu")
+    words = ("--task", "mri", "--steps", "2", "--patch", "32", "--batch", "1", "--threads", "2", "--device", "cpu")
     run = tmp_path / "run"
     result = tat("train", "--data", tmp_path / "data", "-o", run, *words, "--validation-slices", "1")
     assert result.exit_code == 0, result.output
@@ -505,7 +512,7 @@ def test_ablation_from_the_command_line(tat, refused, tmp_path):
         folder = tmp_path / "data" / "MRI" / split
         folder.mkdir(parents=True)
         np.save(folder / "scan.npy", np.random.default_rng(0).gamma(2.0, 100, (1, 40, 40)).astype(np.float32))
-    words = ("--data", tmp_path / "data", "-o", tmp_path / "study", "--tasks", "mri", "--steps", "1", "--patch", "16")
+    words = ("--data", tmp_path / "data", "-o", tmp_path / "study", "--task", "mri", "--steps", "1", "--patch", "16")
     words += ("--batch", "1", "--arms", "l1", "--seeds", "0", "--device", "cpu", "--threads", "2", "-q", "--lr", "1e-4")
     done = tat("benchmark", "ablation", *words, "--json", tmp_path / "a.json")
     assert done.exit_code == 0, done.output

@@ -89,7 +89,13 @@ def test_a_pickled_slice_is_restored_to_npy(tat, scans):
 
 
 def test_what_prepare_refuses(refused, scans, tmp_path):
-    refused("prepare", "-o", tmp_path / "set", code=2, match="ROOT or --synthetic-pet")
+    refused(
+        "prepare",
+        "-o",
+        tmp_path / "set",
+        code=2,
+        match="expected folders with scans (ROOT), or --synthetic-pet, got neither",
+    )
     refused("prepare", scans, "-o", scans / "set", code=2, match="expected a folder apart from")
     refused("prepare", scans, "-o", tmp_path / "set", "--task", "xray", code=2, match="unknown task 'xray'")
 

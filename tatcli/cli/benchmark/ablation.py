@@ -55,7 +55,14 @@ def ablation(
     seeds: Annotated[str, typer.Option(metavar="N,...", help="Each arm is trained with every one.")] = "0,1",
     tasks: Annotated[
         str | None,
-        typer.Option(metavar="NAME,...", show_default="all", autocompletion=completes(*TASKS), help="Tasks."),
+        typer.Option(
+            "--task",
+            "--tasks",
+            metavar="NAME,...",
+            show_default="all",
+            autocompletion=completes(*TASKS),
+            help="Tasks.",
+        ),
     ] = None,
     preset: Annotated[str | None, typer.Option(metavar="NAME", show_default="the recipe's", help="Size.")] = None,
     steps: Annotated[int | None, typer.Option(metavar="N", show_default="the recipe's", help="Of every arm.")] = None,

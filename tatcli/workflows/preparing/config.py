@@ -61,8 +61,10 @@ class PrepareConfig:
             except re.error as error:
                 msg = f"--subject {self.subject!r}: expected a regular expression, got {error}"
                 raise UsageError(msg) from error
+        if not (self.roots or self.synthetic_pet):
+            msg = "prepare: expected folders with scans (ROOT), or --synthetic-pet, got neither"
+            raise UsageError(msg)
         checks = {
-            "ROOT or --synthetic-pet (scans to prepare)": bool(self.roots) or self.synthetic_pet > 0,
             "--val and --test (shares, in all below 1)": min(self.validation, self.test) >= 0
             and self.validation + self.test < 1,
             "--noise-fields (at least 1)": self.noise_fields >= 1,
