@@ -24,7 +24,7 @@ def saved(tmp_path: Path) -> tuple[Path, Tat]:
     torch.manual_seed(0)
     network = Tat(CONFIG)
     path = tmp_path / "mine.safetensors"
-    save_weights(network, card_for_tasks("mine", CONFIG), path)
+    save_weights(network, card_for_tasks("mine", CONFIG), str(path))
     return path, network
 
 
