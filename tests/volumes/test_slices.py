@@ -20,8 +20,8 @@ def geometry(spacing: tuple[float, float, float], shape: tuple[int, int, int] = 
         (np.diag([1.0, 1.0, np.nan, 1.0]), (2, 3, 4), "finite 4x4 affine"),
         (np.diag([1.0, np.inf, 1.0, 1.0]), (2, 3, 4), "finite 4x4 affine"),
         (np.eye(3), (2, 3, 4), r"4x4 affine, got shape \(3, 3\)"),
-        (np.eye(4), (2, 3), "three axes"),
-        (np.eye(4), (2, 3, 4, 5), "three axes"),
+        (np.eye(4), (2, 3), "at least one voxel"),
+        (np.eye(4), (2, 3, 4, 5), "at least one voxel"),
         (np.eye(4), (2, 0, 4), "at least one voxel"),
     ],
 )
