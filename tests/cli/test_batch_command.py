@@ -61,6 +61,7 @@ def test_a_dry_run_prints_a_table_and_writes_nothing(tat, folder, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_one_scan_names_the_output_that_it_gets(tat, nifti, ct_array, tmp_path):
     scan = nifti(ct_array, "a.nii.gz")
     for words, output in (

@@ -71,9 +71,9 @@ def test_output(network: Tat, parity: Path, case: str) -> None:
     assert np.abs(output.numpy() - vectors[f"y_{case}"]).max() <= 2e-3
 
 
-@pytest.mark.usefixtures("way")
-@pytest.mark.parametrize("way", WAYS, indirect=True)
+@pytest.mark.slow
 def test_gradients(state_dict: dict[str, torch.Tensor], parity: Path) -> None:
+    """Through the fused kernels where they are; that operations have the same is test_fused's."""
     network = from_official(state_dict).train()
     vectors = np.load(parity / "gradients_input.npz")
     expected = json.loads((parity / "gradients.json").read_text())

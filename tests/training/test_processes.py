@@ -60,6 +60,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_two_processes_with_half_the_batch_match_one(
     make_config: Make, one_thread: None, monkeypatch: pytest.MonkeyPatch, optimizer: str
@@ -96,6 +97,7 @@ def test_passes_that_add_up_to_the_batch_match_it(make_config: Make, one_thread:
         torch.testing.assert_close(found[name], value, rtol=0, atol=1e-6, msg=name)
 
 
+@pytest.mark.slow
 def test_sigterm_leaves_a_checkpoint_that_goes_on_exactly(make_config: Make, one_thread: None) -> None:
     options = {**QUICK, "steps": 16, "log_every": 1, "checkpoint_every": 1000, "validate_every": 1000}
     straight, cut = make_config("straight", **options), make_config("cut", **options)

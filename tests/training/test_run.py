@@ -104,14 +104,15 @@ def test_data_that_go_away_while_it_trains(make_config: Make, dataset: Path, tmp
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_it_learns(make_config: Make) -> None:
-    """Sixty steps on low-resolution MRI bring the validation scan closer to its reference."""
+    """Thirty steps on low-resolution MRI bring the validation scan closer to its reference."""
     config = make_config(
-        tasks=("mri",), steps=60, batch=(4,), learning_rate=3e-3, ema=0.9, default_share=(1.0,), validate_every=60
+        tasks=("mri",), steps=30, batch=(4,), learning_rate=3e-3, ema=0.9, default_share=(1.0,), validate_every=30
     )
     score = train(config).validation["mri-sr"]
     assert score.slices == 1
-    assert score.gain > 0.2
+    assert score.gain > 0.1
 
 
 @pytest.mark.parametrize(

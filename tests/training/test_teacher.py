@@ -133,6 +133,7 @@ def test_a_student_follows_its_teacher_by_its_share(make_config: Make, share: fl
     assert float((restored * lq).sum() / lq.square().sum()) == pytest.approx(expected, abs=0.06)
 
 
+@pytest.mark.slow
 def test_a_taught_run_differs_and_goes_on_exactly(make_config: Make) -> None:
     first = str(train(make_config("first")).weights)
 

@@ -238,6 +238,7 @@ def warm(only_the_scan_counts, tmp_path_factory, imported=[]):  # noqa: B006  on
             imported.append(extension)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize(
     ("axis", "extension"),
