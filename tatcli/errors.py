@@ -6,6 +6,8 @@ Exit code 1 is kept for bugs (an uncaught exception with its traceback), 130 for
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 __all__ = [
     "DeviceError",
     "EmptyMaskError",
@@ -20,6 +22,7 @@ __all__ = [
     "VolumeReadError",
     "WeightsError",
     "reason_of",
+    "some_of",
 ]
 
 
@@ -90,3 +93,8 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return f"{type(error).__name__}: {error}"
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first five names, for a line that tells of them all."""
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -22,10 +22,10 @@ from tatcli.cli.options import (
     completes,
     parse_list,
     parse_units,
+    tasks_option,
 )
 from tatcli.cli.scores import DEFAULT_SLICES, EvaluationOutputs, end_with_failures, pictured_slices, show_task
 from tatcli.errors import UsageError
-from tatcli.tasks import TASKS
 
 __all__ = ["evaluate"]
 
@@ -45,17 +45,7 @@ def evaluate(
         Path | None,
         typer.Option("--input", metavar="PATH", show_default=False, help="The LQ scan or folder, scored too."),
     ] = None,
-    tasks: Annotated[
-        str | None,
-        typer.Option(
-            "--task",
-            "--tasks",
-            metavar="NAME,...",
-            show_default="by the files",
-            autocompletion=completes(*TASKS),
-            help="Tasks.",
-        ),
-    ] = None,
+    tasks: Annotated[str | None, tasks_option("by the files")] = None,
     data: Annotated[
         Path | None,
         typer.Option(metavar="ROOT", show_default=False, help="A dataset: degrade, restore and score its scans."),

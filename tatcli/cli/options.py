@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -38,6 +38,7 @@ __all__ = [
     "parse_pet",
     "parse_size",
     "parse_units",
+    "tasks_option",
 ]
 
 Item = TypeVar("Item")
@@ -46,6 +47,18 @@ Item = TypeVar("Item")
 def completes(*words: str) -> Callable[[str], list[str]]:
     """A shell completion from a fixed list."""
     return lambda incomplete: [word for word in words if word.startswith(incomplete)]
+
+
+def tasks_option(default: str) -> Any:
+    """``--tasks``, under both of its names, of a command whose default is said in these words."""
+    return typer.Option(
+        "--task",
+        "--tasks",
+        metavar="NAME,...",
+        show_default=default,
+        autocompletion=completes(*TASKS),
+        help="Tasks.",
+    )
 
 
 def parse_list(option: str, text: str, kind: Callable[[str], Item]) -> tuple[Item, ...]:
@@ -115,17 +128,7 @@ TaskOption = Annotated[
 DatasetOption = Annotated[
     Path, typer.Option(metavar="ROOT", show_default=False, help="A dataset, as of tat evaluate --data.")
 ]
-DatasetTasksOption = Annotated[
-    str | None,
-    typer.Option(
-        "--task",
-        "--tasks",
-        metavar="NAME,...",
-        show_default="all of the dataset",
-        autocompletion=completes(*TASKS),
-        help="Tasks.",
-    ),
-]
+DatasetTasksOption = Annotated[str | None, tasks_option("all of the dataset")]
 SubjectsOption = Annotated[
     str | None,
     typer.Option(

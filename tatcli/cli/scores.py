@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tatcli.cli import console
-from tatcli.errors import PartialFailure, UsageError
+from tatcli.errors import PartialFailure, UsageError, some_of
 
 if TYPE_CHECKING:
     from tatcli.workflows.evaluation.report import EvaluateReport, MethodSummary, TaskReport
@@ -147,11 +147,11 @@ def end_with_failures(report: EvaluateReport) -> None:
     """
     for task in report.tasks:
         if task.unused:
-            some = _some(task.unused)
-            console.warn(f"{task.task}: {_count(len(task.unused), 'reference')} without a restored scan: {some}")
+            told = "without a restored scan"
+            console.warn(f"{task.task}: {_count(len(task.unused), 'reference')} {told}: {some_of(task.unused)}")
         if task.empty:
             told = "constant inside the evaluation window, not scored"
-            console.warn(f"{task.task}: {_count(len(task.empty), 'scan')} {told}: {_some(task.empty)}")
+            console.warn(f"{task.task}: {_count(len(task.empty), 'scan')} {told}: {some_of(task.empty)}")
     for name, reason in report.failures.items():
         console.warn(f"{name}: {reason}")
     if report.failures:
@@ -188,10 +188,6 @@ def _cost(method: MethodSummary) -> tuple[str, str]:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}"
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _count(number: int, what: str) -> str:

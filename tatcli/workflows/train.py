@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from tatcli.errors import OutputError, UsageError
+from tatcli.errors import OutputError, UsageError, some_of
 from tatcli.inference.runtime import choose_device
 from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
@@ -157,8 +157,8 @@ def _warn_of_leaks(
     for task, scans in validation.items():
         shared = sorted(_subjects(references[task], config) & _subjects(scans, config))
         if shared:
-            told = ", ".join(shared[:5]) + (", ..." if len(shared) > 5 else "")
-            on_warning(f"{task}: trained and validated on subjects of the same name, so that scores flatter: {told}")
+            told = "trained and validated on subjects of the same name, so that scores flatter"
+            on_warning(f"{task}: {told}: {some_of(shared)}")
 
 
 def _subjects(scans: Iterable[Reference], config: TrainConfig) -> set[str]:

@@ -18,8 +18,8 @@ from tatcli.cli.options import (
     ThreadsOption,
     completes,
     parse_list,
+    tasks_option,
 )
-from tatcli.tasks import TASKS
 from tatcli.training.recipes import RECIPES
 from tatcli.training.settings import resolve
 
@@ -53,17 +53,7 @@ def ablation(
         str, typer.Option(metavar="NAME,...", show_default="all", help="tat, static, l1, static-l1, and so on.")
     ] = "",
     seeds: Annotated[str, typer.Option(metavar="N,...", help="Each arm is trained with every one.")] = "0,1",
-    tasks: Annotated[
-        str | None,
-        typer.Option(
-            "--task",
-            "--tasks",
-            metavar="NAME,...",
-            show_default="all",
-            autocompletion=completes(*TASKS),
-            help="Tasks.",
-        ),
-    ] = None,
+    tasks: Annotated[str | None, tasks_option("all")] = None,
     preset: Annotated[str | None, typer.Option(metavar="NAME", show_default="the recipe's", help="Size.")] = None,
     steps: Annotated[int | None, typer.Option(metavar="N", show_default="the recipe's", help="Of every arm.")] = None,
     patch: Annotated[str | None, typer.Option(metavar="N,...", show_default="the recipe's", help="Crops.")] = None,
