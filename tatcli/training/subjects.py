@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["check_found", "named_by", "shares", "subject_of", "subject_of_place"]
+__all__ = ["bids_subject", "check_found", "named_by", "shares", "subject_of", "subject_of_place"]
 
-_BIDS: Final = re.compile(r"sub-[0-9A-Za-z]+")
+_BIDS: Final = re.compile(r"(?:^|/)(sub-[0-9A-Za-z]+)")
 
 
 def named_by(pattern: str | None, text: str) -> str | None:
@@ -50,11 +50,16 @@ def subject_of(name: str, pattern: str | None, *, otherwise: str = "") -> str:
     return (otherwise or name) if found is None else found
 
 
+def bids_subject(place: str) -> str | None:
+    """BIDS' ``sub-`` of a path's first folder that has it, or of the scan's name; None: neither has."""
+    found = _BIDS.search(place)
+    return None if found is None else found.group(1)
+
+
 def subject_of_place(place: str) -> str:
     """The subject that a path names: BIDS' ``sub-`` of a folder or the scan, else the topmost folder, else none."""
-    *folders, _ = names = place.split("/")
-    bids = (found.group() for name in names if (found := _BIDS.match(name)))
-    return next(bids, folders[0] if folders else "")
+    folder, slash, _ = place.partition("/")
+    return bids_subject(place) or (folder if slash else "")
 
 
 def shares(sizes: Sequence[int], subjects: Sequence[str] | None) -> NDArray[np.float64]:

@@ -14,14 +14,13 @@ from typing import Final
 from tatcli.errors import TatError
 from tatcli.tasks import TASKS, task_for_modality
 from tatcli.training.pairs import stem
-from tatcli.training.subjects import named_by
+from tatcli.training.subjects import bids_subject, named_by
 from tatcli.volumes.bids_pet import derived_fields
 from tatcli.workflows.preparing.candidates import Candidate
 from tatcli.workflows.preparing.config import PrepareConfig
 
 __all__ = ["Found", "survey"]
 
-_BIDS: Final = re.compile(r"(?:^|/)(sub-[0-9A-Za-z]+)")
 _BLOCK: Final = 2**20
 
 
@@ -138,9 +137,9 @@ def _by_path(candidate: Candidate, config: PrepareConfig) -> str:
     named = named_by(config.subject, candidate.shown)
     if named is not None:
         return named
-    bids = _BIDS.search(candidate.shown)
+    bids = bids_subject(candidate.shown)
     if bids is not None:
-        return bids.group(1)
+        return bids
     return candidate.parts[0] if candidate.parts else stem(candidate.path)
 
 
