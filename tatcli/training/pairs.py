@@ -129,6 +129,11 @@ def _place(path: Path, folder: Path) -> str:
 def _split_folder(root: Path, task: Task, split: str) -> Path:
     folder = _find_folder(root, task, split)
     if folder is None:
+        from tatcli.training.prepared_set import is_prepared  # (knows references, which know pairs)
+
+        if is_prepared(root):
+            msg = f"{root}: expected a dataset, with its scans in {task.folder}/{split}, got a set of tat prepare,"
+            raise UsageError(msg + " which tat train takes; name the dataset that it was made from")
         msg = f"{root}: expected a folder {task.folder}/{split} (or {task.name}/{split}) for {task.name}, found none"
         raise UsageError(msg)
     return folder

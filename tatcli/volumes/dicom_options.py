@@ -7,6 +7,7 @@ import re
 import uuid
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from tatcli.errors import UsageError
@@ -72,6 +73,20 @@ class DicomOptions:
         if self.anonymise and self.reproducible:
             msg = "--anonymise: expected without --reproducible, got both: such UIDs lead back to the patient's"
             raise UsageError(msg + "; leave one of them out")
+
+    def check_kind(self, kind: str, output: Path) -> None:
+        """Refuse to de-identify what these options don't write: other formats keep their header's text as it is.
+
+        Args:
+            kind: the output's format.
+            output: where to.
+
+        Raises:
+            UsageError: a format other than DICOM, with ``anonymise``.
+        """
+        if self.anonymise and kind != "dicom":
+            msg = f"{output}: expected DICOM output with --anonymise, which de-identifies nothing else, got {kind}"
+            raise UsageError(msg + "; write DICOM, or leave it out")
 
 
 class UidMaker:

@@ -44,7 +44,7 @@ def checked_output(path: Path, *, source: Path | None, overwrite: bool, makes_fo
         raise OutputError(msg)
     _check_parent(path, path.parent, makes_folders=makes_folders)
     if path.exists() and not overwrite:
-        msg = f"{path}: expected a new file, got one that exists; choose another name or allow overwriting"
+        msg = f"{path}: expected a new file, got one that exists; choose another name or --overwrite"
         raise OutputError(msg)
 
 
@@ -76,7 +76,7 @@ def checked_folder(path: Path, *, source: Path | None, overwrite: bool, makes_fo
         names = [entry.name for entry in path.iterdir()]
         if names and not overwrite:
             msg = f"{path}: expected a new or empty folder, got one with {len(names)} entries; choose another name or"
-            raise OutputError(msg + " allow overwriting")
+            raise OutputError(msg + " --overwrite")
         if not all(map(is_ours, names)):
             msg = f"{path}: expected a folder with nothing but 00001.dcm and so on to overwrite, got other files in it"
             raise OutputError(msg + "; choose another name")

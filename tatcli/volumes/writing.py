@@ -82,7 +82,7 @@ def write_volume(
 
     Raises:
         OutputError: the output exists, is the input, or can't be written to.
-        UsageError: a format that tat doesn't write, or no volume.
+        UsageError: a format that tat doesn't write or can't de-identify, or no volume.
         GeometryError: the format can't hold the grid.
     """
     require_volume(volume)
@@ -92,6 +92,8 @@ def write_volume(
     if kind == "dicom":
         _write_dicom(volume, target, dicom)
         return target
+    if dicom is not None:
+        dicom.check_kind(kind, target)
     if volume.provenance.uneven:
         msg = f"{target.name}: expected evenly spaced slices, got uneven ones, whose places only DICOM can hold"
         raise GeometryError(msg + "; name a folder to write DICOM to")

@@ -22,7 +22,7 @@ def checked_outputs(config: RestoreConfig) -> tuple[Path, str]:
 
     Raises:
         OutputError: one exists (unless it may be replaced), is the input or another of them, or can't be written to.
-        UsageError: a format that tat doesn't write.
+        UsageError: a format that tat doesn't write, or can't de-identify.
     """
     from tatcli.volumes.reading import kind_of
     from tatcli.volumes.writing import check_output
@@ -34,6 +34,7 @@ def checked_outputs(config: RestoreConfig) -> tuple[Path, str]:
     kind = format_to_write(output, asked if config.output else asked or source)
     check_output(output, source=config.input, overwrite=config.overwrite, kind=kind)
     check_format(output, kind, source=source)
+    config.dicom.check_kind(kind, output)
     others = written_for(output)
     if config.report is not None:
         _check_report(config.report, config, output=output)

@@ -11,6 +11,7 @@ from tatcli.errors import UsageError
 from tatcli.tasks import TASKS, find_task
 from tatcli.training.config import TrainConfig
 from tatcli.training.pairs import find_scans
+from tatcli.training.prepared_set import INDEX
 
 
 @pytest.mark.parametrize(
@@ -88,6 +89,10 @@ def test_pairs_by_equal_names(tmp_path: Path) -> None:
 def test_missing_folders(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected a dataset folder"):
         find_scans(tmp_path / "nowhere", TASKS["ct-denoise"], "train")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / INDEX).touch()
+    with pytest.raises(UsageError, match=r"with its scans in CT/val, got a set of tat prepare"):
+        find_scans(tmp_path / "set", TASKS["ct-denoise"], "val")
     with pytest.raises(UsageError, match="expected a folder CT/train"):
         find_scans(tmp_path, TASKS["ct-denoise"], "train")
     (tmp_path / "CT" / "train").mkdir(parents=True)

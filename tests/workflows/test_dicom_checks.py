@@ -88,6 +88,8 @@ def test_mosaics(
 
 def test_anonymising_needs_its_package(sagittal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dicomanonymizer.simpledicomanonymizer", None)
+    error = refusal(input=sagittal, output=tmp_path / "out.nii.gz", dicom=DicomOptions(anonymise=True))
+    assert "out.nii.gz: expected DICOM output with --anonymise" in str(error)
     error = refusal(input=sagittal, output=tmp_path / "out", dicom=DicomOptions(anonymise=True))
     assert isinstance(error, UsageError)
     assert "pip install 'tatcli[anonymise]'" in str(error)

@@ -43,7 +43,7 @@ def check_pattern(pattern: str | None) -> None:
 
 
 def output_of(found: Found, config: RestoreConfig, pattern: str | None) -> Path:
-    """Where a scan's output goes.
+    """Where a scan's output goes. A pattern that gives it no extension gets that of its format.
 
     Args:
         found: the scan.
@@ -66,6 +66,8 @@ def output_of(found: Found, config: RestoreConfig, pattern: str | None) -> Path:
     if filled.is_absolute() or ".." in filled.parts:
         msg = f"--output-pattern {pattern!r}: expected a path within the output folder, got {filled}"
         raise UsageError(msg)
+    if extension_of(Path(filled)) is None and filled.name:
+        filled = filled.with_name(filled.name + extension)
     return root / filled
 
 

@@ -60,7 +60,7 @@ def check_summary(config: BatchConfig) -> None:
     checked_output(path, source=None, overwrite=True, makes_folders=True)
     if path.exists() and not (config.scan.overwrite or _is_ours(path)):
         msg = f"--report {path}: expected a new file, or the report of an earlier batch, got something else; choose"
-        raise OutputError(msg + " another name or allow overwriting")
+        raise OutputError(msg + " another name or --overwrite")
 
 
 def write_summary(report: BatchReport, path: Path) -> None:

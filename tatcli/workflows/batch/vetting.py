@@ -103,7 +103,9 @@ def check_place(work: Work) -> None:
 
     Raises:
         OutputError: it is so.
+        UsageError: it is to be de-identified, and no DICOM.
     """
+    work.config.dicom.check_kind(work.config.format, work.output)
     sidecar = Sidecar.read(sidecar_of(work.output))
     if work.shares_folder:
         msg = f"{work.output}: expected a folder for this series alone, got one that other outputs go into; use"
@@ -111,7 +113,7 @@ def check_place(work: Work) -> None:
     for path in written_for(work.output):
         if path.exists() and sidecar is None and not work.config.overwrite:
             msg = f"{path}: expected a new output, got one without a sidecar, which tat didn't finish; remove it or"
-            raise OutputError(msg + " allow overwriting")
+            raise OutputError(msg + " --overwrite")
     check_output(work.output, source=work.config.input, overwrite=True, kind=_kind(work), makes_folders=True)
 
 

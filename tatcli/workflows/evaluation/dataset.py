@@ -177,10 +177,7 @@ class _TaskEvaluation:
             progress=self._progress,
         )
         scans, constant = [], []
-        failures = {
-            name: f"MissingPartnerError: {name}: expected a scan of equal name in LQ, found none"
-            for name in self._lonely
-        }
+        failures = {name: f"{name}: expected a scan of equal name in LQ, found none" for name in self._lonely}
         for index, pair in enumerate(self._pairs):
             self._progress(f"{task.name}: {pair.place}", index, len(self._pairs))
             try:
@@ -190,7 +187,7 @@ class _TaskEvaluation:
                     continue
                 scans.append(self._scores(scan, tuned))
             except (UsageError, VolumeReadError) as error:
-                failures[pair.place] = f"{type(error).__name__}: {error}"
+                failures[pair.place] = str(error)
         kinds: dict[str, Kind] = {INPUT: "input"}
         kinds |= {found.baseline.name: "classical" for found in tuned}
         kinds |= {network.name: "network" for network in self._networks}

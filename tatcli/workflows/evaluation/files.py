@@ -112,7 +112,7 @@ def _scored(
     """The task, the scans' scores, and name -> error of those that can't be scored."""
     task = find_task(config.tasks[0]) if config.tasks else None
     scans = []
-    failures = {name: f"{type(error).__name__}: {error}" for name, error in matched.missing.items()}
+    failures = {name: str(error) for name, error in matched.missing.items()}
     for index, (name, (reference, partners)) in enumerate(matched.scans.items()):
         try:
             truth = _read(reference, task, config)
@@ -123,7 +123,7 @@ def _scored(
             of_the_call = isinstance(error, UsageError) and not isinstance(error, MissingPartnerError)
             if of_the_call or not matched.folders:
                 raise
-            failures[name] = f"{type(error).__name__}: {error}"
+            failures[name] = str(error)
         progress("scoring", index + 1, len(matched.scans))
     return task, scans, failures
 

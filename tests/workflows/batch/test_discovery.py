@@ -162,6 +162,7 @@ def test_outputs_mirror_the_inputs(tree, batch, tmp_path):
         "ct-denoise/s1_x",
         "ct-denoise/s2/v1.2_x",
     ]
+    assert outputs(pattern="{folder}/{name}-v1.2") == ["a-v1.2.nii.gz", "b/c-v1.2.mhd", "s1-v1.2", "s2/v1.2-v1.2"]
     works = plan(batch(), read_stdin=str).works
     assert {work.area for work in works} == {out / ".tat-work"}
     assert [work.config.format for work in works] == ["nifti", "mha", "dicom", "dicom"]
