@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tatcli.intensity import Window
 from tatcli.training.references import Crop
+from tatcli.training.scored_range import OUTSIDE
 
 __all__ = ["by_error", "by_foreground", "error_sums"]
 
@@ -48,7 +49,13 @@ def by_foreground(hq: NDArray[np.float32], window: Window, patch: int, rng: np.r
 
 
 def by_error(
-    lq: NDArray[np.floating[Any]], hq: NDArray[np.float32], window: Window, patch: int, rng: np.random.Generator
+    lq: NDArray[np.floating[Any]],
+    hq: NDArray[np.float32],
+    window: Window,
+    patch: int,
+    rng: np.random.Generator,
+    *,
+    scored: Window | None = None,
 ) -> Crop:
     """A random crop of a slice, as likely as its squared error inside the window is large; one in five anywhere.
 
@@ -58,8 +65,11 @@ def by_error(
         window: the network range, outside of which errors don't count.
         patch: side of the crop; a shorter axis is taken whole.
         rng: draws it.
+        scored: the evaluation window, outside of which they count a tenth; None: the network range.
     """
     sums = error_sums(window.clip(lq) - window.clip(hq), patch)
+    if scored is not None and scored != window:
+        sums = OUTSIDE * sums + (1 - OUTSIDE) * error_sums(scored.clip(lq) - scored.clip(hq), patch)
     rows, columns = sums.shape
     total = np.cumsum(sums)
     if rng.random() < UNIFORM_SHARE or not total[-1] > 0:

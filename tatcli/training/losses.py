@@ -5,12 +5,15 @@ Each is a module, since some have parameters of their own, which are trained wit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tatcli.model.loss_balancing import BalancedLoss, LossBalancer
 from tatcli.training.config import LossName
+from tatcli.training.scored_range import OUTSIDE
 
 __all__ = [
     "BalancedTaskLoss",
@@ -56,12 +59,28 @@ class L1Loss(TaskLoss):
 
 
 class PsnrLoss(TaskLoss):
-    """0.5 ln of each sample's mean squared error, so that a decibel weighs the same in every one (1 dB is 0.115)."""
+    """0.5 ln of each sample's mean squared error, so that a decibel weighs the same in every one (1 dB is 0.115).
 
-    def forward(self, images: Images, weights: Each, tasks: Tasks) -> BalancedLoss:  # noqa: ARG002, D102
+    The error is that within the task's evaluation window, as scores have it; what lies beyond counts a tenth.
+
+    Args:
+        ranges: of each task, lower and upper bound of the window on the network's scale.
+    """
+
+    bounds: Float[Tensor, "tasks 2"]
+
+    def __init__(self, ranges: Sequence[tuple[float, float]]) -> None:
+        super().__init__()
+        self.register_buffer("bounds", torch.tensor(ranges), persistent=False)
+
+    def forward(self, images: Images, weights: Each, tasks: Tasks) -> BalancedLoss:  # noqa: D102
         restored, hq, _, mask = images
         l1 = _l1(images)
-        squares = ((restored.float() - hq).square() * mask).flatten(1).sum(dim=1) / mask.flatten(1).sum(dim=1)
+        restored = restored.float()
+        lower, upper = self.bounds[tasks].view(-1, 2, 1, 1, 1).unbind(1)
+        scored = (restored.clamp(lower, upper) - hq.clamp(lower, upper)).square()
+        error = OUTSIDE * (restored - hq).square() + (1 - OUTSIDE) * scored
+        squares = (error * mask).flatten(1).sum(dim=1) / mask.flatten(1).sum(dim=1)
         each = 0.5 * (squares + LEAST_ERROR).log()
         return BalancedLoss((each * weights).mean(), torch.ones_like(l1), l1.detach())
 
@@ -100,17 +119,18 @@ class UncertaintyLoss(TaskLoss):
         return BalancedLoss((each * weights).mean(), (0.5 * logs).exp().detach(), l1.detach())
 
 
-def make_loss(name: LossName, *, tasks: int) -> TaskLoss:
+def make_loss(name: LossName, *, ranges: Sequence[tuple[float, float]]) -> TaskLoss:
     """The loss of this name.
 
     Args:
         name: as in ``TrainConfig.loss``.
-        tasks: how many there are.
+        ranges: of each task, the part of the network range that is scored, see :mod:`tatcli.training.scored_range`.
     """
     if name == "uncertainty":
-        return UncertaintyLoss(tasks)
-    kinds: dict[LossName, type[TaskLoss]] = {"balanced": BalancedTaskLoss, "l1": L1Loss, "psnr": PsnrLoss}
-    return kinds[name]()
+        return UncertaintyLoss(len(ranges))
+    if name == "psnr":
+        return PsnrLoss(ranges)
+    return BalancedTaskLoss() if name == "balanced" else L1Loss()
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

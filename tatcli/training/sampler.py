@@ -136,5 +136,5 @@ class Sampler:
             _, place = by_foreground(hq[None], scan.window, patch, rng)
             return scan.degraded(hq, rng)[place], hq[place]
         lq = scan.degraded(hq, rng) if varies else scan.low_quality(index, rng)
-        place = by_error(lq, hq, scan.window, patch, rng)
+        place = by_error(lq, hq, scan.window, patch, rng, scored=scan.task.evaluation_window)
         return lq[place], hq[place]

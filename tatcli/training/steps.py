@@ -15,12 +15,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tatcli.errors import UsageError
 from tatcli.model.loss_balancing import LossBalancer
+from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
 from tatcli.training.distributed import World
 from tatcli.training.ema import Ema
 from tatcli.training.losses import Objective, make_loss
 from tatcli.training.optimisers import make_optimisers
 from tatcli.training.sampler import Batch
+from tatcli.training.scored_range import scored_range
 from tatcli.training.teacher import Teacher, TeachingNetwork
 
 __all__ = ["StepResult", "Stepper", "TrainingDiverged"]
@@ -71,7 +73,8 @@ class Stepper:
         self.config, self.world = config, world
         self.device = torch.device(config.device)
         self.network = network.train()
-        self.loss = make_loss(config.loss, tasks=len(config.tasks)).to(self.device)
+        ranges = [scored_range(TASKS[task], config.intensity(TASKS[task])) for task in config.tasks]
+        self.loss = make_loss(config.loss, ranges=ranges).to(self.device)
         self.parameters = [*network.parameters(), *self.loss.parameters()]
         self.optimisers = make_optimisers(network, self.loss, config, world=world)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")

@@ -15,6 +15,7 @@ from tatcli.training.references import prepare_references
 from tatcli.training.sampler import Sampler
 
 WINDOW = Window(0.0, 100.0)
+HU = Window(-1024.0, 3072.0)
 
 
 def slice_with_error(rows: int = 40, columns: int = 50) -> tuple[np.ndarray, np.ndarray]:
@@ -63,6 +64,23 @@ def test_errors_outside_the_window_do_not_count() -> None:
     rng = np.random.default_rng(0)
     places = [by_error(lq, hq, WINDOW, 5, rng) for _ in range(200)]
     assert np.mean([15 < rows.start < 25 and 15 < columns.start < 25 for rows, columns in places]) > 0.75
+
+
+def test_errors_that_are_not_scored_count_a_tenth() -> None:
+    """Two equal errors, one in soft tissue and one in lung: eleven crops by error to one."""
+    hq = np.full((30, 60), 50, dtype=np.float32)
+    hq[:, 30:] = -800
+    lq = hq.copy()
+    lq[14, 14] += 40
+    lq[14, 44] += 40
+    rng = np.random.default_rng(0)
+    soft, lung = 0, 0
+    for _ in range(600):
+        rows, columns = by_error(lq, hq, HU, 5, rng, scored=Window(-160.0, 240.0))
+        soft += bool(lq[rows, columns].max() == 90)
+        lung += bool((lq[rows, columns] == -760).any())
+    assert soft / 600 == pytest.approx(0.8 / 1.1, abs=0.05)
+    assert lung / 600 == pytest.approx(0.08 / 1.1, abs=0.04)
 
 
 def test_without_any_error_anywhere() -> None:

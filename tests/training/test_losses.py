@@ -9,8 +9,12 @@ import pytest
 import torch
 
 from tatcli.model.loss_balancing import BalancedLoss
+from tatcli.tasks import MRI_RANGES, TASKS
 from tatcli.training.config import LossName
 from tatcli.training.losses import BalancedTaskLoss, UncertaintyLoss, make_loss
+from tatcli.training.scored_range import scored_range
+
+WHOLE = (-math.inf, math.inf)
 
 
 def images(error: float) -> tuple[torch.Tensor, ...]:
@@ -25,7 +29,7 @@ def images(error: float) -> tuple[torch.Tensor, ...]:
 
 def loss_of(name: LossName, error: float, weights: torch.Tensor | None = None, tasks: int = 1) -> BalancedLoss:
     weights = torch.ones(2) if weights is None else weights
-    return make_loss(name, tasks=tasks)(images(error), weights, torch.arange(2) % tasks)
+    return make_loss(name, ranges=[WHOLE] * tasks)(images(error), weights, torch.arange(2) % tasks)
 
 
 def test_l1() -> None:
@@ -45,12 +49,36 @@ def test_psnr_counts_decibels() -> None:
 def test_psnr_pulls_every_sample_alike() -> None:
     """The gradient's norm is each sample's own over its error: an easy sample isn't drowned by a hard one."""
     given = images(0.01)
-    make_loss("psnr", tasks=1)(given, torch.ones(2), torch.zeros(2, dtype=torch.long)).loss.backward()
+    make_loss("psnr", ranges=[WHOLE])(given, torch.ones(2), torch.zeros(2, dtype=torch.long)).loss.backward()
     gradient = given[0].grad
     assert gradient is not None
     assert bool((gradient[:, :, 2] == 0).all())
     pulls = (gradient * (given[0].detach() - given[1]) * given[3]).flatten(1).sum(dim=1)
     assert pulls.tolist() == pytest.approx([0.5, 0.5], rel=1e-3)
+
+
+def test_psnr_counts_what_is_scored() -> None:
+    """By hand: of errors of 0.4, 0.1 and 0.2, the evaluation window shows 0.1, 0.1 and nothing; the rest counts 0.1."""
+    hq = torch.tensor([0.1, 0.5, 0.8]).view(1, 1, 1, 3)
+    restored = torch.tensor([0.5, 0.6, 1.0]).view(1, 1, 1, 3).requires_grad_()
+    loss = make_loss("psnr", ranges=[WHOLE, (0.4, 0.7)])
+    found = loss((restored, hq, hq, torch.ones_like(hq)), torch.ones(1), torch.tensor([1]))
+    squares = 0.1 * (0.16 + 0.01 + 0.04) / 3 + 0.9 * (0.01 + 0.01 + 0) / 3
+    assert float(found.loss.detach()) == pytest.approx(0.5 * math.log(squares), rel=1e-5)
+    assert found.l1.tolist() == pytest.approx([0.7 / 3])
+    found.loss.backward()
+    assert restored.grad is not None
+    pulls = [0.1 * 0.4 + 0.9 * 0.1, 0.1, 0.1 * 0.2]
+    assert restored.grad.flatten().tolist() == pytest.approx([pull / 3 / squares for pull in pulls], rel=1e-4)
+    everywhere = loss((restored, hq, hq, torch.ones_like(hq)), torch.ones(1), torch.tensor([0]))
+    assert float(everywhere.loss.detach()) == pytest.approx(0.5 * math.log(0.21 / 3), rel=1e-5)
+
+
+def test_what_is_scored_of_the_network_range() -> None:
+    ct, pet, mri = (TASKS[name] for name in ("ct-denoise", "pet-synthesis", "mri-sr"))
+    assert scored_range(ct, ct.intensity) == pytest.approx(((1024 - 160) / 4096, (1024 + 240) / 4096))
+    assert scored_range(pet, pet.intensity) == WHOLE
+    assert scored_range(mri, mri.intensity) == scored_range(mri, MRI_RANGES["paper"]) == WHOLE
 
 
 def test_balanced_is_the_balancers() -> None:
@@ -100,5 +128,7 @@ def test_uncertainty_is_kendalls() -> None:
 
 
 def test_only_losses_that_learn_have_parameters() -> None:
-    sizes = {name: sum(p.numel() for p in make_loss(name, tasks=3).parameters()) for name in get_args(LossName)}
+    sizes = {
+        name: sum(p.numel() for p in make_loss(name, ranges=[WHOLE] * 3).parameters()) for name in get_args(LossName)
+    }
     assert sizes == {"balanced": 64 + 32 + 4352 + 4112 + 17, "l1": 0, "psnr": 0, "uncertainty": 3}

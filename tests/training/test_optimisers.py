@@ -87,7 +87,7 @@ def test_which_weights_are_matrices(make_config: Make) -> None:
     share = sum(weight.numel() for name, weight in network.named_parameters() if named[name])
     assert share > 0.9 * sum(weight.numel() for weight in network.parameters())
 
-    loss = make_loss("balanced", tasks=3)
+    loss = make_loss("balanced", ranges=[(0.0, 1.0)] * 3)
     adamw, muon = make_optimisers(network, loss, make_config(optimizer="muon"))
     sets = [{id(weight) for group in each.param_groups for weight in group["params"]} for each in (adamw, muon)]
     assert sets[1] == {id(weight) for name, weight in network.named_parameters() if named[name]}
