@@ -26,6 +26,12 @@ os.environ["OMP_NUM_THREADS"] = str(THREADS)  # of the programs that tests start
 install_import_hook(modules_with_shapes(), "beartype.beartype")
 
 
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than cores: many tests wait, for a scan to hang or a peer to come back."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Values are held against a CPU's, so ``auto`` must not find a GPU, but where nothing else is asked for."""
     if config.getoption("markexpr") != "gpu":
