@@ -73,6 +73,14 @@ def test_volume_shows_tables_and_writes_json(tat, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["v.json"]
 
 
+def test_json_on_stdout_comes_alone(tat, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = tat("benchmark", "speed", *QUICK, "--json", "-")
+    assert done.exit_code == 0, done.output
+    assert len(json.loads(done.stdout)["results"]) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_volume_refuses_before_it_measures(refused, tmp_path):
     command = ("benchmark", "volume")
     refused(*command, "--slices", "1", code=2, match="--slices: expected at least 2, got 1")

@@ -75,6 +75,7 @@ def test_the_task_representation(tat, refused, data, tmp_path, tiny_weights) -> 
     done = tat(*words, "--json", tmp_path / "z.json", "-o", tmp_path / "z.png")
     assert done.exit_code == 0, done.output
     assert "of its variance lies between tasks" in done.stdout
+    assert "nan" not in done.stdout  # one task has no silhouette
     assert done.stdout.splitlines()[-1] == str(tmp_path / "z.png")
     told = json.loads((tmp_path / "z.json").read_text(encoding="utf-8"))
     assert [(row["task"], row["scans"], row["slices"]) for row in told["rows"]] == [("mri-sr", 2, 4)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tatcli.cli import console
-from tatcli.cli.benchmark.measuring import JsonOption, measured
+from tatcli.cli.benchmark.measuring import JsonOption, measure
 from tatcli.cli.options import (
     DeviceOption,
     OverwriteOption,
@@ -110,8 +110,7 @@ def ablation(
         max_slices=max_slices,
         interference=interference,
     )
-    report = measured(lambda progress: ablate(study, progress=progress), json=json, overwrite=overwrite, quiet=quiet)
-    _show(report)
+    measure(lambda progress: ablate(study, progress=progress), show=_show, json=json, overwrite=overwrite, quiet=quiet)
 
 
 def _show(report: AblationReport) -> None:

@@ -1,4 +1,4 @@
-"""What the benchmark commands share: a bar while they measure, and ``--json FILE``, checked before the work begins."""
+"""What the benchmark commands share: a bar while they measure, and ``--json``, checked before the work begins."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import typer
 
 from tatcli.cli import console
 
-__all__ = ["JsonOption", "measured"]
+__all__ = ["JsonOption", "measure"]
 
-JsonOption = Annotated[Path | None, typer.Option(metavar="FILE", show_default=False, help="Write everything as JSON.")]
+JsonOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE|-", show_default=False, help="Everything as JSON; -: to stdout, instead of the tables."),
+]
 Progress = Callable[[str, int, int], None]
 
 
@@ -26,12 +29,20 @@ class Report(Protocol):
 Measured = TypeVar("Measured", bound=Report)
 
 
-def measured(benchmark: Callable[[Progress], Measured], *, json: Path | None, overwrite: bool, quiet: bool) -> Measured:
-    """Run a benchmark, and write its report where one was asked for.
+def measure(
+    benchmark: Callable[[Progress], Measured],
+    *,
+    show: Callable[[Measured], None],
+    json: Path | None,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """Run a benchmark, show its report, and write it where that was asked for.
 
     Args:
         benchmark: gets what to tell of (what is being done, done, total).
-        json: of the report.
+        show: its tables.
+        json: of the report; ``-``: stdout, where the tables then don't go.
         overwrite: whether an existing one may be replaced.
         quiet: no bar.
 
@@ -40,11 +51,15 @@ def measured(benchmark: Callable[[Progress], Measured], *, json: Path | None, ov
     """
     from tatcli.workflows.output_checks import check_results
 
-    check_results(() if json is None else (json,), overwrite=overwrite)
+    on_stdout = console.is_stdout(json)
+    check_results(() if json is None or on_stdout else (json,), overwrite=overwrite)
     with console.stage_bar(quiet=quiet) as progress:
         report = benchmark(progress)
+    if on_stdout:
+        console.result(report.to_json().rstrip("\n"))
+        return
     if json is not None:
         from tatcli.reporting.run_report import write_json
 
         write_json(report.to_json(), json)
-    return report
+    show(report)

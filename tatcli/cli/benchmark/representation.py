@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tatcli.cli import console
-from tatcli.cli.benchmark.measuring import JsonOption, measured
+from tatcli.cli.benchmark.measuring import JsonOption, measure
 from tatcli.cli.options import (
     DatasetOption,
     DatasetTasksOption,
@@ -18,6 +19,9 @@ from tatcli.cli.options import (
     ThreadsOption,
     parse_list,
 )
+
+if TYPE_CHECKING:
+    from tatcli.workflows.benchmark.representation_report import RepresentationReport
 
 __all__ = ["representation"]
 
@@ -60,18 +64,21 @@ def representation(
         picture=picture,
         overwrite=overwrite,
     )
-    report = measured(
-        lambda progress: represent(config, progress=progress), json=json, overwrite=overwrite, quiet=quiet
+    measure(
+        lambda progress: represent(config, progress=progress), show=_show, json=json, overwrite=overwrite, quiet=quiet
     )
+
+
+def _show(report: RepresentationReport) -> None:
     rows = [
         (
             row.task,
             str(row.scans),
             str(row.slices),
             f"{row.recognised:.0%}",
-            f"{row.silhouette:.2f}",
+            _number(row.silhouette, ".2f"),
             f"{row.spread:.3g}",
-            f"{row.clean_shift:.2f}",
+            _number(row.clean_shift, ".2f"),
         )
         for row in report.rows
     ]
@@ -81,3 +88,8 @@ def representation(
     console.table(("task", "scans", "slices", "recognised", "silhouette", "spread", "clean shift"), rows, title=title)
     if report.picture:
         console.result(report.picture)
+
+
+def _number(value: float, form: str) -> str:
+    """Nothing where a single task, or a single slice, has no such number."""
+    return format(value, form) if math.isfinite(value) else ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tatcli.cli import console
-from tatcli.cli.benchmark.measuring import JsonOption, measured
+from tatcli.cli.benchmark.measuring import JsonOption, measure
 from tatcli.cli.options import (
     CompileOption,
     DeviceOption,
@@ -72,15 +72,23 @@ def speed(
         repeats=repeats,
     )
     before = [] if compare is None else read_results(compare)
-    report = measured(
-        lambda progress: benchmark_speed(config, progress=progress), json=json, overwrite=overwrite, quiet=quiet
-    )
-    _show(report)
-    if compare is not None:
+
+    def show(report: SpeedReport) -> None:
+        _show(report)
+        if compare is None:
+            return
         ratios = compare_results(report.results, before)
         console.table((*_CASE, "slices/s", "of the peak", "memory"), map(_ratio_row, ratios), title=f"over {compare}")
         if not ratios:
             console.warn(f"{compare}: no case in common")
+
+    measure(
+        lambda progress: benchmark_speed(config, progress=progress),
+        show=show,
+        json=json,
+        overwrite=overwrite,
+        quiet=quiet,
+    )
 
 
 def _show(report: SpeedReport) -> None:

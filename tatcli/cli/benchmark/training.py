@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tatcli.cli import console
-from tatcli.cli.benchmark.measuring import JsonOption, measured
+from tatcli.cli.benchmark.measuring import JsonOption, measure
 from tatcli.cli.options import DeviceOption, OverwriteOption, QuietOption, ThreadsOption, completes, parse_list
+
+if TYPE_CHECKING:
+    from tatcli.workflows.benchmark.training import TrainingReport
 
 __all__ = ["training"]
 
@@ -42,9 +46,16 @@ def training(
         threads=threads,
         repeats=repeats,
     )
-    report = measured(
-        lambda progress: benchmark_training(config, progress=progress), json=json, overwrite=overwrite, quiet=quiet
+    measure(
+        lambda progress: benchmark_training(config, progress=progress),
+        show=partial(_show, quiet=quiet),
+        json=json,
+        overwrite=overwrite,
+        quiet=quiet,
     )
+
+
+def _show(report: TrainingReport, *, quiet: bool) -> None:
     rows = [
         (
             r.preset,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tatcli.cli import console
-from tatcli.cli.benchmark.measuring import JsonOption, measured
+from tatcli.cli.benchmark.measuring import JsonOption, measure
 from tatcli.cli.options import (
     DeviceOption,
     MaxMemoryOption,
@@ -22,7 +23,7 @@ from tatcli.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from tatcli.workflows.benchmark.volume import VolumeResult
+    from tatcli.workflows.benchmark.volume import VolumeReport, VolumeResult
 
 __all__ = ["volume"]
 
@@ -73,14 +74,21 @@ def volume(
         repeats=repeats,
         folder=folder,
     )
-    report = measured(
-        lambda progress: benchmark_volume(config, progress=progress), json=json, overwrite=overwrite, quiet=quiet
+    measure(
+        lambda progress: benchmark_volume(config, progress=progress),
+        show=partial(_show, scan=f"{weights}, {format_}"),
+        json=json,
+        overwrite=overwrite,
+        quiet=quiet,
     )
+
+
+def _show(report: VolumeReport, *, scan: str) -> None:
     machine = report.machine
     columns = (
         "slices", "size", "seconds", "min - max", "per slice", "per Mpixel", "slice alone", "over slices", "over files",
     )  # fmt: skip
-    title = f"{weights}, {format_}; {machine.processor}, {machine.threads} threads, {machine.device}; "
+    title = f"{scan}; {machine.processor}, {machine.threads} threads, {machine.device}; "
     console.table(columns, map(_row, report.results), title=f"{title}median of {report.repeats}")
     columns = ("slices", "size", "scan", "block", "batch", "tile", "limit", "predicted", "measured (MiB)")
     console.table(columns, map(_memory_row, report.results), title="peak memory")
