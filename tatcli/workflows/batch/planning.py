@@ -146,17 +146,21 @@ def _with_stable_uids(scan: RestoreConfig) -> DicomOptions:
 def _sorted_inputs(config: BatchConfig, read_stdin: Callable[[], str]) -> tuple[list[str], list[Path], list[Path]]:
     """(files, folders and patterns; manifests; BIDS datasets)."""
     words: list[str] = []
-    for text in (*config.selection.inputs, *(f"@{path}" for path in config.selection.lists)):
-        if text in ("-", "@-"):
-            words += read_list(read_stdin(), Path.cwd())
-        elif text.startswith("@") and text[1:] in config.selection.lists:
-            words += _listed(Path(text[1:]))
+    for word in config.selection.inputs:
+        words += read_list(read_stdin(), Path.cwd()) if word == "-" else [word]
+    for name in config.selection.lists:
+        words += read_list(read_stdin(), Path.cwd()) if name == "-" else _listed(Path(name))
+    rest: list[str] = []
+    tables: list[Path] = []
+    datasets: list[Path] = []
+    for word in words:
+        path = Path(os.path.abspath(word))  # noqa: PTH100
+        if is_manifest(path):
+            tables.append(path)
+        elif is_dataset(path):
+            datasets.append(path)
         else:
-            words.append(text)
-    tables = [Path(word) for word in words if is_manifest(Path(word))]
-    datasets = [Path(os.path.abspath(word)) for word in words if is_dataset(Path(word))]  # noqa: PTH100
-    special = {str(table) for table in tables}
-    rest = [word for word in words if word not in special and not is_dataset(Path(word))]
+            rest.append(word)
     return rest, tables, datasets
 
 
@@ -188,9 +192,9 @@ def _of_dataset(
 
 
 def _of_manifest(table: Path, scan: RestoreConfig, config: BatchConfig) -> Iterator[Work]:
-    for row in read_manifest(Path(os.path.abspath(table)), scan):  # noqa: PTH100
+    folder = table.parent
+    for row in read_manifest(table, scan):
         path = Path(os.path.abspath(row.path))  # noqa: PTH100
-        folder = Path(os.path.abspath(table)).parent  # noqa: PTH100
         inside = path.is_relative_to(folder)
         place = PurePosixPath((path.relative_to(folder) if inside else Path(path.name)).as_posix())
         found = Found(path, place, format_of(path) or "dicom")

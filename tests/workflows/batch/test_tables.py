@@ -61,6 +61,14 @@ def test_a_wrong_manifest_is_refused_with_its_line(batch, tmp_path, text, match)
         plan(batch(table(tmp_path, text)), read_stdin=str)
 
 
+def test_a_manifest_is_no_scan_however_its_path_is_written(batch, tmp_path, monkeypatch):
+    table(tmp_path, "path\nx.nii.gz\n")
+    monkeypatch.chdir(tmp_path)
+    for word in ("scans.csv", "./scans.csv", ".//scans.csv"):
+        works = plan(batch(word), read_stdin=str).works
+        assert [work.place for work in works] == ["x.nii.gz"]
+
+
 def test_a_manifest_that_is_not_there_is_said_to_be_so(batch, tmp_path):
     with pytest.raises(UsageError, match=r"none\.csv: expected a manifest \(CSV or TSV, UTF-8\), got nothing there"):
         plan(batch(tmp_path / "none.csv"), read_stdin=str)
