@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 import tatcli
 from tatcli.reporting.statistics import ChangeGatherer, ChangeStatistics, IntensityGatherer, IntensityStatistics
 from tatcli.volumes.dicom import DicomHeader
+from tatcli.volumes.members import members_of
 from tatcli.volumes.replacing import replaced
 from tatcli.volumes.volume import ScanHeader, Volume
 
@@ -45,8 +46,8 @@ class FileRecord:
 
     Attributes:
         path: absolute.
-        sha256: of the file; of a DICOM series, of the SHA-256 digests of its files in ascending order.
-        bytes: size of the file, or of all files of the series.
+        sha256: of the file; of several, of their SHA-256 digests in ascending order.
+        bytes: size of all files together.
         files: how many there are.
     """
 
@@ -98,14 +99,18 @@ def file_record(path: Path, files: Iterable[Path] | None = None) -> FileRecord:
 
 
 def input_record(scan: Volume | ScanHeader) -> FileRecord | None:
-    """Hash what a scan was read from: the file, or the files of its DICOM series; None for volumes made in memory."""
+    """Hash what a scan was read from; None for volumes made in memory.
+
+    That is its file, the files of its DICOM series, or a header with the files of its voxels.
+    """
     path, header = scan.provenance.path, scan.provenance.header
     if path is None:
         return None
     if isinstance(header, DicomHeader) and header.unpacked is None:
         files = {image.path for frame in header.frames for image in frame}
         return file_record(path, None if files == {path} else files)
-    return file_record(path)
+    members = members_of(path)
+    return file_record(path, members if len(members) > 1 else None)
 
 
 def describe_scan(scan: ScanHeader) -> ScanRecord:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from tatcli.reporting.run_report import (
     versions,
 )
 from tatcli.volumes import Geometry, Volume
+from tatcli.volumes.volume import Provenance
 
 
 def volume_of(array):
@@ -60,6 +61,9 @@ def test_hashes(tmp_path):
     assert record.sha256 == hashlib.sha256(b"".join(digests)).hexdigest()
     assert (record.bytes, record.files) == (3, 2)
     assert input_record(volume_of(np.zeros((1, 2, 2)))) is None
+    (tmp_path / "a.mhd").write_text("ElementDataFile = a\n")
+    whole = replace(volume_of(np.zeros((1, 2, 2))), provenance=Provenance(path=tmp_path / "a.mhd"))
+    assert input_record(whole) == file_record(tmp_path / "a.mhd", [tmp_path / "a.mhd", tmp_path / "a"])
 
 
 @dataclass(frozen=True)

@@ -126,9 +126,7 @@ class Engine:
 def _check_unchanged(work: Work, source: Contents, report: RestoreReport) -> None:
     """What was restored must be what the sidecar will say."""
     same = stamp_of(work.config.input) == source.stamp
-    if report.input is not None and work.config.input.suffix.lower() != ".mhd":
-        same = same and report.input.sha256 == source.sha256
-    if not same:
+    if not same or report.input is None or report.input.sha256 != source.sha256:
         msg = f"{work.place}: the input changed while it was restored"
         raise OSError(msg)
 

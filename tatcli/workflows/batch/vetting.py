@@ -17,7 +17,7 @@ from tatcli.volumes.replacing import checked_output
 from tatcli.volumes.slices import through_plane_axis
 from tatcli.volumes.writing import check_output
 from tatcli.workflows.batch.naming import series_output
-from tatcli.workflows.batch.sidecar import Contents, Sidecar, contents_of, note_of, request_of, sidecar_of, stamp_of
+from tatcli.workflows.batch.sidecar import Contents, Sidecar, note_of, request_of, sidecar_of, stamp_of
 from tatcli.workflows.batch.work import Work
 from tatcli.workflows.restoring.pet_sidecar import pet_sidecar
 from tatcli.workflows.task_choice import task_of
@@ -73,7 +73,7 @@ def vet(work: Work, weights: str, *, limit: int | None = None) -> Vetted:
         raise VolumeReadError(msg) from error
     header = _read(work, limit)
     check_beside(work)
-    source = replace(_contents(work.config.input, header), stamp=stamp)
+    source = replace(_contents(header), stamp=stamp)
     if sidecar is not None and not work.force and sidecar.input.sha256 == source.sha256:
         renewed = replace(sidecar, input=source)
         if sidecar.request == request_of(work, weights) and sidecar.describes(work.output):
@@ -186,13 +186,12 @@ def _task_chooser(work: Work) -> Callable[[ScanHeader], Task]:
     return lambda scan: asked or task_of(scan.provenance.modality, work.config.input.name)
 
 
-def _contents(path: Path, header: ScanHeader) -> Contents:
-    """What of a file or folder the scan was read from."""
+def _contents(header: ScanHeader) -> Contents:
+    """What the files held that the scan was read from."""
     from tatcli.reporting.run_report import input_record
 
     record = input_record(header)
-    if record is None or path.suffix.lower() == ".mhd":
-        return contents_of(path)
+    assert record is not None  # noqa: S101  it was read from a file
     return Contents(record.sha256, record.bytes, record.files, "")
 
 

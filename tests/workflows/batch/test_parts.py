@@ -146,6 +146,27 @@ def test_voxels_of_a_metaimage_belong_to_it(scan, batch, restored, tmp_path):
     assert not is_finished(work, restored.weights)
 
 
+def test_a_scan_is_redone_when_voxels_apart_from_their_header_changed(scan, batch, restored, tmp_path):
+    import SimpleITK as sitk
+
+    (tmp_path / "in").mkdir()
+    sitk.WriteImage(sitk.ReadImage(str(scan("a.nii.gz"))), str(tmp_path / "in/a.mhd"))
+    voxels = (tmp_path / "in/a.raw").read_bytes()
+    (tmp_path / "in/a.mhd").unlink()
+    (tmp_path / "in/a.nrrd").write_text(
+        "NRRD0004\ntype: int16\ndimension: 3\nspace: left-posterior-superior\nsizes: 40 32 2\nendian: little\n"
+        "space directions: (0.7,0,0) (0,0.7,0) (0,0,3)\nspace origin: (0,0,0)\nencoding: raw\ndata file: a.raw\n\n"
+    )
+    (work,) = plan(batch(), read_stdin=str).works
+    restored(work)
+    assert restored(work).finished
+    before = (tmp_path / "out/a.nrrd").read_bytes()
+    (tmp_path / "in/a.raw").write_bytes(voxels[2:] + voxels[:2])
+    assert not restored(work).finished
+    assert (tmp_path / "out/a.nrrd").read_bytes() != before
+    assert restored(work).finished
+
+
 def test_what_a_failure_is_decides_whether_it_is_tried_again():
     full = OutputError("x: No space left on device")
     full.__cause__ = OSError(28, "No space left on device")
