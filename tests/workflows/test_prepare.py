@@ -397,6 +397,25 @@ def test_pairs_keep_their_split(make: Make, tmp_path: Path) -> None:
     np.testing.assert_allclose(low, validation.hq[1] // 2, atol=0.5)
 
 
+def test_scans_of_one_header_differ_by_their_voxels(make: Make, tmp_path: Path) -> None:
+    header = "ObjectType = Image\nNDims = 3\nDimSize = 40 32 3\nElementType = MET_SHORT\nElementDataFile = voxels.raw\n"
+    for name in ("sub-0", "sub-1", "LQ"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "t1.mhd").write_text(header)
+        (tmp_path / name / "voxels.raw").write_bytes(name.encode() * 10)
+    config = make(task="mri")
+
+    def hashed(lq: Path | None, *names: str) -> list[str]:
+        each = [Candidate(tmp_path / name / "t1.mhd", f"{name}/t1.mhd", lq=lq) for name in names]
+        return [scan.sha256 for candidate in each for scan in survey(candidate, config)]
+
+    first, second = hashed(None, "sub-0", "sub-1")
+    assert first != second
+    before = hashed(tmp_path / "LQ/t1.mhd", "sub-0")
+    (tmp_path / "LQ/voxels.raw").write_bytes(b"others")
+    assert hashed(tmp_path / "LQ/t1.mhd", "sub-0") != before
+
+
 def test_pickled_slices_of_the_published_layout(make: Make, tmp_path: Path) -> None:
     """One scan per slice; the folder of a patient's slices tells whom they are of."""
     root = tmp_path / "published"

@@ -5,23 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
 
 from tatcli.errors import TatError
 from tatcli.tasks import TASKS, task_for_modality
 from tatcli.training.pairs import stem
 from tatcli.training.subjects import bids_subject, named_by
 from tatcli.volumes.bids_pet import derived_fields
+from tatcli.volumes.members import members_of
 from tatcli.workflows.preparing.candidates import Candidate
 from tatcli.workflows.preparing.config import PrepareConfig
 
 __all__ = ["Found", "survey"]
-
-_BLOCK: Final = 2**20
 
 
 @dataclass(frozen=True)
@@ -60,21 +57,16 @@ def survey(candidate: Candidate, config: PrepareConfig) -> list[Found]:
     """The scans of a candidate; one that can't be read is told with its problem."""
     try:
         return _series(candidate, config) if candidate.dicom else [_file(candidate, config)]
-    except TatError as error:
-        return [Found(candidate, stem(candidate.path), _by_path(candidate, config), None, problem=str(error))]
-    except OSError as error:
-        problem = f"expected a readable file, got {error.strerror}"
+    except (TatError, OSError) as error:
+        problem = str(error) if isinstance(error, TatError) else f"expected a readable file, got {error.strerror}"
         return [Found(candidate, stem(candidate.path), _by_path(candidate, config), None, problem=problem)]
 
 
 def _file(candidate: Candidate, config: PrepareConfig) -> Found:
     path = candidate.path
-    files = [path]
-    if path.suffix.lower() == ".mhd":  # its voxels are beside it
-        files += sorted(other for other in path.parent.glob(f"{path.stem}.*") if other != path and other.is_file())
     task = candidate.task or config.task
     problem = "" if task else "nothing names its modality: give --task, or put it into a folder CT, PET or MRI"
-    digest = _sha256([*files, *_partner_files(candidate)])
+    digest = _sha256([*members_of(path), *_partner_files(candidate)])
     found = Found(candidate, stem(path), _by_path(candidate, config), task, digest, path, None, problem)
     return _checked(replace(found, metadata=_metadata(candidate)))
 
@@ -122,9 +114,7 @@ def _checked(scan: Found) -> Found:
 
 
 def _of_patient(candidate: Candidate, config: PrepareConfig, patient: str) -> str:
-    if config.subject is not None and re.search(config.subject, candidate.shown):
-        return _by_path(candidate, config)
-    if not patient:
+    if not patient or named_by(config.subject, candidate.shown) is not None:
         return _by_path(candidate, config)
     return "patient-" + hashlib.sha256(f"tat:{patient}".encode()).hexdigest()[:12]
 
@@ -149,20 +139,13 @@ def _metadata(candidate: Candidate) -> str:
 
 
 def _partner_files(candidate: Candidate) -> list[Path]:
-    if candidate.lq is None:
-        return []
-    if candidate.lq.is_dir():
-        return sorted(path for path in candidate.lq.rglob("*") if path.is_file())
-    return [candidate.lq]
+    return [] if candidate.lq is None else members_of(candidate.lq)
 
 
 def _sha256(files: Iterable[Path]) -> str:
     """Of one file its own; of several that of theirs, in order."""
     digests = []
     for path in files:
-        digest = hashlib.sha256()
         with path.open("rb") as stream:
-            while block := stream.read(_BLOCK):
-                digest.update(block)
-        digests.append(digest.hexdigest())
+            digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
