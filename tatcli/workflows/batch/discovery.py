@@ -151,11 +151,10 @@ def _given(word: str) -> tuple[Path, list[Path]]:
     if not matches:
         msg = f"{word}: expected scans that match this pattern, got none; check it"
         raise VolumeReadError(msg)
-    fixed = [part for part in path.parts if not glob.has_magic(part)]
-    anchor = path
-    while len(anchor.parts) > 1 and (glob.has_magic(str(anchor)) or not anchor.is_dir()):
+    anchor = Path(word)
+    while glob.has_magic(str(anchor)):
         anchor = anchor.parent
-    return anchor if fixed else path.parent, matches
+    return Path(os.path.abspath(anchor)), matches  # noqa: PTH100
 
 
 def _scans_at(path: Path, base: Path, rules: Rules) -> Iterator[Found]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -39,7 +40,7 @@ def is_one_scan(inputs: Sequence[str], *, output: Path | None, series: str | Non
     """
     check_words(inputs)
     path = Path(inputs[0] if inputs else "-")
-    pattern = not path.exists() and any(sign in str(path) for sign in "*?[")
+    pattern = not path.exists() and glob.has_magic(str(path))
     if len(inputs) != 1 or inputs[0] == "-" or is_manifest(path) or pattern:
         return False
     if not path.is_dir():

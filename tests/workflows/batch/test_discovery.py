@@ -72,6 +72,14 @@ def test_several_inputs_share_the_tree_that_they_have_in_common(tree):
         find_scans([f"{root}/*.mha"], Rules())
 
 
+def test_the_tree_of_a_pattern_begins_where_it_is_used(tree, monkeypatch):
+    root = tree("study [old]/a.nii.gz", "study [old]/b/c.nii.gz")
+    monkeypatch.chdir(root / "study [old]")
+    assert places(find_scans(["*.nii.gz"], Rules())) == ["a.nii.gz"]
+    assert places(find_scans(["**/*.nii.gz"], Rules())) == ["a.nii.gz", "b/c.nii.gz"]
+    assert places(find_scans(["b/*"], Rules())) == ["c.nii.gz"]
+
+
 def test_outputs_of_a_batch_are_not_inputs_of_the_next(tree, batch):
     root = tree("a.nii.gz", "a_restored.nii.gz", "a_restored.nii.gz.tat.json", "out/b.nii.gz")
     assert places(find_scans([str(root)], Rules(outside=frozenset({root / "out"})))) == ["a.nii.gz"]
