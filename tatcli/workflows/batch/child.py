@@ -8,7 +8,6 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
-from tatcli.errors import TatError
 from tatcli.workflows.batch.channel import Channel
 from tatcli.workflows.batch.roles import Role, role_of
 from tatcli.workflows.batch.work import Failure
@@ -39,26 +38,20 @@ def main() -> NoReturn:
 
 
 def _answer(channel: Channel, role: Role, number: int, request: Any) -> None:
+    stage = role.stage
+
     def say(kind: str, content: Any) -> None:
+        nonlocal stage
+        if kind == "state":
+            stage = {"reading": "read", "writing": "write"}.get(content, "restore")
         channel.send((number, kind, content))
 
-    stage = [role.stage]
-
-    def follow(kind: str, content: Any) -> None:
-        if kind == "state":
-            stage[0] = {"reading": "read", "writing": "write"}.get(content, "restore")
-        say(kind, content)
-
     try:
-        reply = role.answer(request, follow)
-    except TatError as error:
-        reply_kind, content = "failed", Failure.of(error, stage[0])
+        reply = "done", role.answer(request, say)
     except BaseException as error:  # noqa: BLE001 - goes to the parent
-        reply_kind, content = "failed", Failure.of(error, stage[0])
-    else:
-        reply_kind, content = "done", reply
+        reply = "failed", Failure.of(error, stage)
     try:
-        say(reply_kind, content)
+        channel.send((number, *reply))
     except OSError:
         _end()
 

@@ -128,11 +128,6 @@ class Isolated:
         if self._process is not None:
             self._process.kill(because=None)
 
-    @property
-    def pid(self) -> int | None:
-        """Of the running child."""
-        return None if self._process is None or not self._process.alive else self._process.pid
-
 
 class _Process:
     """One child from start to end."""

@@ -91,11 +91,6 @@ class Lane:
         self._engine.close()
 
     @property
-    def processes(self) -> tuple[int, ...]:
-        """Their numbers, of those that run."""
-        return tuple(pid for pid in (self._reader.pid, self._engine.pid) if pid is not None)
-
-    @property
     def _timeout(self) -> float | None:
         return self._settings.timeout or None
 

@@ -100,16 +100,14 @@ def series_folder(output: Path) -> Path:
 
 def area_of(output: Path, folder: Path | None) -> Path:
     """The work folder for an output: in the outputs' folder, else beside the output."""
-    inside = folder is not None and output.is_relative_to(folder)
-    return (folder if inside and folder is not None else output.parent) / AREA
+    return (folder if folder is not None and output.is_relative_to(folder) else output.parent) / AREA
 
 
 def _split(found: Found, kind: str) -> tuple[str, str]:
     """Name and extension of an output that is called as its input."""
     name = found.place.name or found.path.name
     extension = extension_of(found.path) if not found.path.is_dir() else None
-    collection = found.kind == "dicom" and extension is None
-    if collection:
+    if found.kind == "dicom" and extension is None:
         if name.upper() == "DICOMDIR":
             name = found.path.parent.name
         stem = name[:-4] if name.lower().endswith(".zip") and not found.path.is_dir() else name

@@ -114,7 +114,8 @@ def _all_works(
         datasets.append((dataset, derivatives))
         works += list(_of_dataset(dataset, derivatives, config, replace(scan, output=derivatives), rules))
     if words:
-        works += [_of_found(found, scan, config) for found in find_scans(words, rules)]
+        found_scans = find_scans(words, rules)
+        works += [_work(found, scan, output_of(found, scan, config.pattern), config) for found in found_scans]
     for table in tables:
         works += list(_of_manifest(table, scan, config))
     if not works:
@@ -171,10 +172,6 @@ def _listed(path: Path) -> list[str]:
         msg = f"--list {path}: expected a text file with one path a line, got {reason_of(error)}"
         raise UsageError(msg) from error
     return read_list(text, path.parent)
-
-
-def _of_found(found: Found, scan: RestoreConfig, config: BatchConfig) -> Work:
-    return _work(found, scan, output_of(found, scan, config.pattern), config)
 
 
 def _of_dataset(

@@ -24,7 +24,6 @@ __all__ = [
     "Contents",
     "Sidecar",
     "contents_of",
-    "digest_of",
     "has_sidecar",
     "note_of",
     "request_of",
@@ -166,21 +165,9 @@ def stamp_of(path: Path) -> str:
     Raises:
         OSError: it isn't there, or can't be looked at.
     """
-    entries = [(name, status.st_size, status.st_mtime_ns) for name, status in _statuses(path)]
+    statuses = ((os.path.relpath(file, path.parent), file.stat()) for file in members_of(path))
+    entries = [(name, status.st_size, status.st_mtime_ns) for name, status in statuses]
     return hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:32]
-
-
-def digest_of(files: list[Path]) -> str:
-    """SHA-256 of a file; of several, of their digests in ascending order.
-
-    Raises:
-        OSError: one can't be read.
-    """
-    digests = []
-    for file in files:
-        with file.open("rb") as stream:
-            digests.append(hashlib.file_digest(stream, "sha256").digest())
-    return digests[0].hex() if len(digests) == 1 else hashlib.sha256(b"".join(sorted(digests))).hexdigest()
 
 
 def contents_of(path: Path) -> Contents:
@@ -189,10 +176,8 @@ def contents_of(path: Path) -> Contents:
     Raises:
         OSError: it can't be read.
     """
-    stamp = stamp_of(path)
-    files = members_of(path)
-    return Contents(digest_of(files), sum(file.stat().st_size for file in files), len(files), stamp)
+    from tatcli.reporting.run_report import file_record
 
-
-def _statuses(path: Path) -> list[tuple[str, os.stat_result]]:
-    return [(os.path.relpath(file, path.parent), file.stat()) for file in members_of(path)]
+    stamp, files = stamp_of(path), members_of(path)
+    record = file_record(files[0]) if len(files) == 1 else file_record(path, files)
+    return Contents(record.sha256, record.bytes, record.files, stamp)

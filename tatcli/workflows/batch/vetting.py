@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 from tatcli.errors import OutputError, VolumeReadError
 from tatcli.tasks import Task, find_task, task_for_modality
-from tatcli.volumes.formats import extension_of, written_for
+from tatcli.volumes.formats import extension_of, format_of, written_for
 from tatcli.volumes.replacing import checked_output
 from tatcli.volumes.slices import through_plane_axis
 from tatcli.volumes.writing import check_output
 from tatcli.workflows.batch.naming import series_output
 from tatcli.workflows.batch.sidecar import Contents, Sidecar, note_of, request_of, sidecar_of, stamp_of
 from tatcli.workflows.batch.work import Work
+from tatcli.workflows.output_names import asked_format
 from tatcli.workflows.restoring.pet_sidecar import pet_sidecar
 from tatcli.workflows.task_choice import task_of
 
@@ -114,7 +115,8 @@ def check_place(work: Work) -> None:
         if path.exists() and sidecar is None and not work.config.overwrite:
             msg = f"{path}: expected a new output, got one without a sidecar, which tat didn't finish; remove it or"
             raise OutputError(msg + " --overwrite")
-    check_output(work.output, source=work.config.input, overwrite=True, kind=_kind(work), makes_folders=True)
+    kind = asked_format(work.config.format)
+    check_output(work.output, source=work.config.input, overwrite=True, kind=kind, makes_folders=True)
 
 
 def check_beside(work: Work) -> None:
@@ -132,12 +134,6 @@ def check_beside(work: Work) -> None:
     beside = pet_sidecar(source, work.output, pet=work.config.pet)
     if beside is not None and beside.path.parent.is_dir():
         beside.check(source=source, overwrite=overwrite)
-
-
-def _kind(work: Work) -> str | None:
-    from tatcli.workflows.output_names import asked_format
-
-    return asked_format(work.config.format)
 
 
 def _read(work: Work, limit: int | None) -> ScanHeader:
@@ -202,7 +198,6 @@ def parts_of(work: Work) -> tuple[Work, ...]:
     """
     from tatcli.volumes.dicom_archives import is_collection
     from tatcli.volumes.dicom_series import read_folder
-    from tatcli.volumes.formats import format_of
 
     path = work.config.input
     if work.config.series is not None or not path.exists() or format_of(path) is not None or not is_collection(path):

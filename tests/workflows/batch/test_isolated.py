@@ -17,8 +17,7 @@ def test_children_do_not_inherit_dasks_allocator(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("SOMETHING_ELSE", "kept")
     child = Isolated("reader", EngineSettings())
     try:
-        child.start()
-        told = Path(f"/proc/{child.pid}/environ").read_bytes().split(b"\0")
+        told = Path(f"/proc/{child.start().pid}/environ").read_bytes().split(b"\0")
     finally:
         child.close()
     assert b"SOMETHING_ELSE=kept" in told
