@@ -14,6 +14,7 @@ __all__ = [
     "format_of",
     "format_to_write",
     "is_folder_output",
+    "stem_of",
     "voxels_of",
     "written_for",
 ]
@@ -50,6 +51,11 @@ def extension_of(path: Path) -> str | None:
     # ".nii.gz" before any shorter match; a bare ".nii" is a hidden file without extension
     found = [extension for extension in EXTENSIONS if name.endswith(extension) and len(name) > len(extension)]
     return max(found, key=len, default=None)
+
+
+def stem_of(path: Path) -> str:
+    """The name without its known extension."""
+    return path.name[: len(path.name) - len(extension_of(path) or "")]
 
 
 def format_of(path: Path) -> str | None:

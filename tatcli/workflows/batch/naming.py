@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from tatcli.errors import UsageError
-from tatcli.volumes.formats import DEFAULT_EXTENSIONS, extension_of, format_of
+from tatcli.volumes.formats import DEFAULT_EXTENSIONS, extension_of, format_of, stem_of
 from tatcli.workflows.batch.staging import AREA
 from tatcli.workflows.output_names import FORMATS, asked_format, default_output, split_name
 
@@ -95,7 +95,7 @@ def series_output(output: Path, name: str, word: str) -> Path:
 
 def series_folder(output: Path) -> Path:
     """The folder where the series of a folder go, if they are several; ``output`` is that of the whole folder."""
-    return output.with_name(output.name[: len(output.name) - len(extension_of(output) or "")])
+    return output.with_name(stem_of(output))
 
 
 def area_of(output: Path, folder: Path | None) -> Path:

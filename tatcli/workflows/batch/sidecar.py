@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import tatcli
 from tatcli.volumes.bids_pet import derived_fields
-from tatcli.volumes.formats import extension_of
+from tatcli.volumes.formats import stem_of
 from tatcli.volumes.members import members_of
 from tatcli.volumes.replacing import replaced
 
@@ -129,7 +129,7 @@ def has_sidecar(output: Path) -> bool:
 
 def note_of(output: Path) -> Path:
     """Where what a BIDS dataset keeps beside an output lies."""
-    return output.with_name(output.name[: len(output.name) - len(extension_of(output) or "")] + ".json")
+    return output.with_name(stem_of(output) + ".json")
 
 
 def request_of(work: Work, weights: str) -> dict[str, Any]:

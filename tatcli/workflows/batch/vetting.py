@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tatcli.errors import OutputError, VolumeReadError
 from tatcli.tasks import Task, find_task, task_for_modality
-from tatcli.volumes.formats import extension_of, format_of, written_for
+from tatcli.volumes.formats import format_of, stem_of, written_for
 from tatcli.volumes.replacing import checked_output
 from tatcli.volumes.slices import through_plane_axis
 from tatcli.volumes.writing import check_output
@@ -236,7 +236,7 @@ def _nothing_meant(folder: DicomFolder, work: Work) -> str:
 
 def _series_names(series: list[DicomSeries], *, taken: list[Path]) -> list[str]:
     """A folder name for each series: number, description, and the end of the UID where those aren't enough."""
-    others = [path.name[: len(path.name) - len(extension_of(path) or "")] for path in taken]
+    others = [stem_of(path) for path in taken]
     plain = [_plain(f"{one.info.number or '0'}_{one.info.description}_{one.info.part}") for one in series]
     return [
         name if plain.count(name) == 1 and name not in others else f"{name}_{one.info.uid[-12:].strip('.')}_{index}"

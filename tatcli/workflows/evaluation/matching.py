@@ -8,7 +8,7 @@ from typing import Final
 
 from tatcli.errors import MissingPartnerError, UsageError, VolumeReadError
 from tatcli.volumes.dicom_files import holds_dicom
-from tatcli.volumes.formats import extension_of
+from tatcli.volumes.formats import extension_of, stem_of
 
 __all__ = ["RESTORED", "Matched", "match_scans", "partner_in", "scan_name"]
 
@@ -89,8 +89,7 @@ def partner_in(path: Path, name: str) -> Path:
 
 def scan_name(path: Path) -> str:
     """The name without its extension and without the suffix that restore gives."""
-    extension = extension_of(path)
-    return path.name[: len(path.name) - len(extension or "")].removesuffix(_SUFFIX)
+    return stem_of(path).removesuffix(_SUFFIX)
 
 
 def _is_folder_of_scans(path: Path) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tatcli.errors import OutputError
-from tatcli.volumes.formats import extension_of, format_of
+from tatcli.volumes.formats import format_of, stem_of
 from tatcli.volumes.replacing import checked_output
 
 if TYPE_CHECKING:
@@ -74,5 +74,5 @@ def pet_sidecar(
     fields = derived_fields(source, pet=pet)
     if fields is None:
         return None
-    place = output.with_name(output.name[: -len(extension_of(output) or "")] + ".json")
+    place = output.with_name(stem_of(output) + ".json")
     return PetSidecar(place, fields | {"Description": description, "Sources": [source.name]})
