@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
@@ -79,12 +79,9 @@ class VolumeScores:
     slices: tuple[SliceScore, ...]
     skipped: int
 
-    def numbered(self, indices: Iterable[int]) -> Self:
+    def numbered(self, indices: Sequence[int]) -> Self:
         """The same scores with the slices' positions in the volume that the scored slices were taken from."""
-        from dataclasses import replace
-
-        positions = list(indices)
-        return replace(self, slices=tuple(replace(score, index=positions[score.index]) for score in self.slices))
+        return replace(self, slices=tuple(replace(score, index=indices[score.index]) for score in self.slices))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""

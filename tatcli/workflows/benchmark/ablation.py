@@ -16,7 +16,6 @@ from tatcli.workflows.benchmark.ablation_report import AblationReport, Scored, s
 __all__ = ["AblationConfig", "ablate"]
 
 RESULT: Final = "result.json"
-_QUANTITIES: Final = ("psnr", "ssim", "rmse")
 
 Progress = Callable[[str, int, int], None]
 
@@ -186,7 +185,7 @@ def _scores(training: TrainConfig, weights: Path, config: AblationConfig) -> dic
     from tatcli.workflows.evaluate import EvaluateConfig, evaluate
     from tatcli.workflows.evaluation.network import load_comparison
     from tatcli.workflows.evaluation.report import INPUT
-    from tatcli.workflows.evaluation.summary import per_subject
+    from tatcli.workflows.evaluation.summary import TESTED, per_subject, score_of
 
     network = load_comparison(
         training.network,
@@ -212,12 +211,7 @@ def _scores(training: TrainConfig, weights: Path, config: AblationConfig) -> dic
         subjects: dict[str, dict[str, float]] = {}
         found[task.task] = subjects
         for method, prefix in ((INPUT, "lq_"), (network.name, "")):
-            for quantity in _QUANTITIES:
-
-                def value(scan: Any, method: str = method, quantity: str = quantity) -> float | None:
-                    mean = scan.methods[method].mean
-                    return None if mean is None else float(getattr(mean, quantity))
-
-                for subject, score in per_subject(task.scans, value).items():
+            for quantity in TESTED:
+                for subject, score in per_subject(task.scans, score_of(method, quantity)).items():
                     subjects.setdefault(subject, {})[prefix + quantity] = score
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -44,8 +45,6 @@ def read_mask(masks: Path, name: str, truth: Volume, *, axis: int) -> NDArray[np
     volume = read_volume(path)
     frames = truth.frames
     if frames > 1 and volume.frames == 1:
-        from dataclasses import replace
-
         volume = replace(volume, array=np.repeat(volume.array.reshape(1, *volume.geometry.shape), frames, axis=0))
     check_grid(volume, truth, path.name)
     mask = stack_of(volume, axis) > 0

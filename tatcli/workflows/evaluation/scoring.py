@@ -12,6 +12,7 @@ from tatcli.errors import EmptyMaskError, VolumeReadError
 from tatcli.metrics import find_protocol, reference_facts, score_physically, score_volume
 from tatcli.reporting.figures import upright
 from tatcli.training.subjects import subject_of, subject_of_place
+from tatcli.workflows.evaluation.degraded import evenly_spaced
 from tatcli.workflows.evaluation.report import INPUT, ScanScores, SlicePicture
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from tatcli.volumes.geometry import Geometry
     from tatcli.workflows.evaluation.config import EvaluateConfig
 
-__all__ = ["ScanStacks", "score_scan", "subject_of"]
+__all__ = ["ScanStacks", "score_scan"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,8 +98,6 @@ def score_scan(scan: ScanStacks, task: Task, config: EvaluateConfig) -> ScanScor
 
 def _pictures(scan: ScanStacks, count: int) -> tuple[SlicePicture, ...]:
     """Evenly spaced slices of the first frame, upright."""
-    from tatcli.workflows.evaluation.degraded import evenly_spaced
-
     if not count:
         return ()
     available = scan.geometry.shape[scan.axis]

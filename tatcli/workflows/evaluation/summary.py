@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -12,7 +12,7 @@ from tatcli.metrics import PHYSICAL_QUANTITIES, QUANTITIES, Score, bootstrap_int
 from tatcli.workflows.evaluation.cost import Cost
 from tatcli.workflows.evaluation.report import INPUT, Kind, MethodSummary, ScanScores
 
-__all__ = ["TESTED", "PairedTest", "compare_methods", "per_subject", "summarise"]
+__all__ = ["TESTED", "PairedTest", "compare_methods", "per_subject", "score_of", "summarise"]
 
 TESTED: Final = ("psnr", "ssim", "rmse")
 """Quantities that methods are compared by."""
@@ -39,14 +39,7 @@ class PairedTest:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
-        return {
-            "method": self.method,
-            "other": self.other,
-            "quantity": self.quantity,
-            "difference": self.difference,
-            "p": self.p,
-            "subjects": self.subjects,
-        }
+        return asdict(self)
 
 
 def summarise(
@@ -67,10 +60,7 @@ def summarise(
     scored = _scored(scans, kinds)
     if not scored:
         return ()
-    rows = {}
-    for method in kinds:
-        values = {name: per_subject(scored, _score_of(method, name)) for name in QUANTITIES}
-        rows[method] = values
+    rows = {method: {name: per_subject(scored, score_of(method, name)) for name in QUANTITIES} for method in kinds}
     scores = {method: Score(*(_mean(values[name]) for name in QUANTITIES)) for method, values in rows.items()}
     base = scores[INPUT].psnr if INPUT in scores else None
     return tuple(
@@ -101,7 +91,7 @@ def compare_methods(scans: Iterable[ScanScores], method: str, others: Sequence[s
     tests = []
     for other in others if scored else ():
         for quantity in TESTED:
-            ours, theirs = (list(per_subject(scored, _score_of(name, quantity)).values()) for name in (method, other))
+            ours, theirs = (list(per_subject(scored, score_of(name, quantity)).values()) for name in (method, other))
             difference = _difference(float(np.mean(ours)), float(np.mean(theirs)))
             p = paired_wilcoxon(ours, theirs)
             tests.append(PairedTest(method, other, quantity, difference, p, len(ours)))
@@ -123,7 +113,9 @@ def _scored(scans: Iterable[ScanScores], methods: Iterable[str]) -> list[ScanSco
     return [scan for scan in scans if all(scan.methods[method].mean is not None for method in wanted)]
 
 
-def _score_of(method: str, quantity: str) -> Callable[[ScanScores], float | None]:
+def score_of(method: str, quantity: str) -> Callable[[ScanScores], float | None]:
+    """A scan's mean of a quantity by a method, for :func:`per_subject`; None where it has no score."""
+
     def value(scan: ScanScores) -> float | None:
         mean = scan.methods[method].mean
         return None if mean is None else float(getattr(mean, quantity))
