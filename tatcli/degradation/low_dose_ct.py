@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Acquisition",
     "ct_noise_realisations",
-    "low_dose_slice",
     "low_dose_volume",
     "random_acquisition",
     "reconstructed",
@@ -134,33 +133,6 @@ def ct_noise_realisations(
     fields *= np.float32(1000.0 / WATER_ATTENUATION / noise_hu)
     fields *= inside
     return fields
-
-
-def low_dose_slice(
-    slice_hu: NDArray[np.floating[Any]],
-    *,
-    spacing_mm: tuple[float, float],
-    dose: float,
-    noise: float,
-    kernel: KernelSpec,
-    seed: int | np.random.SeedSequence,
-) -> NDArray[np.float32]:
-    """A slice at a fraction of its dose.
-
-    Args:
-        slice_hu: (rows, columns), HU.
-        spacing_mm: (row, column) pixel size.
-        dose: fraction of the reference's dose, in (0, 1].
-        noise: standard deviation of the reference's own noise in soft tissue, HU.
-        kernel: the reconstruction kernel.
-        seed: of the generator.
-
-    Returns:
-        (rows, columns), HU; not below -1024 (nor below the reference, where that is padding).
-    """
-    stack = np.asarray(slice_hu)[None]
-    low = low_dose_volume(stack, spacing_mm=spacing_mm, dose=dose, noise=noise, kernel=kernel, seeds=[seed])
-    return np.asarray(low[0])
 
 
 def low_dose_volume(  # noqa: PLR0913 - what the scan was, and what is asked of it

@@ -23,11 +23,7 @@ class Unpacked:
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="tat-"))
-        self._finalizer = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
-
-    def remove(self) -> None:
-        """Delete it now."""
-        self._finalizer()
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
 
 def is_zip(path: Path) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from tatcli.degradation import low_resolution_mri
 from tatcli.degradation.ct_kernel import KERNELS
 from tatcli.degradation.low_count_pet import low_count_slices
-from tatcli.degradation.low_dose_ct import low_dose_slice
+from tatcli.degradation.low_dose_ct import low_dose_volume
 from tatcli.degradation.low_resolution_mri import kept_lines, low_resolution, truncate_k_space
 from tatcli.degradation.pet_count_level import count_level
 from tatcli.degradation.pet_scanner import PetReconstruction
@@ -36,7 +36,7 @@ def uptake() -> np.ndarray:
 def added_ct(water: np.ndarray, dose: float, kernel: str, count: int) -> np.ndarray:
     """Noise that a dose adds to a reference of 10 HU: (count, rows, columns)."""
     options = {"spacing_mm": CT_SPACING, "dose": dose, "noise": 10.0, "kernel": KERNELS[kernel]}
-    return np.stack([low_dose_slice(water, seed=seed, **options) for seed in range(count)]) - water
+    return low_dose_volume(np.stack([water] * count), seeds=range(count), **options) - water
 
 
 def test_ct_noise_variance_goes_with_the_inverse_dose(water: np.ndarray) -> None:

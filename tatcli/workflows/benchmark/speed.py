@@ -137,7 +137,7 @@ class SpeedReport:
         return to_json(self)
 
 
-def benchmark_speed(config: SpeedConfig, *, progress: Callable[[str, int, int], None] | None = None) -> SpeedReport:
+def benchmark_speed(config: SpeedConfig, *, progress: Callable[[str, int, int], None] = lambda *_: None) -> SpeedReport:
     """Measure every case, each in a process of its own, and the machine before and after them.
 
     Args:
@@ -156,18 +156,17 @@ def benchmark_speed(config: SpeedConfig, *, progress: Callable[[str, int, int], 
     device = choose_device(config.device)
     precisions = tuple(dict.fromkeys(choose_precision(device, precision) for precision in config.precisions))
     cases = tuple(product(config.presets, precisions, config.sizes, config.batches))
-    tell = progress or (lambda *_: None)
     machine = {"device": str(device), "threads": config.threads, "precisions": precisions}
     measured = []
     with weights_for(config.presets) as weights:
-        tell("the machine", 0, len(cases))
+        progress("the machine", 0, len(cases))
         around = [measure_afresh("machine", **machine)]
         for index, (preset, precision, size, batch) in enumerate(cases):
-            tell(f"{preset} {size}x{size} {precision}", index, len(cases))
+            progress(f"{preset} {size}x{size} {precision}", index, len(cases))
             case = {"weights": weights[preset], "size": size, "batch": batch, "precision": precision}
             case |= {"device": str(device), "threads": config.threads, "compiled": config.compiled}
             measured.append(measure_afresh("case", **case, repeats=config.repeats))
-        tell("the machine", len(cases), len(cases))
+        progress("the machine", len(cases), len(cases))
         around.append(measure_afresh("machine", **machine))
     peaks = {
         name: best_peak(

@@ -137,7 +137,9 @@ class VolumeReport:
         return to_json(self)
 
 
-def benchmark_volume(config: VolumeConfig, *, progress: Callable[[str, int, int], None] | None = None) -> VolumeReport:
+def benchmark_volume(
+    config: VolumeConfig, *, progress: Callable[[str, int, int], None] = lambda *_: None
+) -> VolumeReport:
     """Make scans, and restore each in a process of its own.
 
     Args:
@@ -157,18 +159,17 @@ def benchmark_volume(config: VolumeConfig, *, progress: Callable[[str, int, int]
     started = datetime.now(UTC).isoformat(timespec="seconds")
     runtime = prepare_runtime(device=config.device, precision=config.precision, threads=config.threads)
     cases = list(product(config.sizes, config.slices))
-    tell = progress or (lambda *_: None)
     results = []
     with (
         weights_for([config.weights]) as weights,
         tempfile.TemporaryDirectory(prefix="tat-benchmark-", dir=config.folder) as folder,
     ):
         for index, (size, slices) in enumerate(cases):
-            tell(f"making {slices} slices of {size}x{size}", index, len(cases))
+            progress(f"making {slices} slices of {size}x{size}", index, len(cases))
             scan, one = (Path(folder) / f"{name}{config.extension}" for name in ("scan", "one"))
             make_scan(scan, slices=slices, size=size)
             make_scan(one, slices=1, size=size)
-            tell(f"restoring {slices} slices of {size}x{size}", index, len(cases))
+            progress(f"restoring {slices} slices of {size}x{size}", index, len(cases))
             found = measure_afresh(
                 "volume",
                 scan=str(scan),
