@@ -20,7 +20,7 @@ from tatcli.volumes.pet_header import NO_DATE, PetHeader, moment, pet_header
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["DISCRETE_DIMENSIONS", "TIME_DIMENSIONS", "DicomImage", "has_pixels", "images_of"]
+__all__ = ["DISCRETE_DIMENSIONS", "TIME_DIMENSIONS", "DicomImage", "has_pixels", "images_of", "series_uid", "text_of"]
 
 DISCRETE_DIMENSIONS: Final = ("EchoTime", "DiffusionBValue", "TemporalPosition", "AcquisitionNumber")
 """Repeats of a stack that differ in one of these have the same values at every position."""
@@ -143,16 +143,15 @@ def _image(dataset: Dataset, places: list[Dataset], path: Path, *, frame: int) -
     slope, intercept = _rescale(places, path)
     position = _vector(_find(places, "ImagePositionPatient"), 3, "ImagePositionPatient", path)
     spacing = _vector(_find(places, "PixelSpacing"), 2, "PixelSpacing", path)
-    number, description = _text(dataset, "SeriesNumber"), _text(dataset, "SeriesDescription")
-    modality, uid = _text(dataset, "Modality"), _text(dataset, "SOPInstanceUID")
+    modality, uid = text_of(dataset, "Modality"), text_of(dataset, "SOPInstanceUID")
     found = {name: _dimension(places, name) for name in (*DISCRETE_DIMENSIONS, *TIME_DIMENSIONS)}
     return DicomImage(
         path=path,
         frame=frame,
         instance=f"{uid}#{frame}" if uid else "",
-        series=_text(dataset, "SeriesInstanceUID") or f"without UID, number {number!r}, {description!r}",
-        number=number,
-        description=description,
+        series=series_uid(dataset),
+        number=text_of(dataset, "SeriesNumber"),
+        description=text_of(dataset, "SeriesDescription"),
         modality=modality,
         kind=_frame_kind(places) or _words(dataset.get("ImageType")),
         rows=rows,
@@ -228,7 +227,14 @@ def _words(value: Any) -> tuple[str, ...]:
     return tuple(str(word).strip().upper() for word in words)
 
 
-def _text(dataset: Dataset, keyword: str) -> str:
+def series_uid(dataset: Dataset) -> str:
+    """SeriesInstanceUID, or a stand-in made of number and description where there is none."""
+    number, description = text_of(dataset, "SeriesNumber"), text_of(dataset, "SeriesDescription")
+    return text_of(dataset, "SeriesInstanceUID") or f"without UID, number {number!r}, {description!r}"
+
+
+def text_of(dataset: Dataset, keyword: str) -> str:
+    """An attribute as text, '' where it is absent."""
     value = dataset.get(keyword)
     return "" if value is None else str(value).strip()
 

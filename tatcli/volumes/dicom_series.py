@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tatcli.errors import UsageError, VolumeReadError
 from tatcli.volumes.dicom_archives import Unpacked, find_files
 from tatcli.volumes.dicom_files import is_media_directory, read_dataset, tolerant
-from tatcli.volumes.dicom_images import DicomImage, has_pixels, images_of
+from tatcli.volumes.dicom_images import DicomImage, has_pixels, images_of, series_uid, text_of
 from tatcli.volumes.dicom_parts import split_parts
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 __all__ = ["DicomFolder", "DicomSeries", "SeriesInfo", "choose_series", "list_series", "read_folder", "series_of"]
 
@@ -44,6 +48,11 @@ class SeriesInfo:
         number, images = self.number or "-", f"{self.images} image{'' if self.images == 1 else 's'}"
         part = f":{self.part}" if self.part else ""
         return f"number {number}{part} {self.description!r} ({self.modality or '?'}, {images}{scout}), UID {self.uid}"
+
+    @property
+    def choice(self) -> str:
+        """What chooses it and no other: its UID, with :PART where it has one."""
+        return f"{self.uid}:{self.part}" if self.part else self.uid
 
     def is_named(self, wanted: str) -> bool:
         """Whether this is what a user calls it: UID, number or description, the part after a colon."""
@@ -84,6 +93,11 @@ class DicomFolder:
     series: tuple[DicomSeries, ...]
     warnings: tuple[str, ...] = ()
     unpacked: Unpacked | None = None
+
+    @property
+    def scans(self) -> list[DicomSeries]:
+        """The series without the scouts, unless there is nothing else."""
+        return [series for series in self.series if not series.info.localizer] or list(self.series)
 
 
 def list_series(path: str | os.PathLike[str]) -> tuple[SeriesInfo, ...]:
@@ -172,7 +186,7 @@ def choose_series(folder: DicomFolder, wanted: str | None = None) -> DicomSeries
         VolumeReadError: the series can't be read.
     """
     if wanted is None:
-        candidates = [series for series in folder.series if not series.info.localizer] or list(folder.series)
+        candidates = folder.scans
         complaint = f"expected one series, got {len(candidates)}"
     else:
         candidates = [series for series in folder.series if series.info.is_named(wanted)]
@@ -232,16 +246,10 @@ def _without_copies(images: list[DicomImage]) -> tuple[list[DicomImage], int]:
     return list(seen.values()), len(images) - len(seen)
 
 
-def _info_of_header(dataset: object) -> SeriesInfo:
+def _info_of_header(dataset: Dataset) -> SeriesInfo:
     """The names in a header whose images can't be used."""
-
-    def text(keyword: str) -> str:
-        value = getattr(dataset, keyword, None)
-        return "" if value is None else str(value).strip()
-
-    number, description = text("SeriesNumber"), text("SeriesDescription")
-    uid = text("SeriesInstanceUID") or f"without UID, number {number!r}, {description!r}"
-    return SeriesInfo(uid, number, description, text("Modality"), images=1)
+    number, description = text_of(dataset, "SeriesNumber"), text_of(dataset, "SeriesDescription")
+    return SeriesInfo(series_uid(dataset), number, description, text_of(dataset, "Modality"), images=1)
 
 
 def _by_number(series: DicomSeries) -> tuple[int, str, str]:

@@ -170,7 +170,7 @@ class _Worker:
             return 0
         config = RestoreConfig(
             input=folder.received,
-            series=f"{info.uid}:{info.part}" if info.part else info.uid,
+            series=info.choice,
             task=rule.task,
             output=target,
             format="dicom",

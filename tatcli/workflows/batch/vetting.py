@@ -203,10 +203,9 @@ def parts_of(work: Work) -> tuple[Work, ...]:
     if work.config.series is not None or not path.exists() or format_of(path) is not None or not is_collection(path):
         return ()
     folder = read_folder(path)
-    candidates = [series for series in folder.series if not series.info.localizer] or list(folder.series)
-    if len(candidates) < (1 if work.shares_folder else 2):
+    if len(folder.scans) < (1 if work.shares_folder else 2):
         return ()
-    meant = [series for series in candidates if _is_meant(series, work)]
+    meant = [series for series in folder.scans if _is_meant(series, work)]
     if not meant:
         raise VolumeReadError(_nothing_meant(folder, work))
     names = _series_names(meant, taken=[Path(name) for name in work.neighbours])
@@ -214,9 +213,8 @@ def parts_of(work: Work) -> tuple[Work, ...]:
 
 
 def _part(work: Work, series: DicomSeries, name: str) -> Work:
-    info = series.info
-    wanted = f"{info.uid}:{info.part}" if info.part else info.uid
-    config = replace(work.config, series=wanted, output=series_output(work.output, name, work.config.format))
+    output = series_output(work.output, name, work.config.format)
+    config = replace(work.config, series=series.info.choice, output=output)
     return replace(work, config=config, place=f"{work.place}/{name}", neighbours=frozenset())
 
 

@@ -79,9 +79,9 @@ def _series(candidate: Candidate, config: PrepareConfig) -> list[Found]:
     for series in read_folder(candidate.path).series:
         info = series.info
         name = "-".join(word for word in (info.number, info.description.replace("/", "_"), info.part) if word)
-        chosen = info.uid + (f":{info.part}" if info.part else "")
         if not series.images:
-            found.append(Found(candidate, name, _by_path(candidate, config), None, series=chosen, problem=info.problem))
+            subject = _by_path(candidate, config)
+            found.append(Found(candidate, name, subject, None, series=info.choice, problem=info.problem))
             continue
         files = sorted({image.path for image in series.images})
         patient = str(getattr(read_dataset(files[0]), "PatientID", None) or "").strip()
@@ -94,7 +94,7 @@ def _series(candidate: Candidate, config: PrepareConfig) -> list[Found]:
             task=task.name if task else None,
             sha256=_sha256([*files, *_partner_files(candidate)]),
             folder=Path(os.path.commonpath([file.parent for file in files])),
-            series=chosen,
+            series=info.choice,
             problem="a localizer" if info.localizer else problem,
         )
         found.append(_checked(scan))
