@@ -78,8 +78,10 @@ def block_writer(
         if encoding is None:
             with _Undecided(scan, folder) as undecided:
                 yield undecided.write
-                with _plane_writer(scan, path, files, encoding=undecided.encoding()) as write:
-                    undecided.copy_to(write)
+                encoding = undecided.encoding()
+                with _plane_writer(scan, path, files, encoding=encoding) as write:
+                    for plane in undecided.planes():
+                        write(encode(plane, None, encoding=encoding))
         elif axis:
             shape = (scan.frames, *scan.geometry.shape)
             with Spool(shape, encoding.dtype, folder=folder) as spool:
@@ -130,12 +132,6 @@ class _Undecided(Spool):
     def encoding(self) -> Encoding:
         """What all values fit into."""
         return Encoding(integer_type_for(self._lower, self._upper))
-
-    def copy_to(self, write: PlaneWriter) -> None:
-        """All planes, encoded."""
-        encoding = self.encoding()
-        for plane in self.planes():
-            write(encode(plane, None, encoding=encoding))
 
 
 def _plane_writer(

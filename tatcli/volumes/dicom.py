@@ -16,7 +16,7 @@ from tatcli.volumes.dicom_archives import Unpacked, is_collection
 from tatcli.volumes.dicom_files import read_dataset, tolerant
 from tatcli.volumes.dicom_images import DicomImage, has_pixels, images_of
 from tatcli.volumes.dicom_mosaic import tile_of
-from tatcli.volumes.dicom_pixels import read_stored
+from tatcli.volumes.dicom_pixels import declared_type, read_stored
 from tatcli.volumes.dicom_series import DicomFolder, DicomSeries, SeriesInfo, choose_series, read_folder, series_of
 from tatcli.volumes.dicom_stack import DicomStack, stack_images
 from tatcli.volumes.encoding import decode
@@ -94,11 +94,11 @@ def read_dicom(
         VolumeReadError, GeometryError, UnitsError, UsageError: see :func:`find_scan`; damaged pixel data.
     """
     scan = find_scan(path, series=series, units=units, pet=pet, uneven=uneven)
-    images = [image for frame in scan.stack.frames for image in frame]
-    one_frame = scan.stack.geometry.shape
-    shape = one_frame if len(scan.stack.frames) == 1 else (len(scan.stack.frames), *one_frame)
-    rescales = {(image.slope, image.intercept) for image in images}
     stack = scan.stack
+    images = [image for frame in stack.frames for image in frame]
+    one_frame = stack.geometry.shape
+    shape = one_frame if len(stack.frames) == 1 else (len(stack.frames), *one_frame)
+    rescales = {(image.slope, image.intercept) for image in images}
     provenance = Provenance(
         path=path,
         format="dicom",
@@ -109,12 +109,12 @@ def read_dicom(
     )
     if len(rescales) == 1 and scan.factor == 1.0:
         return _with_one_rescale(scan, images, shape, provenance)
-    array = np.empty((len(images), *scan.stack.geometry.shape[1:]), dtype=np.float32)
+    array = np.empty((len(images), *one_frame[1:]), dtype=np.float32)
     for index, pixels in _pixels(images):
         image = images[index]
         array[index] = decode(pixels, slope=image.slope * scan.factor, intercept=image.intercept * scan.factor)
     provenance = replace(provenance, dtype=np.dtype(np.float32))
-    return Volume(array.reshape(shape), scan.stack.geometry, scan.units, provenance)
+    return Volume(array.reshape(shape), stack.geometry, scan.units, provenance)
 
 
 def find_scan(
@@ -180,7 +180,7 @@ def stored_type(image: DicomImage) -> np.dtype[Any]:
     """The type of an image's stored numbers, from its header alone."""
     dataset = read_dataset(image.path)
     with tolerant(image.path):
-        return np.dtype(f"{'i' if dataset.get('PixelRepresentation') else 'u'}{int(dataset.BitsAllocated) // 8}")
+        return declared_type(dataset)
 
 
 def _with_one_rescale(

@@ -16,7 +16,7 @@ import tatcli
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["Derivation", "derived_type", "evidence", "is_restored", "mark_derived", "source_image"]
+__all__ = ["Derivation", "code_item", "derived_type", "evidence", "is_restored", "mark_derived", "source_image"]
 
 _MODEL: Final = "tat"
 _RESTORED: Final = "restored: "
@@ -57,7 +57,7 @@ class Derivation:
     def codes(self) -> list[Dataset]:
         """DerivationCodeSequence."""
         wanted = (_IMAGE_PROCESSING, _RESAMPLING) if self.resampled else (_IMAGE_PROCESSING,)
-        return [_code(*code) for code in wanted]
+        return [code_item(*code) for code in wanted]
 
 
 def derived_type(kind: Any, sop_class: str) -> list[str]:
@@ -74,7 +74,7 @@ def source_image(sop_class: str, instance: str, *, frame: int | None = None, res
     item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, instance
     if frame is not None:
         item.ReferencedFrameNumber = frame + 1
-    item.PurposeOfReferenceCodeSequence = [_code(*_SOURCE)]
+    item.PurposeOfReferenceCodeSequence = [code_item(*_SOURCE)]
     item.SpatialLocationsPreserved = "NO" if resampled else "YES"
     return item
 
@@ -144,11 +144,12 @@ def _equipment(derivation: Derivation, moment: datetime | None) -> Dataset:
     if moment is not None:
         item.ContributionDateTime = f"{moment:%Y%m%d%H%M%S}"
     item.ContributionDescription = derivation.description[:_LONGEST_TEXT]
-    item.PurposeOfReferenceCodeSequence = [_code(*_EQUIPMENT)]
+    item.PurposeOfReferenceCodeSequence = [code_item(*_EQUIPMENT)]
     return item
 
 
-def _code(value: str, meaning: str) -> Any:
+def code_item(value: str, meaning: str) -> Dataset:
+    """An item of a code sequence, of the DICOM controlled terminology."""
     from pydicom.dataset import Dataset as NewDataset
 
     item = NewDataset()

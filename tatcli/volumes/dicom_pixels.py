@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset, FileDataset
     from pydicom.uid import UID
 
-__all__ = ["read_stored", "stored_of"]
+__all__ = ["declared_type", "read_stored", "stored_of"]
 
 _PIXEL_DESCRIPTION: Final = (
     "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel",
@@ -91,7 +91,8 @@ def _check_greyscale(dataset: Dataset, path: Path) -> None:
         raise VolumeReadError(msg)
 
 
-def _declared_type(dataset: Dataset) -> np.dtype[Any]:
+def declared_type(dataset: Dataset) -> np.dtype[Any]:
+    """The type of the stored numbers, from the header alone."""
     kind = "i" if int(dataset.get("PixelRepresentation", 0)) else "u"
     return np.dtype(f"{kind}{int(dataset.BitsAllocated) // 8}")
 
@@ -105,7 +106,7 @@ def _unpacked(dataset: Dataset) -> NDArray[Any]:
 
     Padding that was written with all bits keeps them: what is left of it in the stored ones would pass for tissue.
     """
-    dtype = _declared_type(dataset)
+    dtype = declared_type(dataset)
     padding = padding_of(dataset)
     stray = padding is not None and padding.stray
     if stray:
@@ -154,4 +155,4 @@ def _through_gdcm(dataset: Dataset) -> NDArray[Any]:
         # For 12-bit JPEG, GDCM tries its 8-bit decoder first, whose C library complains on stderr about every image.
         with quiet_stderr() if str(dataset.file_meta.TransferSyntaxUID) in _TWELVE_BIT_JPEG else nullcontext():
             array: NDArray[Any] = sitk.GetArrayFromImage(reader.Execute())
-    return array.astype(_declared_type(dataset), copy=False)
+    return array.astype(declared_type(dataset), copy=False)

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from tatcli.errors import UsageError
-from tatcli.volumes.dicom_origin import Derivation, mark_derived
+from tatcli.volumes.dicom_origin import Derivation, code_item, mark_derived
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -58,8 +58,6 @@ class Anonymiser:
 
     def __call__(self, dataset: Dataset) -> Dataset:
         """Clean a derived object in place, and say so in it."""
-        from pydicom.dataset import Dataset as NewDataset
-
         for keyword in _MARKS:
             if keyword in dataset:
                 del dataset[keyword]
@@ -68,10 +66,7 @@ class Anonymiser:
         mark_derived(dataset, self._derivation)
         dataset.PatientIdentityRemoved = "YES"
         dataset.DeidentificationMethod = _METHOD
-        item = NewDataset()
-        item.CodeValue, item.CodeMeaning = _PROFILE
-        item.CodingSchemeDesignator = "DCM"
-        dataset.DeidentificationMethodCodeSequence = [item]
+        dataset.DeidentificationMethodCodeSequence = [code_item(*_PROFILE)]
         dataset.LongitudinalTemporalInformationModified = "REMOVED"
         return dataset
 
