@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 
 import nibabel
 import numpy as np
@@ -208,7 +209,7 @@ def test_two_methods_over_subjects(tmp_path) -> None:
     assert row.physical == {}
 
 
-def test_tables(tmp_path) -> None:
+def test_tables(tmp_path, monkeypatch) -> None:
     for seed, name in enumerate(("a", "b")):
         write(tmp_path / "hq" / f"{name}.nii", body(seed))
         write(tmp_path / "out" / f"{name}.nii", body(seed, 20.0))
@@ -233,6 +234,9 @@ def test_tables(tmp_path) -> None:
         check_csv_folder(tmp_path / "hq" / "a.nii", overwrite=True)
     with pytest.raises(OutputError, match="expected an existing folder"):
         check_csv_folder(tmp_path / "none" / "tables", overwrite=True)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    with pytest.raises(OutputError, match="expected a writable folder"):
+        check_csv_folder(tmp_path / "new", overwrite=True)
 
 
 def test_pictures_are_upright_slices(tmp_path) -> None:

@@ -24,7 +24,7 @@ def check_csv_folder(folder: Path, *, overwrite: bool) -> None:
     """Refuse a folder before the work.
 
     Raises:
-        OutputError: it is a file, or holds tables already (unless ``overwrite``).
+        OutputError: it is a file, holds tables already (unless ``overwrite``), or can't be written to.
     """
     if folder.exists() and not folder.is_dir():
         msg = f"{folder}: expected a folder for the CSV tables, got a file; choose another name"
@@ -32,8 +32,8 @@ def check_csv_folder(folder: Path, *, overwrite: bool) -> None:
     if not folder.exists() and not folder.parent.is_dir():
         msg = f"{folder}: expected an existing folder {folder.parent}, got none; create it first"
         raise OutputError(msg)
-    for name in CSV_NAMES if folder.is_dir() else ():
-        checked_output(folder / name, source=None, overwrite=overwrite)
+    for name in CSV_NAMES:
+        checked_output(folder / name, source=None, overwrite=overwrite, makes_folders=True)
 
 
 def write_csv(report: EvaluateReport, folder: Path) -> list[Path]:
