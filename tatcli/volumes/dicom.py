@@ -152,6 +152,7 @@ def scan_of(
         VolumeReadError: the series holds a file that can't be used.
         GeometryError: the images don't form a regular stack.
         UnitsError: PET that can't be brought to SUVbw; units that contradict the caller's.
+        UsageError: the caller's word on a PET that it isn't.
     """
     if series.problem is not None:
         raise series.problem

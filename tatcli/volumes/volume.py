@@ -44,7 +44,7 @@ class Provenance:
 
     Attributes:
         path: source file or folder; None for volumes made in memory.
-        format: ``nifti``, ``nrrd``, ``metaimage``, ``dicom``, ``npy`` or ``memory``.
+        format: ``nifti``, ``nrrd``, ``metaimage``, ``dicom``, ``npy``, ``tensor`` or ``memory``.
         modality: DICOM modality where the source says it (CT, PT, MR), else None.
         kind: DICOM's ImageType or FrameType in upper case, where the source says it.
         header: format-specific state that only the matching reader and writer know.

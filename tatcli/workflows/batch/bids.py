@@ -92,6 +92,7 @@ def write_description(dataset: Path, derivatives: Path) -> None:
     """Make the derivatives dataset's folder and its description; an existing one stays as it is.
 
     Raises:
+        UsageError: the dataset's own description can't be read.
         OutputError: it can't be written.
     """
     try:

@@ -56,7 +56,7 @@ class Plan:
         """Make what has to be there before the first scan.
 
         Raises:
-            OutputError: it can't be made.
+            UsageError, OutputError: see :func:`~tatcli.workflows.batch.bids.write_description`.
         """
         for dataset, derivatives in self.datasets:
             write_description(dataset, derivatives)

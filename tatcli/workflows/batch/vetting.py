@@ -195,6 +195,9 @@ def parts_of(work: Work) -> tuple[Work, ...]:
     """The series of a DICOM folder, archive or medium that holds several; none where it holds one, or no DICOM.
 
     Where others' outputs go into its output, one series is a part, too, with a folder of its own.
+
+    Raises:
+        VolumeReadError: it can't be read, or none of several series is for the task.
     """
     from tatcli.volumes.dicom_archives import is_collection
     from tatcli.volumes.dicom_series import read_folder

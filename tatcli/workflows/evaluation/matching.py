@@ -76,6 +76,7 @@ def partner_in(path: Path, name: str) -> Path:
 
     Raises:
         MissingPartnerError: the folder has none.
+        UsageError: two scans in it have one name.
         VolumeReadError: nothing is at the path.
     """
     if not _is_folder_of_scans(path):
