@@ -73,9 +73,7 @@ class Encoding:
         return (provenance.slope, provenance.intercept) == (self.slope, self.intercept)
 
 
-def encoded_slices(
-    volume: Volume, dtype: np.dtype[Any], *, slope: float = 1.0, intercept: float = 0.0
-) -> Iterator[NDArray[Any]]:
+def encoded_slices(volume: Volume, encoding: Encoding) -> Iterator[NDArray[Any]]:
     """The volume's planes (rows, columns) as numbers to store, one at a time, in the array's order.
 
     A voxel whose value is still what its stored number decodes to gets that number back bit for bit. A changed
@@ -84,7 +82,6 @@ def encoded_slices(
     Raises:
         OutputError: a NaN would have to be stored as an integer.
     """
-    encoding = Encoding(dtype, slope, intercept)
     stored = volume.provenance.stored
     usable = stored is not None and stored.shape == volume.array.shape and encoding.is_of(volume.provenance)
     originals = _planes(stored) if stored is not None and usable else None

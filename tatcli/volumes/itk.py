@@ -18,13 +18,7 @@ from tatcli.volumes.itk_fields import is_utf8, meta_fields, nrrd_fields
 from tatcli.volumes.quiet import quiet_stderr
 from tatcli.volumes.volume import FrameStep
 
-__all__ = [
-    "IMAGE_IO",
-    "ItkHeader",
-    "read_itk_header",
-    "read_whole",
-    "sitk",
-]
+__all__ = ["IMAGE_IO", "ItkHeader", "read_itk_header", "read_whole", "sitk", "unreadable"]
 
 IMAGE_IO: Final = {"nrrd": "NrrdImageIO", "metaimage": "MetaImageIO"}
 """ITK's classes for the formats."""
@@ -99,7 +93,7 @@ def read_whole(path: Path, *, kind: str) -> tuple[ItkHeader, NDArray[Any]]:
         try:
             image = reader.Execute()
         except RuntimeError as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, _reason(error)) from error
     shape = header.geometry.shape if header.frames == 1 else (header.frames, *header.geometry.shape)
     numbers = sitk().GetArrayFromImage(image)
     stored: NDArray[Any] = np.ascontiguousarray(np.moveaxis(numbers, -1, 0) if header.listed else numbers)
@@ -129,7 +123,7 @@ def _reader(path: Path, kind: str) -> Any:
         try:
             reader.ReadImageInformation()
         except RuntimeError as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, _reason(error)) from error
     return reader
 
 
@@ -243,8 +237,9 @@ def _affine(
     return affine
 
 
-def _unreadable(path: Path, error: RuntimeError) -> VolumeReadError:
-    msg = f"{path.name}: expected a complete image, got one that doesn't read ({_reason(error)}); get the file again"
+def unreadable(path: Path, reason: str) -> VolumeReadError:
+    """The error of a file that is damaged or cut off."""
+    msg = f"{path.name}: expected a complete image, got one that doesn't read ({reason}); get the file again"
     return VolumeReadError(msg)
 
 

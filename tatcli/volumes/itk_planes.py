@@ -19,7 +19,7 @@ from typing import IO, Any, Final, Literal, cast
 from tatcli.errors import VolumeReadError
 from tatcli.intensity import Units
 from tatcli.volumes.encoding import decode, fits_float32
-from tatcli.volumes.itk import ItkHeader, read_itk_header, read_whole
+from tatcli.volumes.itk import ItkHeader, read_itk_header, read_whole, unreadable
 from tatcli.volumes.itk_fields import is_true, meta_fields, nrrd_fields
 from tatcli.volumes.planes import FilePlanes, Unstreamable
 from tatcli.volumes.volume import Provenance, ScanHeader, Volume
@@ -86,7 +86,7 @@ def itk_planes(path: Path, *, kind: str, units: Units | None = None) -> FilePlan
         raise Unstreamable(msg)
     body = _nrrd_body(path) if kind == "nrrd" else _meta_body(path)
     scan = ScanHeader(header.geometry, header.frames, units or Units.UNKNOWN, _provenance(path, kind, header))
-    _check_length(scan, body, header)
+    _check_length(path, body, scan.voxels * header.dtype.itemsize)
     return FilePlanes(scan, header.dtype.newbyteorder(body.order), lambda: _opened(body, path))
 
 
@@ -160,15 +160,14 @@ def _check_files(path: Path, fields: dict[str, str], offset: int) -> None:
         raise VolumeReadError(msg + f" {named}; name all of them, each in a line that ends")
 
 
-def _check_length(scan: ScanHeader, body: _Body, header: ItkHeader) -> None:
+def _check_length(path: Path, body: _Body, expected: int) -> None:
     """Refuse a file that can't hold what its header promises, before memory is asked for."""
     try:
         on_disk = body.path.stat().st_size - body.offset
     except OSError as error:
-        raise _damaged(scan.provenance.path, error.strerror or "no voxels") from error
-    expected = scan.voxels * header.dtype.itemsize
+        raise unreadable(path, error.strerror or "no voxels") from error
     if expected > on_disk * _MOST[body.packing]:
-        raise _damaged(scan.provenance.path, f"{on_disk} bytes instead of {expected}")
+        raise unreadable(path, f"{on_disk} bytes instead of {expected}")
 
 
 @contextmanager
@@ -187,7 +186,7 @@ def _opened(body: _Body, path: Path) -> Iterator[IO[bytes]]:
             else:
                 yield raw
     except (EOFError, zlib.error, gzip.BadGzipFile, OSError) as error:
-        raise _damaged(path, str(error)) from error
+        raise unreadable(path, str(error)) from error
 
 
 class _Inflated(io.RawIOBase):
@@ -214,9 +213,3 @@ class _Inflated(io.RawIOBase):
                 buffer[: len(part)] = part
                 return len(part)
         return 0
-
-
-def _damaged(path: Path | None, reason: str) -> VolumeReadError:
-    name = "scan" if path is None else path.name
-    msg = f"{name}: expected a complete image, got one that doesn't read ({reason}); get the file again"
-    return VolumeReadError(msg)

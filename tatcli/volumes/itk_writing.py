@@ -51,7 +51,7 @@ def write_itk(volume: Volume, path: Path, *, kind: str, voxels: Path | None = No
     """
     scan = volume.header
     encoding = itk_encoding(scan, kind=kind) or Encoding(cross_format_type(volume))
-    planes = encoded_slices(volume, encoding.dtype, slope=encoding.slope, intercept=encoding.intercept)
+    planes = encoded_slices(volume, encoding)
     source = _own_header(scan, kind)
     with itk_writer(scan, path, kind=kind, encoding=encoding, voxels=voxels) as write:
         for numbers in _interleaved(planes, scan) if source is not None and source.listed else planes:

@@ -120,7 +120,7 @@ def write_nifti(volume: Volume, path: Path) -> None:
     """
     encoding = nifti_encoding(volume.header) or Encoding(cross_format_type(volume))
     with nifti_writer(volume.header, path, encoding=encoding) as write:
-        for plane in encoded_slices(volume, encoding.dtype, slope=encoding.slope, intercept=encoding.intercept):
+        for plane in encoded_slices(volume, encoding):
             write(plane)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tatcli.errors import GeometryError, OutputError, VolumeReadError
 from tatcli.intensity import Units
-from tatcli.volumes.encoding import cross_format_type, decode, encoded_slices, fits_float32
+from tatcli.volumes.encoding import Encoding, cross_format_type, decode, encoded_slices, fits_float32
 from tatcli.volumes.geometry import Geometry
 from tatcli.volumes.volume import Provenance, Volume
 
@@ -74,6 +74,6 @@ def write_npy(volume: Volume, path: Path) -> None:
     if volume.provenance.format not in ("npy", "tensor", "memory") or volume.frames > 1:
         msg = f"{path.name}: expected a format that keeps the scan's grid, got .npy; name the output .nii.gz"
         raise OutputError(msg)
-    dtype = volume.provenance.dtype or cross_format_type(volume)
-    array = np.stack(list(encoded_slices(volume, dtype)))
+    encoding = Encoding(volume.provenance.dtype or cross_format_type(volume))
+    array = np.stack(list(encoded_slices(volume, encoding)))
     np.save(path, array[0] if volume.provenance.header == 2 else array, allow_pickle=False)

@@ -153,7 +153,7 @@ class FilePlanes(PlaneSource):
         with self.opened() as stream:
             for length in lengths:
                 yield self._read(stream, (length, *plane))
-            while stream.read(1 << 20):  # checksums come last
+            while stream.read(_CHUNK):  # checksums come last
                 pass
 
     def held(self) -> HeldPlanes:

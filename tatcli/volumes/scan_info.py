@@ -44,7 +44,7 @@ class ScanInfo:
 
     Attributes:
         path: file or folder.
-        format: ``nifti``, ``nrrd``, ``metaimage``, ``dicom`` or ``npy``.
+        format: ``nifti``, ``nrrd``, ``metaimage``, ``dicom``, ``npy`` or ``tensor``.
         modality: DICOM modality, None where the format has none.
         units: of the values as tat reads them.
         units_from: how PET's are known, '' elsewhere.
@@ -229,8 +229,7 @@ def _describe_dicom(
         except TatError as error:
             problem = str(error)
         listed.append(replace(series.info, problem=problem))
-    candidates = [series for series in folder.series if not series.info.localizer] or folder.series
-    if wanted is None and len(candidates) > 1:
+    if wanted is None and len(folder.scans) > 1:
         return ScanInfo(path=str(path), format="dicom", series=tuple(listed), warnings=folder.warnings)
     scan = scan_of(choose_series(folder, wanted), path, units=units, pet=pet, uneven=uneven)
     info = _dicom_info(scan)

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as npst
 
 from tatcli.errors import OutputError
 from tatcli.volumes import Geometry, Provenance, Volume
-from tatcli.volumes.encoding import cross_format_type, decode, encoded_slices, fits_float32, integer_type_for
+from tatcli.volumes.encoding import Encoding, cross_format_type, decode, encoded_slices, fits_float32, integer_type_for
 
 GRID = Geometry(np.eye(4), (2, 3, 4))
 INTEGERS = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]
@@ -20,7 +20,7 @@ def volume(stored: np.ndarray, slope: float = 1.0, intercept: float = 0.0) -> Vo
 
 
 def encoded(scan: Volume, dtype: str, slope: float = 1.0, intercept: float = 0.0) -> np.ndarray:
-    return np.stack(list(encoded_slices(scan, np.dtype(dtype), slope=slope, intercept=intercept)))
+    return np.stack(list(encoded_slices(scan, Encoding(np.dtype(dtype), slope, intercept))))
 
 
 @given(
