@@ -10,16 +10,17 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
 import tatcli
+from tatcli.errors import TatError
 from tatcli.workflows.batch.channel import Channel
 from tatcli.workflows.batch.work import Failure
 
-__all__ = ["Gone", "Isolated", "Refused"]
+__all__ = ["Gone", "Isolated", "Refused", "as_errors"]
 
 _START: Final = 600.0
 """Seconds for a child to be ready: PyTorch from a slow network drive takes minutes."""
@@ -48,6 +49,18 @@ class Gone(Exception):
     def __init__(self, reason: str, *, guilty: bool) -> None:
         super().__init__(reason)
         self.guilty = guilty
+
+
+@contextmanager
+def as_errors(process: str, ended: type[TatError]) -> Iterator[None]:
+    """What a child refuses in the block as the error that ends the run; its own end as one of this kind."""
+    try:
+        yield
+    except Refused as refused:
+        raise refused.failure.as_error() from None
+    except Gone as gone:
+        msg = f"{process} {gone}"
+        raise ended(msg) from None
 
 
 class Isolated:

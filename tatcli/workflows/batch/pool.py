@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from tatcli.errors import DeviceError
-from tatcli.workflows.batch.isolated import Gone, Refused
+from tatcli.workflows.batch.isolated import as_errors
 from tatcli.workflows.batch.lane import Lane, LaneSettings
 from tatcli.workflows.batch.roles import EngineSettings
 from tatcli.workflows.batch.work import Failure, Outcome, Work
@@ -99,13 +99,8 @@ class LocalPool:
         Raises:
             WeightsError, DeviceError: it can't be loaded.
         """
-        try:
+        with as_errors("the process that loads the network", DeviceError):
             info = self._lanes[0].warm_up()
-        except Refused as refused:
-            raise refused.failure.as_error() from None
-        except Gone as gone:
-            msg = f"the process that loads the network {gone}"
-            raise DeviceError(msg) from None
         for lane in self._lanes:
             lane.weights = info["weights"]
         return {"name": info["name"], "sha256": info["weights"]}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Any
 
 from tatcli.errors import WeightsError
 from tatcli.workflows.batch.estimate import Look, look
-from tatcli.workflows.batch.isolated import Gone, Isolated, Refused
+from tatcli.workflows.batch.isolated import Isolated, as_errors
 from tatcli.workflows.batch.roles import EngineSettings, Vet
 from tatcli.workflows.batch.vetting import vet
 
@@ -58,13 +59,6 @@ def find_weights(weights: str | None) -> dict[str, str]:
         WeightsError: there are none of this name.
     """
     asked = Isolated("reader", EngineSettings())
-    try:
+    with closing(asked), as_errors("weights: the process that looked for them", WeightsError):
         found: dict[str, str] = asked.call(_WeightsQuestion(weights))
-    except Refused as refused:
-        raise refused.failure.as_error() from None
-    except Gone as gone:
-        msg = f"weights: the process that looked for them {gone}"
-        raise WeightsError(msg) from None
-    finally:
-        asked.close()
     return found

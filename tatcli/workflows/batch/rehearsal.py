@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tatcli.errors import DeviceError
 from tatcli.workflows.batch.estimate import Cost, Grid, Look, Measure, Seen
 from tatcli.workflows.batch.failures import check_failures
-from tatcli.workflows.batch.isolated import Gone, Refused
+from tatcli.workflows.batch.isolated import Gone, Refused, as_errors
 from tatcli.workflows.batch.lane import Lane
 from tatcli.workflows.batch.planning import Plan, plan
 from tatcli.workflows.batch.pool import lane_settings
@@ -66,22 +67,12 @@ def rehearse(config: BatchConfig, *, read_stdin: Callable[[], str]) -> Rehearsal
     check_failures(config, planned.folder)
     check_summary(config)
     lane = Lane(lane_settings(config)[0])
-    try:
+    with closing(lane), as_errors("the process that loads the network", DeviceError):
         weights = lane.warm_up()["weights"]
         steps = list(_seen(planned, lane, weights))
         grids = [step.grid for step in steps if step.grid is not None]
         costs = iter(lane.ask_engine(Measure(grids)) if grids else [])
-    except Refused as refused:
-        raise refused.failure.as_error() from None
-    except Gone as gone:
-        msg = f"the process that loads the network {gone}"
-        raise DeviceError(msg) from None
-    finally:
-        lane.close()
-    costed = tuple(
-        step if step.grid is None else Step(work=step.work, what=step.what, grid=step.grid, cost=next(costs))
-        for step in steps
-    )
+    costed = tuple(step if step.grid is None else replace(step, cost=next(costs)) for step in steps)
     seconds = sum(step.cost.seconds for step in costed if step.cost is not None) / len(config.devices)
     memory = max((step.cost.memory or 0 for step in costed if step.cost is not None), default=0)
     return Rehearsal(steps=costed, seconds=seconds, memory=memory)
