@@ -165,8 +165,7 @@ def restore(
         progress=progress,
         turn=turn,
     )
-    options = config.options
-    options = replace(options, check_values=options.check_values and config.units is None)
+    options = replace(config.options, check_values=config.options.check_values and config.units is None)
     done = _restored(config, (output, kind), job, options=options, clock=clock)
     if sidecar is not None:
         sidecar.write()

@@ -160,16 +160,14 @@ def _cosines(training: TrainConfig, weights: Path, batches: int) -> dict[str, di
     """How the tasks' gradients agree in the trained network; nothing where there is but one task."""
     if not batches or len(training.tasks) < 2:
         return {}
-    from tatcli.baselines.networks import load_comparison_weights
-    from tatcli.model.weights import load_weights
+    from tatcli.baselines.networks import load_any_weights
     from tatcli.tasks import TASKS
     from tatcli.training.interference import task_interference
     from tatcli.training.references import prepare_references
     from tatcli.training.sampler import Sampler
     from tatcli.workflows.usable_scans import usable_scan
 
-    is_tat = training.network == "tat"
-    network = load_weights(weights)[0] if is_tat else load_comparison_weights(training.network, weights)[0]
+    network, _ = load_any_weights(weights)
     references = {
         task: prepare_references(TASKS[task], "train", training, check=usable_scan) for task in training.tasks
     }
