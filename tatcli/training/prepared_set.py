@@ -259,11 +259,10 @@ def _file(task: str, split: str, kind: str) -> str:
 def read_index(root: Path, *, repair: bool = False) -> Iterator[Entry]:
     """The entries in the order of the files; a last line that was cut off is dropped, with ``repair`` from disk too."""
     path = root / INDEX
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if repair and whole != text:
-        with path.open("r+", encoding="utf-8") as stream:
-            stream.truncate(len(whole.encode()))
+    content = path.read_bytes()  # (Windows ends lines by two bytes)
+    whole = content[: content.rfind(b"\n") + 1]
+    if repair and whole != content:
+        os.truncate(path, len(whole))
     for number, line in enumerate(whole.splitlines(), start=1):
         try:
             yield Entry(**json.loads(line))

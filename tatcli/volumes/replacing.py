@@ -6,6 +6,8 @@ import os
 import re
 import secrets
 import shutil
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,9 +15,11 @@ from typing import Final
 
 from tatcli.errors import OutputError
 
-__all__ = ["checked_folder", "checked_output", "is_ours", "replaced", "replaced_folder", "sync"]
+__all__ = ["checked_folder", "checked_output", "is_ours", "renamed", "replaced", "replaced_folder", "sync"]
 
 _OURS: Final = re.compile(r"\d{5,}\.dcm")
+_WAITS: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
+"""Seconds between attempts to rename what another program holds open."""
 
 
 def is_ours(name: str) -> bool:
@@ -98,13 +102,13 @@ def replaced_folder(path: Path) -> Iterator[Path]:
         for file in temporary.iterdir():
             sync(file)
         sync(temporary)
-        if place.exists() and any(place.iterdir()):
-            place.rename(before)
+        if place.exists():  # an empty one, too: Windows renames nothing over a folder
+            renamed(place, before)
         try:
-            temporary.rename(place)
+            renamed(temporary, place)
         except OSError:
             if before.exists():
-                before.rename(place)
+                renamed(before, place)
             raise
         sync(place.parent)
     except OSError as error:
@@ -130,7 +134,7 @@ def replaced(path: Path, *, extension: str) -> Iterator[Path]:
     try:
         yield temporary
         sync(temporary)
-        temporary.replace(path)
+        renamed(temporary, path)
         sync(path.parent)
     except OSError as error:
         msg = f"{path}: expected to write the output, got {error.strerror or error}; check space and permissions"
@@ -141,11 +145,29 @@ def replaced(path: Path, *, extension: str) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def renamed(path: Path, target: Path) -> None:
+    """Rename, in place of a file that has the name.
+
+    Windows refuses while another program holds either open, as a virus scanner does for a moment: it is asked again.
+
+    Raises:
+        OSError: the system refuses.
+    """
+    for wait in _WAITS if sys.platform == "win32" else ():
+        try:
+            path.replace(target)
+        except PermissionError:
+            time.sleep(wait)
+        else:
+            return
+    path.replace(target)
+
+
 def sync(path: Path) -> None:
     """Wait until a file or folder is on disk; a folder that can't be synchronised (some network drives) is let be."""
     is_folder = path.is_dir()
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)  # Windows flushes what may be written only
     except OSError:
         if is_folder:
             return

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from tatcli.errors import OutputError
 from tatcli.volumes.formats import written_for
-from tatcli.volumes.replacing import is_ours, sync
+from tatcli.volumes.replacing import is_ours, renamed, sync
 from tatcli.workflows.batch.locks import Lock, is_stale
 from tatcli.workflows.batch.sidecar import Sidecar, sidecar_of
 
@@ -73,16 +73,16 @@ def publish(folder: Path, output: Path) -> None:
     try:
         place.mkdir(parents=True, exist_ok=True)
         sidecar = sidecar_of(output).name
-        (folder / sidecar).replace(place / sidecar)
+        renamed(folder / sidecar, place / sidecar)
         sync(place)
         # the file that the user sees as the output last: the voxels of a .mhd before their header
         for made in sorted(folder.iterdir(), key=lambda entry: entry.name == output.name):
             target = place / made.name
             if target.is_dir():
                 before = folder / f"before-{made.name}"
-                target.rename(before)
+                renamed(target, before)
                 _check_kept(before, target)
-            made.replace(target)
+            renamed(made, target)
             if made.name == output.name:
                 break
         sync(place)
@@ -132,7 +132,7 @@ def _check_kept(before: Path, target: Path) -> None:
     try:
         _check_replaceable(before, before)
     except OutputError:
-        before.rename(target)
+        renamed(before, target)
         raise
 
 
