@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import shlex
@@ -25,6 +26,8 @@ __all__ = [
     "warn",
 ]
 
+_LENIENT: Final = "tat-names"
+"""What the codecs call :func:`_as_on_disk`."""
 _UNLIMITED: Final = 10_000
 """Columns of a table that goes to a file."""
 
@@ -132,10 +135,14 @@ def stage_bar(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], None
 
 
 def keep_names() -> None:
-    """Let names of files that aren't UTF-8, as old ones in Latin-1, come in and go out as they are on the disk."""
-    for stream in (sys.stdin, sys.stdout):
+    """Let names of files that aren't UTF-8, as old ones in Latin-1, come in and go out as they are on the disk.
+
+    Letters that the output's encoding lacks, as a pipe's on Windows lacks most, go out as their numbers.
+    """
+    codecs.register_error(_LENIENT, _as_on_disk)
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, _LENIENT)):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="surrogateescape")
+            stream.reconfigure(errors=errors)
 
 
 def attach_closed_streams() -> None:
@@ -148,6 +155,15 @@ def attach_closed_streams() -> None:
             stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - as long as the process lives
             os.set_inheritable(stream.fileno(), True)
             setattr(sys, name, stream)
+
+
+def _as_on_disk(error: UnicodeError) -> tuple[str | bytes, int]:
+    if isinstance(error, UnicodeEncodeError):
+        error.end = error.start + 1
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)
 
 
 @contextmanager

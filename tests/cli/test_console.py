@@ -133,6 +133,20 @@ def test_names_that_are_not_utf8_go_through_stdin_and_stdout():
     assert ended.stdout == b"Andr\xe9\n"
 
 
+@pytest.mark.parametrize(
+    ("encoding", "text"), [("cp1252", "é \\u2212 \\u4e2d\\u6587"), ("ascii", "\\xe9 \\u2212 \\u4e2d\\u6587")]
+)
+def test_letters_that_an_outputs_encoding_lacks_are_no_bug(encoding, text):
+    code = "from tatcli.cli import console; console.keep_names(); console.result('é − 中文'); "
+    code += "console.table(['b'], [['é − 中文']]); console.result('\\udce9中')"
+    system = {**os.environ, "PYTHONIOENCODING": f"{encoding}:strict", "PYTHONUTF8": "0"}
+    ended = subprocess.run([sys.executable, "-X", "utf8=0", "-c", code], stdout=-1, env=system, check=True)
+    lines = ended.stdout.splitlines()
+    assert lines[0].decode(encoding) == text
+    assert sum(text in line.decode("latin-1") for line in lines) == 2
+    assert lines[-1] == b"\xe9\\u4e2d"
+
+
 @pytest.mark.skipif(os.name == "nt", reason="a folder in use can't be deleted there")
 def test_a_current_folder_that_is_gone_is_said_in_a_line(tmp_path):
     (tmp_path / "gone").mkdir()

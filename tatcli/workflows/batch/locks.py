@@ -171,8 +171,9 @@ def is_stale(path: Path) -> bool:
         return False  # it was just released
     if owner is None:  # being written just now, or cut short when its disk was full
         return silent > BEAT
-    # Of a process here it is known whether it runs; a machine that slept has not forgotten it.
-    return silent > SILENCE and (owner.machine != _machine() or os.name != "posix")
+    # Of a process here it is known whether it runs; a machine that slept has not forgotten it. But where the system
+    # doesn't tell when it started (macOS, Windows), another may have its number by now.
+    return silent > SILENCE and (owner.machine != _machine() or not owner.born)
 
 
 def _break(path: Path) -> bool:

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from tatcli.errors import OutputError
-from tatcli.workflows.batch import staging
+from tatcli.workflows.batch import locks, staging
 from tatcli.workflows.batch.locks import SILENCE, Lock, Owner, is_stale, owner_of
 from tatcli.workflows.batch.staging import clear, publish, staging_folder, sweep
 
@@ -65,6 +65,20 @@ def test_a_process_of_the_same_number_is_another(tmp_path):
     path = foreign(tmp_path / "x.lock")
     assert not is_stale(path)
     assert is_stale(foreign(path, born="17"))
+    assert is_stale(foreign(path, pid=2**22 + 1))
+
+
+def test_where_processes_have_no_birthday_silence_decides(tmp_path, monkeypatch):
+    """On macOS a number that is used again, after a restart say, would else hold a scan for ever."""
+    old = time.time() - SILENCE - 1
+    path = foreign(tmp_path / "x.lock")
+    os.utime(path, (old, old))
+    assert not is_stale(path)  # a machine that slept
+    monkeypatch.setattr(locks, "_birth", lambda _: "")
+    foreign(path)
+    assert not is_stale(path)
+    os.utime(path, (old, old))
+    assert is_stale(path)
     assert is_stale(foreign(path, pid=2**22 + 1))
 
 
