@@ -18,7 +18,7 @@ from tatcli.inference.guards import check_scan
 from tatcli.inference.options import RestoreOptions
 from tatcli.inference.passes import Pass, Passes, first_pass
 from tatcli.inference.restoration import Restoration
-from tatcli.inference.runtime import Runtime, prepare_runtime
+from tatcli.inference.runtime import Runtime, check_against_cpu, prepare_runtime
 from tatcli.inference.value_summary import ValueSummary
 from tatcli.intensity import Window
 from tatcli.model.weights import DEFAULT_WEIGHTS, WeightsCard, load_weights
@@ -95,7 +95,10 @@ class Restorer:
     def _hold(self, network: nn.Module, card: WeightsCard, runtime: Runtime, *, compiled: bool = False) -> None:
         self.card = card
         self.runtime = runtime
-        network = network.to(runtime.device).eval()
+        network = network.eval()
+        if runtime.device.type == "mps":
+            check_against_cpu(network, runtime.device)
+        network = network.to(runtime.device)
         if compiled:
             from tatcli.inference.compilation import CompiledNetwork  # PyTorch's compiler takes a second to import
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
+from torch import nn
 
-from tatcli.errors import DeviceError, UsageError
+from tatcli.errors import DeviceError, UsageError, reason_of
 from tatcli.inference.options import PRECISIONS
 from tatcli.inference.system_memory import peak_resident
 from tatcli.processor import processor_field
@@ -20,6 +21,7 @@ __all__ = [
     "DTYPES",
     "Runtime",
     "bf16_is_faster",
+    "check_against_cpu",
     "choose_device",
     "choose_precision",
     "is_out_of_memory",
@@ -31,6 +33,10 @@ DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.fl
 
 _OUT_OF_MEMORY: Final = ("can't allocate memory", "not enough memory", "out of memory")
 """What PyTorch's CPU (Linux, Windows) and MPS allocators say in a plain RuntimeError."""
+
+_SIDE: Final = 64
+_TOLERANCE: Final = 1e-3
+"""Of a task's range; GPUs round otherwise than CPUs, by less."""
 
 
 @dataclass(frozen=True)
@@ -98,15 +104,13 @@ def prepare_runtime(*, device: str = "auto", precision: str = "auto", threads: i
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device of this name; ``auto``: CUDA where there is one, else MPS, else the CPU.
+    """The device of this name; ``auto``: CUDA where there is one, else the CPU. Apple's GPU (MPS) is never guessed.
 
     Raises:
         DeviceError: unknown, or absent: a device that was asked for is never replaced by another.
     """
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     match = re.fullmatch(r"cpu|mps|cuda(?::(\d{1,3}))?", name)
     if match is None:
         msg = f"--device {name!r}: expected auto, cpu, cuda, cuda:N or mps"
@@ -120,6 +124,31 @@ def choose_device(name: str = "auto") -> torch.device:
         msg = "--device mps: expected an Apple GPU, found none; use --device cpu or auto"
         raise DeviceError(msg)
     return torch.device(name)
+
+
+def check_against_cpu(network: nn.Module, device: torch.device) -> None:
+    """Refuse a device that doesn't compute a small image as the CPU does; the network is on the device then.
+
+    For Apple's GPUs, on which tat was never run: PyTorch lacks operations there, and has had others silently wrong.
+
+    Raises:
+        DeviceError: it doesn't, or can't at all.
+    """
+    ramp = torch.linspace(0, 1, _SIDE)
+    image = torch.outer(ramp, ramp.flip(0))[None, None]
+    try:
+        with torch.inference_mode():
+            expected = network.cpu()(image)
+            found = network.to(device)(image.to(device)).cpu()
+    except (NotImplementedError, RuntimeError, TypeError) as error:
+        got = reason_of(error).partition("\n")[0]
+    else:
+        most = float((found - expected).abs().max())
+        if most <= _TOLERANCE:
+            return
+        got = f"values off by up to {most:.2g}"
+    msg = f"--device {device}: expected what the CPU computes, got {got}; use --device cpu"
+    raise DeviceError(msg)
 
 
 def choose_precision(device: torch.device, requested: str = "auto") -> str:

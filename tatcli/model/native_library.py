@@ -87,11 +87,13 @@ def _library() -> tuple[ctypes.CDLL | None, str]:
 
 def _built() -> Path:
     """The library's file, from the cache or compiled into it."""
-    if platform.system() == "Windows":
-        msg = "not built on Windows"
+    if platform.system() != "Linux":
+        # macOS: its own compiler has no OpenMP (and asks to be installed), another's would be a second one beside
+        # PyTorch's, whose runtime ends the process then.
+        msg = f"not built on {platform.system()}"
         raise _CannotBuildError(msg)
     compiler = next(filter(None, map(shutil.which, filter(None, (os.environ.get("CXX"), *COMPILERS)))), None)
-    openmp = next(iter(sorted(Path(torch.__file__).parent.glob("lib/libgomp*"))), None)
+    openmp = _openmp_of_torch()
     folder = cache_folder()
     path = folder / f"kernels-{_fingerprint(compiler, openmp)}.so"
     if path.is_file():
@@ -112,6 +114,13 @@ def _built() -> Path:
         msg = f"can't be compiled in {folder}: {error.strerror}"
         raise _CannotBuildError(msg) from error
     return path
+
+
+def _openmp_of_torch() -> Path | None:
+    """PyTorch's own OpenMP runtime: in its library folder, or beside the package (wheels for Arm)."""
+    package = Path(torch.__file__).parent
+    found = [*sorted(package.glob("lib/libgomp*")), *sorted(package.parent.glob("torch.libs/libgomp*"))]
+    return next(iter(found), None)
 
 
 def _run(command: list[str]) -> None:

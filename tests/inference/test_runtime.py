@@ -9,16 +9,19 @@ import torch
 
 from tatcli import processor
 from tatcli.errors import DeviceError, UsageError
-from tatcli.inference import runtime
+from tatcli.inference import Restorer, runtime
 from tatcli.inference.runtime import (
     Runtime,
     bf16_is_faster,
+    check_against_cpu,
     choose_device,
     choose_precision,
     is_out_of_memory,
     peak_memory,
     prepare_runtime,
 )
+from tatcli.model.config import TatConfig
+from tatcli.model.weights import card_for_tasks
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -49,7 +52,8 @@ def test_auto_takes_the_best_device_there_is(machine):
     machine()
     assert choose_device() == CPU
     machine(mps=True)
-    assert choose_device() == torch.device("mps")
+    assert choose_device() == CPU  # on Apple's GPU tat was never run
+    assert choose_device("mps") == torch.device("mps")
     machine(cuda=1, mps=True)
     assert choose_device() == CUDA
 
@@ -64,6 +68,38 @@ def test_a_device_that_was_asked_for_is_never_replaced(machine):
     for name, words in {"cuda": "found 0", "cuda:0": "found 0", "mps": "Apple GPU"}.items():
         with pytest.raises(DeviceError, match=words):
             choose_device(name)
+
+
+class Drifting(torch.nn.Module):
+    """Gives something else at each call."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step, self.calls = step, 0
+
+    def forward(self, x):
+        self.calls += 1
+        return x + self.step * self.calls
+
+
+def test_a_device_that_computes_otherwise_than_the_cpu_is_refused():
+    check_against_cpu(Drifting(0.0005), CPU)
+    for step, words in ((0.01, "off by up to 0.01"), (float("nan"), "off by up to nan")):
+        with pytest.raises(DeviceError, match=f"--device cpu: expected what the CPU computes, got values {words}"):
+            check_against_cpu(Drifting(step), CPU)
+    with pytest.raises(DeviceError, match=r"--device meta: .* got NotImplementedError"):  # whose values are nowhere
+        check_against_cpu(torch.nn.Conv2d(1, 1, 3), torch.device("meta"))
+
+
+def test_apples_gpu_is_checked_before_it_restores(machine, monkeypatch):
+    machine(mps=True)
+    checked = []
+    monkeypatch.setattr("tatcli.inference.restorer.check_against_cpu", lambda *found: checked.append(found))
+    network = torch.nn.Identity()
+    Restorer.from_network(network, card_for_tasks("x", TatConfig()), device="mps", precision="fp32")
+    assert checked == [(network, torch.device("mps"))]
+    Restorer.from_network(network, card_for_tasks("x", TatConfig()), device="cpu")
+    assert len(checked) == 1
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "CPU ", "", "xla", "cuda:-1"])

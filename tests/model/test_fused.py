@@ -320,6 +320,36 @@ def test_building_without_a_compiler(fresh: pytest.MonkeyPatch, tmp_path: Path) 
         assert bool(torch.isfinite(network(torch.rand(1, 1, 16, 16))).all())
 
 
+def test_nothing_is_built_where_it_was_never_run(fresh: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Apple's compiler asks to be installed; another's OpenMP beside PyTorch's ends the process."""
+    compiler = tmp_path / "c++"
+    compiler.write_text(f"#!/bin/sh\ntouch '{tmp_path / 'called'}'\nexit 1\n")
+    compiler.chmod(0o755)
+    fresh.setenv("CXX", str(compiler))
+    fresh.setattr(native_library.platform, "system", lambda: "Darwin")
+    assert native_library.native_library() is None
+    assert native_library.why_not_native() == "not built on Darwin"
+    assert not (tmp_path / "called").exists()
+
+
+def test_pytorchs_openmp_is_found_where_arm_wheels_have_it(fresh: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "torch" / "lib").mkdir(parents=True)
+    (tmp_path / "torch.libs").mkdir()
+    (tmp_path / "torch.libs" / "libgomp-98df74fd.so.1.0.0").touch()
+    compiler = tmp_path / "c++"
+    compiler.write_text(
+        f"#!/bin/sh\necho \"$@\" >> '{tmp_path / 'calls'}'\nwhile [ $1 != -o ]; do shift; done; touch $2\n"
+    )
+    compiler.chmod(0o755)
+    fresh.setenv("CXX", str(compiler))
+    fresh.setattr(native_library.torch, "__file__", str(tmp_path / "torch" / "__init__.py"))
+    native_library.native_library()
+    link = (tmp_path / "calls").read_text().splitlines()[1].split()
+    assert link[0] == "-shared"
+    assert link[2] == str(tmp_path / "torch.libs" / "libgomp-98df74fd.so.1.0.0")
+    assert "-fopenmp" not in link
+
+
 def test_building_with_a_broken_compiler(fresh: pytest.MonkeyPatch, tmp_path: Path) -> None:
     compiler = tmp_path / "c++"
     compiler.write_text("#!/bin/sh\necho 'no such header' >&2\nexit 1\n")
