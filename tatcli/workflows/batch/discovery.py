@@ -73,6 +73,7 @@ def find_scans(inputs: Iterable[str], rules: Rules) -> list[Found]:
 
     Raises:
         VolumeReadError: a pattern that nothing matches, a folder that can't be listed.
+        UsageError: inputs on several drives, which have no folder in common.
     """
     words = list(dict.fromkeys(inputs))
     given = [_given(word) for word in words]
@@ -80,13 +81,22 @@ def find_scans(inputs: Iterable[str], rules: Rules) -> list[Found]:
     if only is not None and len(only[1]) == 1 and only[1][0].is_dir():
         base = only[1][0]
     else:
-        base = Path(os.path.commonpath([anchor for anchor, _ in given])) if given else Path.cwd()
+        base = _in_common([anchor for anchor, _ in given]) if given else Path.cwd()
     found: dict[Path, Found] = {}
     for _, paths in given:
         for path in paths:
             for scan in _scans_at(path, base, rules):
                 found.setdefault(scan.path, scan)
     return list(found.values())
+
+
+def _in_common(folders: list[Path]) -> Path:
+    try:
+        return Path(os.path.commonpath(folders))
+    except ValueError as error:
+        drives = ", ".join(sorted({folder.drive for folder in folders}))
+        msg = f"inputs: expected scans on one drive, got {drives}; restore those of each drive by themselves"
+        raise UsageError(msg) from error
 
 
 def read_list(text: str, folder: Path) -> list[str]:

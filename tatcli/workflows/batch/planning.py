@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -231,29 +232,35 @@ def _with_neighbours(works: list[Work]) -> list[Work]:
 
 
 def _check_outputs(works: list[Work]) -> None:
-    taken: dict[Path, Work] = {}
+    taken: dict[str, Work] = {}
     for work in works:
-        other = taken.setdefault(work.output, work)
+        other = taken.setdefault(_one_name(work.output), work)
         if other.config != work.config:  # another scan, or the same one with other options
             same = work.config.input == other.config.input and work.config.series == other.config.series
             second = "the same with other options" if same else work.place
             msg = f"{work.output}: expected one scan for each output, got {other.place} and {second}; use"
             msg += " --output-pattern, or a manifest's column output"
             raise UsageError(msg)
-        if work.output == work.config.input:
+        if _one_name(work.output) == _one_name(work.config.input):
             msg = f"{work.output}: expected outputs apart from the inputs, got the same path; choose another -o or"
             msg += " --output-pattern"
             raise UsageError(msg)
 
 
+def _one_name(path: Path) -> str:
+    """The same for all spellings that are one file: on macOS and Windows those that differ in case, as a rule."""
+    return str(path).casefold() if sys.platform in ("darwin", "win32") else str(path)
+
+
 def _check_reports(config: BatchConfig, works: list[Work]) -> None:
     """What the batch tells of itself replaces no scan."""
-    scans = {path for work in works for path in (*written_for(work.config.input), *written_for(work.output))}
+    paths = (path for work in works for path in (*written_for(work.config.input), *written_for(work.output)))
+    scans = map(_one_name, paths)
     taken = dict.fromkeys(scans, "a scan's")
     for option, path in (("--report", config.summary), ("--events", config.events), ("--failures", config.failures)):
         if path is None:
             continue
-        other = taken.setdefault(Path(os.path.abspath(path)), f"{option}'s")  # noqa: PTH100
+        other = taken.setdefault(_one_name(Path(os.path.abspath(path))), f"{option}'s")  # noqa: PTH100
         if other != f"{option}'s":
             msg = f"{option} {path}: expected a file of its own, got {other}; choose another name"
             raise UsageError(msg)

@@ -237,10 +237,13 @@ def _nothing_meant(folder: DicomFolder, work: Work) -> str:
 
 def _series_names(series: list[DicomSeries], *, taken: list[Path]) -> list[str]:
     """A folder name for each series: number, description, and the end of the UID where those aren't enough."""
-    others = [stem_of(path) for path in taken]
+    others = [stem_of(path).casefold() for path in taken]
     plain = [_plain(f"{one.info.number or '0'}_{one.info.description}_{one.info.part}") for one in series]
+    folded = [name.casefold() for name in plain]  # macOS and Windows take them for one
     return [
-        name if plain.count(name) == 1 and name not in others else f"{name}_{one.info.uid[-12:].strip('.')}_{index}"
+        name
+        if folded.count(name.casefold()) == 1 and name.casefold() not in others
+        else f"{name}_{one.info.uid[-12:].strip('.')}_{index}"
         for index, (name, one) in enumerate(zip(plain, series, strict=True))
     ]
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ntpath
 import os
+import sys
 import zipfile
 from dataclasses import replace
-from pathlib import PurePosixPath
+from pathlib import PurePosixPath, PureWindowsPath
 
 import pytest
 
 from tatcli.errors import UsageError, VolumeReadError
+from tatcli.workflows.batch import discovery
 from tatcli.workflows.batch.config import Selection, Shard
 from tatcli.workflows.batch.discovery import Rules, find_scans, read_list
 from tatcli.workflows.batch.planning import in_shard, plan
@@ -211,6 +214,34 @@ def test_what_a_batch_tells_replaces_no_scan(tree, batch, tmp_path, option, name
     config = replace(batch(), **{option: tmp_path / name})
     with pytest.raises(UsageError, match=f"{name}: expected a file of its own, got a scan's"):
         plan(config, read_stdin=str)
+
+
+@pytest.mark.parametrize("system", ["darwin", "win32"])
+def test_outputs_that_differ_in_case_alone_are_one_where_the_system_takes_them_so(tree, batch, monkeypatch, system):
+    tree("a/ct.nii.gz", "b/CT.nii.gz")
+    config = batch(pattern="{name}{ext}")
+    assert len(plan(config, read_stdin=str).works) == 2
+    monkeypatch.setattr(sys, "platform", system)
+    with pytest.raises(UsageError, match=r"expected one scan for each output, got a/ct\.nii\.gz and b/CT\.nii\.gz"):
+        plan(config, read_stdin=str)
+
+
+def test_an_input_in_another_case_is_the_same_file_on_a_mac(tree, batch, tmp_path, monkeypatch):
+    tree("a.nii.gz")
+    config = batch(output=tmp_path / "IN")
+    plan(config, read_stdin=str)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(UsageError, match="expected outputs apart from the inputs"):
+        plan(config, read_stdin=str)
+
+
+def test_inputs_on_several_drives_are_refused_in_a_line(monkeypatch):
+    monkeypatch.setattr(os.path, "commonpath", ntpath.commonpath)
+    monkeypatch.setattr(discovery, "Path", PureWindowsPath)
+    common = discovery._in_common
+    assert common([PureWindowsPath("C:/scans/a"), PureWindowsPath("c:/scans/b")]) == PureWindowsPath("C:/scans")
+    with pytest.raises(UsageError, match="expected scans on one drive, got C:, D:; restore those of each drive"):
+        common([PureWindowsPath("D:/scans"), PureWindowsPath("C:/scans")])
 
 
 def test_outputs_never_are_the_inputs(tree, batch):

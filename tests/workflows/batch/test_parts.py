@@ -48,6 +48,18 @@ def test_series_of_one_name_are_told_apart_by_their_uids(series, batch, restored
     ]  # fmt: skip
 
 
+def test_series_whose_names_differ_in_case_alone_get_names_that_every_system_tells_apart(series, batch, restored):
+    series("study", 3, uid="1.2.77")
+    for path in series("study/more", 3, uid="1.2.88").rglob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        dataset.SeriesDescription = "Thin Slices"
+        dataset.save_as(path)
+    (work,) = plan(batch(task="ct"), read_stdin=str).works
+    assert [part.place for part in restored(work).parts] == [
+        "study/3_thin_slices_1.2.77_0", "study/3_Thin_Slices_1.2.88_1",
+    ]  # fmt: skip
+
+
 def test_no_series_for_the_task_is_an_error_that_lists_them(series, batch, restored):
     series("study", 3, modality="MR")
     series("study", 4, modality="MR")
