@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,45 @@ def test_python_examples_start(script, monkeypatch, capsys):
 def test_shell_examples_parse(script):
     done = subprocess.run(["bash", "-n", script], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A clone with stand-ins for Python, one too old and one that makes a virtual environment as Windows does."""
+    (tmp_path / "clone" / "examples").mkdir(parents=True)
+    shutil.copy(EXAMPLES / "quickstart.sh", tmp_path / "clone" / "examples")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("python3", "py", "python3.13", "python3.12", "python3.11"):
+        (programs / name).write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+    new = '#!/bin/sh\n[ "$2" = venv ] || exit 0\nmkdir -p "$3/Scripts"; cp "$0" "$3/Scripts/python"\n'
+    new += 'printf "#!/bin/sh\\necho tat \\$1" > "$3/Scripts/tat"; chmod +x "$3/Scripts/tat"\n'
+    (programs / "python").write_text(new, encoding="utf-8")
+    for program in programs.iterdir():
+        program.chmod(0o755)
+
+    def start():
+        command, path = ["bash", tmp_path / "clone" / "examples" / "quickstart.sh"], f"{programs}:/usr/bin:/bin"
+        return subprocess.run(command, env={"PATH": path}, capture_output=True, text=True, check=False, timeout=60)
+
+    return start
+
+
+def test_the_quickstart_finds_a_python_that_is_new_enough_and_windows_programs(clone, tmp_path):
+    done = clone()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[:2] == ["tat simulate", "tat restore"]
+    assert (tmp_path / "clone" / ".venv" / "Scripts" / "tat").is_file()
+    assert "Installing" in done.stderr
+    assert "Installing" not in clone().stderr  # once
+
+
+def test_the_quickstart_without_a_python_says_so(clone, tmp_path):
+    shutil.copy(tmp_path / "programs" / "python3", tmp_path / "programs" / "python")
+    done = clone()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "quickstart: expected Python 3.11 or later, found none; install one and run this again\n"
+    assert not (tmp_path / "clone" / ".venv").exists()
 
 
 def test_the_folder_script_tries_again_then_lists_what_failed(tmp_path):
