@@ -210,14 +210,13 @@ class SetWriter:
         for kind, dtype in TYPES.items():
             if not (part / f"{kind}.npy").exists():
                 continue
-            array = np.load(part / f"{kind}.npy", mmap_mode="r")
             place = _file(entry.task, entry.split, kind)
-            shapes[kind], starts[kind] = list(array.shape), self._ends.get(place, 0)
-            with (self.root / place).open("ab") as stream:
-                for plane in array:
-                    stream.write(np.ascontiguousarray(plane, dtype=dtype).data)
+            starts[kind], shapes[kind] = (
+                self._ends.get(place, 0),
+                _append(part / f"{kind}.npy", self.root / place, dtype),
+            )
             self._unsynced.add(self.root / place)
-            self._ends[place] = starts[kind] + array.size
+            self._ends[place] = starts[kind] + math.prod(shapes[kind])
         whole = replace(entry, facts=facts, shapes=shapes, starts=starts)
         self._tell(whole)
         shutil.rmtree(part, ignore_errors=True)
@@ -250,6 +249,15 @@ class SetWriter:
         self._pending.append(entry)
         if time.monotonic() - self._synced > _MOST_LOST:
             self.flush()
+
+
+def _append(path: Path, target: Path, dtype: np.dtype[Any]) -> list[int]:
+    """Append an array to a file; its shape. No map of it is left: Windows deletes no file that is mapped."""
+    array = np.load(path, mmap_mode="r")
+    with target.open("ab") as stream:
+        for plane in array:
+            stream.write(np.ascontiguousarray(plane, dtype=dtype).data)
+    return list(array.shape)
 
 
 def _file(task: str, split: str, kind: str) -> str:

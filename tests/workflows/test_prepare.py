@@ -7,6 +7,7 @@ import hashlib
 import json
 import pickle
 import shutil
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -184,6 +185,26 @@ def test_an_interrupted_set_is_gone_on_with(
     prepare(cut)
     (cut.output / INDEX).write_bytes((cut.output / INDEX).read_bytes().replace(b"\r\n", b"\n"))
     assert contents(cut.output) == contents(straight.output)
+
+
+def test_no_map_of_a_prepared_scan_is_left_when_it_is_deleted(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows deletes no file that is mapped: all of them would lie beside the set until the end."""
+    load, delete, mapped, left = np.load, shutil.rmtree, [], []
+
+    def load_here(*arguments: object, **options: object) -> np.ndarray:
+        array = load(*arguments, **options)
+        mapped.append(weakref.ref(array))
+        return array
+
+    def delete_here(path: Path, **options: object) -> None:
+        left.extend(found for found in mapped if found() is not None)
+        delete(path, **options)
+
+    monkeypatch.setattr(np, "load", load_here)
+    monkeypatch.setattr(shutil, "rmtree", delete_here)
+    prepare(make())
+    assert mapped
+    assert left == []
 
 
 def test_two_processes_give_the_same_bytes(make: Make, scans: Path) -> None:
