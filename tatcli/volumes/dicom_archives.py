@@ -16,6 +16,8 @@ from tatcli.volumes.dicom_files import FolderScan, is_dicom, is_media_directory,
 __all__ = ["Unpacked", "find_files", "is_collection", "is_zip"]
 
 _NEEDLESS: Final = "__MACOSX"
+_NOT_IN_NAMES: Final = '/\\:*?"<>|'
+"""What Windows takes in no name."""
 
 
 class Unpacked:
@@ -86,7 +88,7 @@ def _is_wanted(member: zipfile.ZipInfo) -> bool:
 
 def _plain_name(member: zipfile.ZipInfo) -> str:
     name = PurePosixPath(member.filename.replace("\\", "/")).name
-    return "".join(letter for letter in name if letter.isprintable() and letter not in "/\\:")[-100:] or "file"
+    return "".join(letter for letter in name if letter.isprintable() and letter not in _NOT_IN_NAMES)[-100:] or "file"
 
 
 def _check_space(path: Path, needed: int, folder: Path) -> None:

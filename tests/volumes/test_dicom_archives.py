@@ -69,6 +69,15 @@ def test_members_cannot_climb_out(series: Callable[..., Any], tmp_path: Path) ->
     assert [file.relative_to(folder).as_posix() for file in folder.rglob("*.dcm")] == ["000000/outside.dcm"]
 
 
+def test_members_get_names_that_every_system_takes(series: Callable[..., Any], tmp_path: Path) -> None:
+    path = series().add(pixels((6, 8)), (0, 0, 0))
+    with zipfile.ZipFile(tmp_path / "scan.zip", "w") as archive:
+        archive.write(path, 'study/T1 <3.0*1.0|"x">?:a.dcm')
+    volume = read_volume(tmp_path / "scan.zip")
+    folder = volume.provenance.header.unpacked.folder
+    assert [file.relative_to(folder).as_posix() for file in folder.rglob("*.dcm")] == ["000000/T1 3.01.0xa.dcm"]
+
+
 def test_archives_that_do_not_unpack(series: Callable[..., Any], tmp_path: Path) -> None:
     maker = series()
     maker.add_stack(pixels())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Final
 
 from tatcli.errors import UsageError
@@ -62,8 +62,8 @@ def output_of(found: Found, config: RestoreConfig, pattern: str | None) -> Path:
     if pattern is None:
         return root / found.place.parent / (name + extension)
     place = "." if folder is None else str(found.place.parent)
-    filled = PurePosixPath(pattern.format(folder=place, name=name, ext=extension, task=config.task))
-    if filled.is_absolute() or ".." in filled.parts:
+    filled = PurePath(pattern.format(folder=place, name=name, ext=extension, task=config.task))
+    if filled.anchor or ".." in filled.parts:
         msg = f"--output-pattern {pattern!r}: expected a path within the output folder, got {filled}"
         raise UsageError(msg)
     if extension_of(Path(filled)) is None and filled.name:

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 import pytest
 
 from tatcli.errors import UsageError, VolumeReadError
-from tatcli.workflows.batch import discovery
+from tatcli.workflows.batch import discovery, naming
 from tatcli.workflows.batch.config import Selection, Shard
 from tatcli.workflows.batch.discovery import Rules, find_scans, read_list
 from tatcli.workflows.batch.planning import in_shard, plan
@@ -242,6 +242,14 @@ def test_inputs_on_several_drives_are_refused_in_a_line(monkeypatch):
     assert common([PureWindowsPath("C:/scans/a"), PureWindowsPath("c:/scans/b")]) == PureWindowsPath("C:/scans")
     with pytest.raises(UsageError, match="expected scans on one drive, got C:, D:; restore those of each drive"):
         common([PureWindowsPath("D:/scans"), PureWindowsPath("C:/scans")])
+
+
+@pytest.mark.parametrize("pattern", ["..\\{name}{ext}", "C:\\{name}{ext}", "D:{name}{ext}", "\\{name}{ext}", "/{name}"])
+def test_a_windows_pattern_leads_out_of_no_folder(tree, batch, monkeypatch, pattern):
+    tree("a.nii.gz")
+    monkeypatch.setattr(naming, "PurePath", PureWindowsPath)
+    with pytest.raises(UsageError, match="expected a path within the output folder"):
+        plan(batch(pattern=pattern), read_stdin=str)
 
 
 def test_outputs_never_are_the_inputs(tree, batch):

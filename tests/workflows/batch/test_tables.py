@@ -40,6 +40,17 @@ def test_a_manifest_says_what_differs(batch, tmp_path):
     assert not first.config.options.ignore_modality
 
 
+@pytest.mark.parametrize("word", ["scans.csv", "./scans.csv", "deeper/../scans.csv", "deeper//scans.csv"])
+def test_a_manifest_is_no_scan_however_it_is_spelled(batch, tmp_path, monkeypatch, word):
+    (tmp_path / "deeper").mkdir()
+    for folder in (tmp_path, tmp_path / "deeper"):
+        table(folder, "path\nx.nii.gz\n")
+    monkeypatch.chdir(tmp_path)
+    config = batch()
+    (work,) = plan(replace(config, selection=replace(config.selection, inputs=(word,))), read_stdin=str).works
+    assert work.config.input.name == "x.nii.gz"
+
+
 def test_a_table_with_tabs_is_a_manifest_too(batch, tmp_path):
     (work,) = plan(batch(table(tmp_path, "path\tseries\nx.nii.gz\t3\n", "scans.tsv")), read_stdin=str).works
     assert work.config.series == "3"
