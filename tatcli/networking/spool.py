@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tatcli.volumes.replacing import replaced, sync
+from tatcli.volumes.replacing import renamed, replaced, sync
 
 __all__ = ["SeriesFolder", "Spool"]
 
@@ -81,8 +81,8 @@ class SeriesFolder:
             _write(staging / _INPUTS, inputs)
             sync(staging)
             if self.restored.exists():
-                self.restored.rename(self.path / f"{_TEMPORARY}{secrets.token_hex(8)}")
-            staging.rename(self.restored)
+                renamed(self.restored, self.path / f"{_TEMPORARY}{secrets.token_hex(8)}")
+            renamed(staging, self.restored)
             sync(self.path)
         finally:
             self.clean()

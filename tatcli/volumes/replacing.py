@@ -18,13 +18,15 @@ from tatcli.errors import OutputError
 __all__ = ["checked_folder", "checked_output", "is_ours", "renamed", "replaced", "replaced_folder", "sync"]
 
 _OURS: Final = re.compile(r"\d{5,}\.dcm")
+_LITTER: Final = (".DS_Store", "Thumbs.db", "desktop.ini")
+"""What macOS and Windows put into a folder that somebody looks at."""
 _WAITS: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
 """Seconds between attempts to rename what another program holds open."""
 
 
 def is_ours(name: str) -> bool:
-    """Whether a name in a folder is one of those that tat gives to the files of a series."""
-    return _OURS.fullmatch(name) is not None
+    """Whether a name in a folder is one of those that tat gives to the files of a series, or is no loss."""
+    return name in _LITTER or _OURS.fullmatch(name) is not None
 
 
 def checked_output(path: Path, *, source: Path | None, overwrite: bool, makes_folders: bool = False) -> None:
@@ -77,7 +79,7 @@ def checked_folder(path: Path, *, source: Path | None, overwrite: bool, makes_fo
         msg = f"{path}: expected a folder as output, got a file; choose another name"
         raise OutputError(msg)
     if path.is_dir():
-        names = [entry.name for entry in path.iterdir()]
+        names = [entry.name for entry in path.iterdir() if entry.name not in _LITTER]
         if names and not overwrite:
             msg = f"{path}: expected a new or empty folder, got one with {len(names)} entries; choose another name or"
             raise OutputError(msg + " --overwrite")

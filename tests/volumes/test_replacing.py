@@ -10,7 +10,7 @@ import pytest
 
 from tatcli.errors import OutputError
 from tatcli.volumes import replacing
-from tatcli.volumes.replacing import renamed, replaced, replaced_folder, sync
+from tatcli.volumes.replacing import checked_folder, renamed, replaced, replaced_folder, sync
 
 
 @pytest.fixture
@@ -61,6 +61,24 @@ def test_an_empty_folder_gives_way_where_none_is_renamed_over(
             (folder / "00001.dcm").write_bytes(number)
         assert (place / "00001.dcm").read_bytes() == number
         assert [path.name for path in tmp_path.iterdir()] == ["series"]
+
+
+@pytest.mark.parametrize("litter", [".DS_Store", "Thumbs.db", "desktop.ini"])
+def test_what_the_system_puts_into_a_folder_that_is_looked_at_is_no_loss(litter: str, tmp_path: Path) -> None:
+    place = tmp_path / "series"
+    place.mkdir()
+    (place / litter).touch()
+    checked_folder(place, source=None, overwrite=False)  # as empty as one can be that was opened
+    (place / "00001.dcm").write_bytes(b"1")
+    with pytest.raises(OutputError, match="got one with 1 entries"):
+        checked_folder(place, source=None, overwrite=False)
+    checked_folder(place, source=None, overwrite=True)
+    with replaced_folder(place) as folder:
+        (folder / "00001.dcm").write_bytes(b"2")
+    assert [path.name for path in place.iterdir()] == ["00001.dcm"]
+    (place / ".notes").touch()
+    with pytest.raises(OutputError, match="nothing but"):
+        checked_folder(place, source=None, overwrite=True)
 
 
 def test_a_file_that_a_virus_scanner_holds_is_renamed_later(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

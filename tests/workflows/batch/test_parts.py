@@ -84,6 +84,17 @@ def test_a_series_that_is_redone_has_the_same_uids_and_replaces_the_old_one(seri
     assert not list((tmp_path / "out").glob(".tat-work/*"))
 
 
+def test_an_output_that_somebody_looked_at_is_redone_all_the_same(series, batch, restored, tmp_path):
+    series("s", 3)
+    (work,) = plan(batch(task="ct"), read_stdin=str).works
+    assert restored(work).slices == 2
+    (tmp_path / "out/s/.DS_Store").touch()
+    assert restored(work).finished
+    (work,) = plan(batch(task="ct", force=True), read_stdin=str).works
+    assert restored(work).slices == 2
+    assert sorted(path.name for path in (tmp_path / "out/s").iterdir()) == ["00001.dcm", "00002.dcm"]
+
+
 def test_a_file_that_is_added_to_a_series_makes_it_to_be_redone(series, batch, restored, tmp_path):
     place = series("s", 3)
     (work,) = plan(batch(task="ct"), read_stdin=str).works
