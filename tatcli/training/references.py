@@ -33,6 +33,7 @@ from tatcli.volumes.bids_pet import derived_fields
 from tatcli.volumes.formats import format_of
 from tatcli.volumes.grids import check_grid
 from tatcli.volumes.members import members_of
+from tatcli.volumes.replacing import renamed
 from tatcli.volumes.slices import has_cubic_voxels, is_isotropic
 
 __all__ = [
@@ -196,7 +197,7 @@ def _cached(pair: ScanPair, task: Task, config: TrainConfig, check: Check) -> li
             made.mkdir()
             _read_and_prepare(pair, task, config, check, made)
             try:
-                made.rename(folder)
+                renamed(made, folder)
             except OSError:
                 if not folder.is_dir():  # else a run that shares the cache was faster: what it made is the same
                     raise
