@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from tatcli.inference.options import RestoreOptions
 from tatcli.metrics.noise_level import noise_level
 from tatcli.volumes.slices import evenly_spaced
 
@@ -73,7 +74,13 @@ def stack_statistics(
 
 
 def domain_warnings(
-    scan: ScanHeader, stack: NDArray[np.float32], task: Task, card: WeightsCard, *, axis: int, scale: int = 1
+    scan: ScanHeader,
+    stack: NDArray[np.float32],
+    task: Task,
+    card: WeightsCard,
+    *,
+    axis: int,
+    options: RestoreOptions | None = None,
 ) -> tuple[str, ...]:
     """What of the scan lies outside the weights' training, one line each, with the card's figures.
 
@@ -83,8 +90,11 @@ def domain_warnings(
         task: what is to be restored.
         card: of the weights.
         axis: that is sliced through.
-        scale: of a coarse grid's refinement: its k-space is then known to be empty outside.
+        options: of the restoration. They may refine a coarse grid, or say how k-space was cut: it is then known to be
+            empty outside.
     """
+    options = options or RestoreOptions()
+    scale = options.scale
     known = card.tasks[task.name]
     row, column = (step for other, step in enumerate(scan.geometry.spacing) if other != axis)
     found = stack_statistics(stack, task, known.intensity, spacing=(row / scale, column / scale))
@@ -106,14 +116,14 @@ def domain_warnings(
             f"{100 * beyond:.2g} % of the voxels lie above {upper:g} {task.units}, where {card.name}'s range ends; "
             "they keep their excess, and are restored as if they were at its end"
         )
-    return (*warnings, *_resolution(found, task, card, scale))
+    return (*warnings, *_resolution(found, task, card, options.known_factor))
 
 
-def _resolution(found: dict[str, float], task: Task, card: WeightsCard, scale: int) -> tuple[str, ...]:
-    """What is wrong with an MR scan's resolution."""
-    if task.name != "mri-sr" or (scale == 1 and "kspace_factor" not in found):
+def _resolution(found: dict[str, float], task: Task, card: WeightsCard, told: float | None) -> tuple[str, ...]:
+    """What is wrong with an MR scan's resolution, by the factor that was told, else by the spectrum's."""
+    factor = told or found.get("kspace_factor")
+    if task.name != "mri-sr" or factor is None:
         return ()
-    factor = float(scale) if scale > 1 else found["kspace_factor"]
     low, high = card.tasks[task.name].strengths
     full = factor == 1.0
     if not full and _within(factor, (low, high)):

@@ -9,6 +9,7 @@ import pytest
 
 from tatcli.degradation.low_resolution_mri import low_resolution
 from tatcli.inference.domain import domain_warnings, stack_statistics
+from tatcli.inference.options import RestoreOptions
 from tatcli.intensity import Units
 from tatcli.model.config import PRESETS
 from tatcli.model.weights import WeightsCard, card_for_tasks
@@ -69,21 +70,24 @@ def test_the_range() -> None:
 
 
 @pytest.mark.parametrize(
-    ("factor", "scale", "says"),
+    ("factor", "options", "says"),
     [
-        (1.0, 1, "k-space is not empty outside"),
-        (3.0, 1, None),
-        (5.5, 1, "cut by a factor of 5."),
-        (1.0, 2, None),
-        (1.0, 8, "cut by a factor of 8"),
+        (1.0, {}, "k-space is not empty outside"),
+        (3.0, {}, None),
+        (5.5, {}, "cut by a factor of 5."),
+        (1.0, {"scale": 2}, None),
+        (1.0, {"scale": 8}, "cut by a factor of 8"),
+        (1.0, {"kspace_factor": 3.0}, None),
+        (3.0, {"kspace_factor": 8.0}, "cut by a factor of 8"),
+        (3.0, {"scale": 2, "kspace_factor": 8.0}, "cut by a factor of 8"),
     ],
 )
-def test_the_resolution_of_mri(factor, scale, says) -> None:
+def test_the_resolution_of_mri(factor, options, says) -> None:
     rng = np.random.default_rng(0)
     y, x = np.mgrid[-1:1:128j, -1:1:128j]
     head = np.where(x**2 + y**2 < 0.6, 500.0, 0.0) + rng.normal(100, 20, (2, 128, 128))
     scan = volume(low_resolution(head, factor) if factor > 1 else head, units=Units.ARBITRARY)
-    found = warnings_of(scan, MRI, card("mri-sr"), axis=0, scale=scale)
+    found = warnings_of(scan, MRI, card("mri-sr"), axis=0, options=RestoreOptions(**options))
     if says is None:
         assert found == ()
     else:

@@ -108,7 +108,7 @@ def restore_planes(
             )
             seen = _Seen(planes.header.geometry, axis, frame=found.telling_frame)
             statistics = _pass_through(source, restoration, write, seen, axis=axis, block=plan.block)
-            outside = domain_warnings(planes.header, seen.slices, task, restorer.card, axis=axis)
+            outside = domain_warnings(planes.header, seen.slices, task, restorer.card, axis=axis, options=options)
         with clock.stage("write"):
             finishing.close()
     before, after, change = statistics

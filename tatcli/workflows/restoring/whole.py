@@ -154,7 +154,7 @@ def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: 
         restored = restorer(volume, task, options=checked, progress=job.progress)
         axis = through_plane_axis(volume.geometry, options.axis)
         stack = slices_along(list(volume.iter_frames())[telling_frame(volume)], axis)
-        outside = domain_warnings(volume.header, stack, task, restorer.card, axis=axis, scale=options.scale)
+        outside = domain_warnings(volume.header, stack, task, restorer.card, axis=axis, options=options)
     with clock.stage("write"):
         card = restorer.card
         dicom = replace(file.dicom, software=tuple(filter(None, (f"weights {card.name}", card.sha256))))
