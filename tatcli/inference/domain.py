@@ -113,7 +113,7 @@ def domain_warnings(
     if beyond > max(_BEYOND, known.domain.get("beyond", (0.0, 0.0))[1]):
         upper = known.intensity.window_for(stack[:1]).upper
         warnings.append(
-            f"{100 * beyond:.2g} % of the voxels lie above {upper:g} {task.units}, where {card.name}'s range ends; "
+            f"{100 * beyond:.3g} % of the voxels lie above {upper:g} {task.units}, where {card.name}'s range ends; "
             "they keep their excess, and are restored as if they were at its end"
         )
     return (*warnings, *_resolution(found, task, card, options.known_factor))

@@ -76,9 +76,10 @@ def restoration_spread(
     mean = np.zeros(volume.array.shape, dtype=np.float32)
     square = np.zeros(volume.array.shape, dtype=np.float32)
     for number, answer in enumerate(_answers(restorer, volume, task, options, axis), start=1):
-        step = answer - mean  # Welford: the variance of close values survives float32
-        mean += step / np.float32(number)
-        square += step * (answer - mean)
+        with np.errstate(invalid="ignore"):  # infinity less infinity
+            step = answer - mean  # Welford: the variance of close values survives float32
+            mean += step / np.float32(number)
+            square += step * (answer - mean)
         if progress is not None:
             progress(number, total)
     deviation = np.sqrt(square / np.float32(total - 1))

@@ -48,6 +48,8 @@ def preview(
     display = display_for(task, old)
     half = difference_display(display)
     index = after.geometry.shape[axis] // 2
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        change = np.subtract(new, old)
 
     def panel(title: str, frame: NDArray[np.floating[Any]]) -> Panel:
         image, spacing = upright(frame, after.geometry, axis=axis, index=index)
@@ -58,7 +60,7 @@ def preview(
     sheets = [
         before_after([panel(f"input\n{window}", old), panel("restored\n ", new)], display, height=height),
         before_after(
-            [panel(f"restored - input\n+-{half.window.upper:.3g} {task.units}", np.subtract(new, old))],
+            [panel(f"restored - input\n+-{half.window.upper:.3g} {task.units}", change)],
             half,
             height=height,
         ),

@@ -47,7 +47,8 @@ class IntensityGatherer:
     def add(self, values: NDArray[np.float32]) -> None:
         """Some of the scan's voxels, a plane or so."""
         good = values
-        total = float(values.sum(dtype=np.float64))
+        with np.errstate(invalid="ignore"):  # infinity less infinity
+            total = float(values.sum(dtype=np.float64))
         if not math.isfinite(total):  # a sum of finite float32 never is beyond float64
             good = values[np.isfinite(values)]
             total = float(good.sum(dtype=np.float64))

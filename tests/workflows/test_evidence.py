@@ -84,6 +84,20 @@ def test_maps_lie_on_the_scans_grid(darker, ct, tmp_path) -> None:
     assert report.seconds["evidence"] > 0
 
 
+def test_infinite_voxels_have_no_spread_and_no_change(darker, tmp_path) -> None:
+    """Without a word of NumPy's: infinity less infinity is expected here."""
+    array = np.random.default_rng(0).uniform(-500.0, 500.0, (3, 16, 20)).astype(np.float32)
+    array[1, 4:6, 4:6], array[1, 9, 9] = np.inf, -np.inf
+    nib.Nifti1Image(array.T, np.diag([-1.0, -1.0, 4.0, 1.0])).to_filename(tmp_path / "in.nii")
+    maps = {"residual": tmp_path / "residual.nii", "uncertainty": tmp_path / "spread.nii"}
+    evidence = EvidenceConfig(**maps, preview=tmp_path / "panel.png")
+    report = restore(RestoreConfig(input=tmp_path / "in.nii", task="ct", evidence=evidence), restorer=darker)
+    assert (report.before.nonfinite, report.after.nonfinite) == (5, 5)
+    assert report.before.mean == pytest.approx(array[np.isfinite(array)].mean(dtype=np.float64))
+    for path in maps.values():
+        np.testing.assert_array_equal(np.isfinite(read_volume(path).array), np.isfinite(array))
+
+
 def test_the_preview(darker, ct, tmp_path) -> None:
     """Three pictures: input, restored with its left half dark, the difference black there and grey elsewhere."""
     config = RestoreConfig(input=ct, task="ct", evidence=EvidenceConfig(preview=tmp_path / "panel.png"))
