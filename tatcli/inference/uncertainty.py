@@ -68,7 +68,7 @@ def restoration_spread(
         kspace_factor=options.known_factor if options.puts_back(task) else None,
         planes=1,
         ensemble=False,
-        axis="auto",
+        axis="axial",
         check_values=False,
         ignore_modality=True,
     )
@@ -99,7 +99,7 @@ def _answers(
     """The restored scan by every view, in the scan's own array order."""
 
     def restore(frames: NDArray[np.float32], plane: int) -> NDArray[np.float32]:
-        # a grid of its own, whose slices are its first axis for certain; all frames at once, as some may be empty
+        # a grid of its own, whose axial slices are its first axis; all frames at once, as some may be empty
         grid = Geometry.from_spacing((10.0, 1.0, 1.0), (frames.shape[1], frames.shape[2], frames.shape[3]))
         array = frames if volume.array.ndim == 4 else frames[0]
         seen = Volume(array, grid, volume.units, Provenance(dtype=volume.provenance.dtype))

@@ -73,6 +73,18 @@ def test_the_spread_of_a_network_with_a_side() -> None:
     assert seen == [(n, 8) for n in range(1, 9)]
 
 
+def test_slices_of_a_single_column_are_seen_along_the_axis_asked_for() -> None:
+    class OfOneColumn(nn.Module):
+        def forward(self, x):
+            return x + (10.0 / WIDTH if x.shape[2:] == (8, 1) else 0.0)
+
+    spread = restoration_spread(
+        restorer(OfOneColumn()), volume(shape=(3, 8, 1)), CT, options=RestoreOptions(axis="axial")
+    )
+    expected = np.std(4 * [10.0] + 4 * [0.0], ddof=1)  # turned by a quarter they are of one row
+    np.testing.assert_allclose(spread.array, expected, atol=1e-3)
+
+
 def test_the_other_planes_of_isotropic_volumes() -> None:
     scan = volume(shape=(7, 8, 6), spacing=(1.0, 1.0, 1.0))
     assert is_isotropic(scan.geometry)
