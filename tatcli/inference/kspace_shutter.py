@@ -71,10 +71,12 @@ def _share_at_once(level: NDArray[np.float64], last: int) -> float:
 
 
 def _emptiness(power: NDArray[np.float64], highest: tuple[int, int]) -> float:
-    """Decades from the mean power of the rim to that of the corners."""
+    """Decades from the mean power of the rim to that of the corners; 0 where so few lines leave no corners."""
     row, column = (np.abs(np.fft.fftfreq(n, 1.0 / n).round()) for n in power.shape)
     radius = (row[:, None] / (highest[0] + 0.5)) ** 2 + (column / (highest[1] + 0.5)) ** 2
     inside = (row[:, None] <= highest[0] - _MARGIN) & (column <= highest[1] - _MARGIN)
     rim, corner = inside & (radius > _RIM[0]) & (radius < _RIM[1]), inside & (radius > _CORNER)
+    if not corner.any():
+        return 0.0
     least = np.finfo(float).tiny
     return float(np.log10(power[rim].mean() + least) - np.log10(power[corner].mean() + least))

@@ -82,6 +82,12 @@ def test_the_lines_are_found(factor, slices) -> None:
     assert found.shape == (132, 110)
 
 
+def test_so_few_lines_that_no_corner_is_left() -> None:
+    found = estimate_known_lines(low_resolution(head((2, 96, 100)), 6.0))
+    assert found is not None
+    assert (found.rows, found.columns, found.altered) == ((-8, 7), (-8, 8), False)
+
+
 def test_a_full_spectrum_has_no_border() -> None:
     assert estimate_known_lines(head()) is None
     one_way = scipy.fft.ifft(scipy.fft.fft(head(), axis=1) * kept_lines(120, 4.0)[None, :, None], axis=1).real
