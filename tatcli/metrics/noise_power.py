@@ -90,7 +90,7 @@ def uniform_patches(reference: NDArray[np.floating[Any]], mask: NDArray[np.bool_
     least.
 
     Args:
-        reference: (slices, rows, columns).
+        reference: (slices, rows, columns); not finite voxels count as 0.
         mask: the same shape, the body.
 
     Returns:
@@ -102,7 +102,7 @@ def uniform_patches(reference: NDArray[np.floating[Any]], mask: NDArray[np.bool_
     for index, (slice_, inside) in enumerate(zip(reference, mask, strict=True)):
         if not inside.any():
             continue
-        smooth = scipy.ndimage.gaussian_filter(np.nan_to_num(np.asarray(slice_, np.float64)), _SMOOTHING)
+        smooth = scipy.ndimage.gaussian_filter(_finite(slice_), _SMOOTHING)
         windows = np.lib.stride_tricks.sliding_window_view(smooth, (_SIDE, _SIDE))[::_STRIDE, ::_STRIDE]
         within = np.lib.stride_tricks.sliding_window_view(inside, (_SIDE, _SIDE))[::_STRIDE, ::_STRIDE].all(axis=(2, 3))
         for row, column in np.argwhere(within):
@@ -129,12 +129,7 @@ def noise_spectrum(
         spacing: (row, column) pixel size, mm.
     """
     side = patches.side
-    cut = np.stack(
-        [
-            np.nan_to_num(np.asarray(stack[s, r : r + side, c : c + side], np.float64), posinf=0.0, neginf=0.0)
-            for s, r, c in patches.corners
-        ]
-    )
+    cut = np.stack([_finite(stack[s, r : r + side, c : c + side]) for s, r, c in patches.corners])
     residual = _without_trend(cut)
     window = np.outer(np.hanning(side + 2)[1:-1], np.hanning(side + 2)[1:-1])
     power = np.square(np.abs(np.fft.fft2(residual * window))).mean(axis=0)
@@ -151,6 +146,10 @@ def noise_spectrum(
         deviation=float(np.sqrt(np.square(residual).sum() / (residual.size * (1.0 - 6.0 / side**2)))),
         patches=len(cut),
     )
+
+
+def _finite(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    return np.nan_to_num(np.asarray(values, np.float64), posinf=0.0, neginf=0.0)
 
 
 def _without_trend(patches: NDArray[np.float64]) -> NDArray[np.float64]:

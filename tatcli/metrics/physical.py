@@ -142,7 +142,8 @@ def score_physically(
     """
     in_plane = facts.spacing[1:]
     spectrum = noise_spectrum(restored, facts.patches, spacing=in_plane) if facts.patches else None
-    removed = np.subtract(reference if lq is None or lq is restored else lq, restored)
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        removed = np.subtract(reference if lq is None or lq is restored else lq, restored)
     regions = uptake_errors(restored, reference, list(facts.regions), spacing=facts.spacing)
     errors = [_mean_error(regions, which) for which in range(3)]
     return PhysicalScores(

@@ -98,6 +98,15 @@ def test_patches_are_where_the_reference_is_uniform() -> None:
     assert uniform_patches(reference[:, :20], np.ones((2, 20, 96), dtype=bool)) is None
 
 
+def test_infinite_voxels_count_as_zeros() -> None:
+    noise = np.random.default_rng(2).normal(0.0, 5.0, (2, 96, 96))
+    holed, filled = noise.copy(), noise.copy()
+    for index, value in (((0, 40, 40), np.inf), ((1, 20, 50), -np.inf)):
+        holed[index], filled[index] = value, 0.0
+    inside = np.ones(noise.shape, dtype=bool)
+    assert uniform_patches(holed, inside) == uniform_patches(filled, inside) is not None
+
+
 def test_nothing_has_no_frequency() -> None:
     found = noise_spectrum(np.zeros((1, 24, 24)), Patches(((0, 0, 0),)), spacing=SPACING)
     assert math.isnan(found.mean_frequency)

@@ -45,6 +45,17 @@ def test_a_blurred_and_shifted_ct() -> None:
     assert len(told["noise_spectrum"]["frequency"]) == len(told["noise_spectrum"]["power"]) > 5
 
 
+def test_voxels_that_are_infinite_in_all_images_tell_nothing() -> None:
+    reference = scan()
+    lq = reference + np.random.default_rng(1).normal(0.0, 12.0, reference.shape)
+    for image in (reference, lq):
+        image[0, 5, 5] = np.inf
+    restored = np.where(np.isfinite(lq), 0.5 * (lq + reference), lq)
+    found = score_physically(restored, reference, reference_facts(reference, CT, spacing=(3.0, 0.7, 0.7)), lq=lq)
+    assert found.noise_ratio == pytest.approx(np.hypot(8.0, 6.0) / 8.0, rel=0.05)
+    assert found.residual_structure == pytest.approx(0.0, abs=0.05)
+
+
 def test_uptake_of_a_whole_pet_only() -> None:
     suv = np.full((12, 40, 40), 1.0)
     suv[4:8, 10:20, 10:20] = 8.0
