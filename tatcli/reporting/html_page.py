@@ -127,9 +127,10 @@ def compare_slices(
     names = list(images)
     truth = images[reference]
     others = [name for name in names if name != reference]
-    differences = [
-        _picture(f"{name} − {reference}", np.subtract(images[name], truth), window, spacing) for name in others
-    ]
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        differences = [
+            _picture(f"{name} − {reference}", np.subtract(images[name], truth), window, spacing) for name in others
+        ]
     shown = display.window
     polarity = ", inverted grey" if display.inverted else ""
     half = window.window.upper
@@ -187,11 +188,12 @@ def _picture(title: str, image: NDArray[np.floating[Any]], display: Display, spa
     grey = Image.fromarray(display.to_grey(image))
     if max(grey.size) > _LONGEST:
         factor = _LONGEST / max(grey.size)
-        grey = grey.resize((round(grey.width * factor), round(grey.height * factor)), Image.Resampling.LANCZOS)
+        size = (max(1, round(grey.width * factor)), max(1, round(grey.height * factor)))
+        grey = grey.resize(size, Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     grey.save(stream, format="PNG", optimize=True)
     rows, columns = image.shape
     high, wide = rows * spacing[0], columns * spacing[1]
     scale = _LONGEST / max(high, wide)
     data = base64.b64encode(stream.getvalue()).decode("ascii")
-    return Picture(title, f"data:image/png;base64,{data}", round(wide * scale), round(high * scale))
+    return Picture(title, f"data:image/png;base64,{data}", max(1, round(wide * scale)), max(1, round(high * scale)))

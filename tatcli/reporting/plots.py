@@ -24,6 +24,8 @@ _ROW: Final = 30
 _TOP: Final = 12
 _BOTTOM: Final = 44
 _HEIGHT: Final = 280
+_NARROWEST: Final = 1e-13
+"""Of its larger end: a narrower range is rounding, and has no round numbers in it."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Curve:
 
     Attributes:
         name: for the legend.
-        x, y: equally long; points that are not finite break the line.
+        x, y: equally long; points that are not finite are left out.
         dashed: for the reference.
     """
 
@@ -50,7 +52,7 @@ def distribution_plot(values: Mapping[str, Sequence[float]], *, label: str) -> s
         label: of the axis.
 
     Returns:
-        An ``<svg>`` element.
+        An ``<svg>`` element; empty where there is nothing to draw.
     """
     finite = {name: [float(v) for v in numbers if math.isfinite(v)] for name, numbers in values.items()}
     every = [value for numbers in finite.values() for value in numbers]
@@ -85,12 +87,12 @@ def curve_plot(curves: Sequence[Curve], *, x_label: str, y_label: str) -> str:
     """Lines over a common axis, from 0 upwards, with a legend.
 
     Args:
-        curves: at least one with a finite point, else the plot is empty.
+        curves: one colour each; dashed ones are black.
         x_label: below.
         y_label: above the plot.
 
     Returns:
-        An ``<svg>`` element.
+        An ``<svg>`` element; empty where there is nothing to draw.
     """
     points = [[(x, y) for x, y in zip(c.x, c.y, strict=True) if math.isfinite(x + y)] for c in curves]
     every = [point for line in points for point in line]
@@ -125,7 +127,7 @@ def curve_plot(curves: Sequence[Curve], *, x_label: str, y_label: str) -> str:
 
 def axis_ticks(lower: float, upper: float) -> list[float]:
     """Four to eight round numbers (1, 2 or 5 times a power of ten apart) that enclose [lower, upper]."""
-    if not upper > lower:
+    if not upper - lower > _NARROWEST * max(abs(lower), abs(upper)):
         margin = abs(lower) * 0.01 or 1.0
         lower, upper = lower - margin, upper + margin
     raw = (upper - lower) / 5

@@ -66,6 +66,21 @@ def test_large_slices_are_stored_smaller() -> None:
     assert pixels(made.pictures[0].source).shape == (512, 350)
 
 
+def test_a_slice_of_one_long_row() -> None:
+    image = np.zeros((1, 2000))
+    made = compare_slices("", {"a": image, "r": image}, reference="r", display=DISPLAY, units="")
+    assert pixels(made.pictures[0].source).shape == (1, 512)
+    assert (made.pictures[0].width, made.pictures[0].height) == (512, 1)
+
+
+def test_voxels_that_are_infinite_in_both_slices() -> None:
+    image = np.full((4, 4), 50.0)
+    image[1, 2] = np.inf
+    made = compare_slices("", {"a": image, "r": image}, reference="r", display=DISPLAY, units="")
+    assert pixels(made.differences[0].source)[0, 0] == 128
+    assert pixels(made.pictures[0].source)[1, 2] == 255
+
+
 def test_the_page_is_escaped_and_self_contained() -> None:
     text = page_text()
     assert "input &amp; &lt;co&gt;" in text

@@ -32,6 +32,14 @@ def test_ticks() -> None:
     assert axis_ticks(5.0, 5.0)[0] < 5.0 < axis_ticks(5.0, 5.0)[-1]
 
 
+@pytest.mark.parametrize("lower", [90.2534438473028, -33.1, 1e-9])
+@pytest.mark.parametrize("steps", [1, 2, 7, 100])
+def test_ticks_of_numbers_that_differ_by_rounding(lower, steps) -> None:
+    ticks = axis_ticks(lower, lower + steps * math.ulp(lower))
+    assert ticks[0] < lower < ticks[-1]
+    assert 3 <= len(ticks) <= 9
+
+
 def test_a_distribution() -> None:
     svg = ET.fromstring(distribution_plot({"a<b": [0.0, 5.0, 10.0, math.inf], "none": []}, label="dB"))
     texts = [element.text for element in svg.iter("text")]
