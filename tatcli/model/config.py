@@ -41,6 +41,10 @@ class TatConfig:
     train_patch: int = 128
 
     def __post_init__(self) -> None:
+        stages = (len(self.encoder_blocks), len(self.decoder_blocks), len(self.heads))
+        if stages != (LEVELS - 1, LEVELS - 1, LEVELS):
+            msg = f"network config: expected encoder_blocks, decoder_blocks, heads of 3, 3, 4 levels, got {stages}"
+            raise UsageError(msg)
         for level, heads in enumerate(self.heads):
             if heads < 1 or self.dim(level) % heads:
                 dim = self.dim(level)
@@ -75,7 +79,7 @@ class TatConfig:
         """The inverse of :meth:`to_dict`.
 
         Raises:
-            WeightsError: an unknown field, as of a newer version of tat.
+            WeightsError: an unknown field, as of a newer version of tat, or sizes that make no network.
         """
         try:
             values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
@@ -83,6 +87,8 @@ class TatConfig:
         except TypeError as error:
             msg = f"network config: {error}; the weights may need a newer tat"
             raise WeightsError(msg) from error
+        except UsageError as error:
+            raise WeightsError(str(error)) from error
 
 
 PRESETS: Final[dict[str, TatConfig]] = {

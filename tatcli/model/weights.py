@@ -66,9 +66,9 @@ class TaskCard:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
         """The inverse of :meth:`to_dict`."""
-        strengths = (float(fields["strengths"][0]), float(fields["strengths"][1]))
+        weakest, strongest = fields["strengths"]
         domain = {name: (float(low), float(high)) for name, (low, high) in fields.get("domain", {}).items()}
-        return cls(rule_from_dict(fields["intensity"]), strengths, domain)
+        return cls(rule_from_dict(fields["intensity"]), (float(weakest), float(strongest)), domain)
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,8 @@ class WeightsCard:
         """The inverse of :meth:`to_dict`; unknown fields of newer cards are ignored.
 
         Raises:
-            KeyError, TypeError, ValueError: a field is missing or has the wrong form.
+            KeyError, TypeError, ValueError, AttributeError: a field is missing or has the wrong form.
+            WeightsError: the config's fields make no network.
         """
         tasks = {name: TaskCard.from_dict(task) for name, task in fields["tasks"].items()}
         return cls(

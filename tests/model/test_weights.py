@@ -88,6 +88,19 @@ def test_bad_cards(saved: tuple[Path, Tat], text: str) -> None:
         read_card(path)
 
 
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [("config", "heads", [1, 2]), ("config", "decoder_blocks", [1]), ("config", "width", 3), ("", "strengths", [1])],
+)
+def test_cards_of_no_network(saved: tuple[Path, Tat], part: str, field: str, value: object) -> None:
+    path, _ = saved
+    card = json.loads(path.with_suffix(".json").read_text())
+    (card[part] if part else card["tasks"]["mri-sr"])[field] = value
+    path.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(WeightsError):
+        read_card(path)
+
+
 def test_no_card(saved: tuple[Path, Tat]) -> None:
     path, _ = saved
     path.with_suffix(".json").unlink()
