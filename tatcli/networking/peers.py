@@ -66,7 +66,7 @@ class Destination:
         """
         title, at, place = text.partition("@")
         host, colon, port = place.rpartition(":")
-        if not (at and colon and host and 0 < len(title.strip()) <= 16 and port.isdigit() and 0 < int(port) < 2**16):
+        if not (at and colon and host and 0 < len(title.strip()) <= 16 and port.isdecimal() and 0 < int(port) < 2**16):
             msg = f"--to {text!r}: expected AETITLE@HOST:PORT"
             raise UsageError(msg)
         return cls(title.strip(), host, int(port))

@@ -54,7 +54,7 @@ def test_restored_means_of_all_inputs(tmp_path: Path) -> None:
     assert json.loads((folder.path / "refused.json").read_text())["reason"] == "why"
 
 
-@pytest.mark.parametrize("text", ["", "A", "A@host", "@host:1", "A@:1", "A@host:0", "A@host:x", "A" * 17 + "@host:1"])
+@pytest.mark.parametrize("text", ["", "A", "A@host", "@host:1", "A@:1", "A@host:0", "A@host:1²", "A" * 17 + "@host:1"])
 def test_destinations_that_are_none(text: str) -> None:
     with pytest.raises(UsageError, match="AETITLE@HOST:PORT"):
         Destination.parse(text)
