@@ -83,14 +83,12 @@ class KnownLines:
     Attributes:
         rows, columns: (lowest, highest) known line along either axis.
         shape: (rows, columns) of a slice.
-        drop: log10 of the power's fall at the border along either axis; None where a factor was given.
         altered: whether the lines look as if they weren't those that were measured: they are left to the network.
     """
 
     rows: tuple[int, int]
     columns: tuple[int, int]
     shape: tuple[int, int]
-    drop: tuple[float, float] | None = None
     altered: bool = False
 
     @property
@@ -107,14 +105,6 @@ class KnownLines:
             return f"k-space not put back: {lines} look filtered, interpolated or turned"
         down, across = self.factors
         return f"measured k-space put back: {lines}, factors {down:.3g} x {across:.3g}"
-
-    def mask(self) -> NDArray[np.bool_]:
-        """(rows, columns) in FFT order, DC first."""
-        along = []
-        for n, (low, high) in zip(self.shape, (self.rows, self.columns), strict=True):
-            line = np.fft.fftfreq(n, 1.0 / n).round()
-            along.append((line >= low) & (line <= high))
-        return np.asarray(along[0][:, None] & along[1])
 
 
 def known_lines(shape: tuple[int, int], factor: float) -> KnownLines:
@@ -146,11 +136,10 @@ def estimate_known_lines(stack: NDArray[np.float32]) -> KnownLines | None:
     down, across = _border(power), _border(power.T)
     if down is None or across is None:
         return None
-    inside = _lines_inside(power, down[0], across[0]), _lines_inside(power.T, across[0], down[0])
-    found = _centred(inside[0]), _centred(inside[1])
+    found = _centred(_lines_inside(power, down, across)), _centred(_lines_inside(power.T, across, down))
     highest = found[0][1], found[1][1]
     levels = _level(power, max(2, highest[1] // 2)), _level(power.T, max(2, highest[0] // 2))
-    return KnownLines(*found, (rows, columns), (down[1], across[1]), altered=is_altered(power, highest, levels))
+    return KnownLines(*found, (rows, columns), altered=is_altered(power, highest, levels))
 
 
 def lines_to_put_back(stack: NDArray[np.float32], options: RestoreOptions) -> KnownLines | None:
@@ -254,8 +243,8 @@ def _level(power: NDArray[np.float64], most: int) -> NDArray[np.float64]:
     return np.asarray(np.log10(0.5 * (along[index] + along[-index]) + 1e-30 * along.max() + np.finfo(float).tiny))
 
 
-def _border(power: NDArray[np.float64]) -> tuple[int, float] | None:
-    """(b, D(b)) along the first axis."""
+def _border(power: NDArray[np.float64]) -> int | None:
+    """b along the first axis; None: there is no border."""
     count, other = power.shape
     level = _level(power, max(2, other // 16))
     candidates = range(max(2 * _LINES, -(-count // 12)), len(level) - _LINES)
@@ -263,7 +252,7 @@ def _border(power: NDArray[np.float64]) -> tuple[int, float] | None:
     if not drops:
         return None
     best = max(drops, key=lambda b: drops[b])
-    return (best, drops[best]) if drops[best] >= SMALLEST_DROP else None
+    return best if drops[best] >= SMALLEST_DROP else None
 
 
 def _lines_inside(power: NDArray[np.float64], border: int, other_border: int) -> int:

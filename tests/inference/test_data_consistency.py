@@ -51,6 +51,11 @@ def scan(array: np.ndarray, affine=None) -> Volume:
     return Volume(array.astype(np.float32), grid, Units.ARBITRARY)
 
 
+def square(shape: tuple[int, int], factor: float) -> np.ndarray:
+    """Where the lines are that a factor keeps, in FFT order."""
+    return kept_lines(shape[0], factor)[:, None] & kept_lines(shape[1], factor)
+
+
 def put_back(restored: np.ndarray, measured: np.ndarray, known: KnownLines) -> np.ndarray:
     lines = MeasuredLines(known)
     pairs = zip(restored.astype(np.float32), measured.astype(np.float32), strict=True)
@@ -75,7 +80,6 @@ def test_the_lines_are_found(factor, slices) -> None:
     """Exactly from a dozen slices; from a single small one to a line."""
     found = estimate_known_lines(low_resolution(head((slices, 132, 110)), factor))
     assert found is not None
-    assert min(found.drop) >= 0.8
     wanted = known_lines((132, 110), factor)
     for one, other in ((found.rows, wanted.rows), (found.columns, wanted.columns)):
         np.testing.assert_allclose(one, other, atol=1 if slices == 1 else 0)
@@ -97,7 +101,6 @@ def test_a_full_spectrum_has_no_border() -> None:
 def test_lines_of_a_factor() -> None:
     found = known_lines((120, 97), 4.0)
     assert (found.rows, found.columns) == ((-15, 14), (-12, 11))
-    np.testing.assert_array_equal(found.mask(), kept_lines(120, 4.0)[:, None] & kept_lines(97, 4.0))
     assert found.factors == (4.0, 97 / 24)
     with pytest.raises(UsageError, match=r"expected at least 1, got 0.5"):
         known_lines((120, 96), 0.5)
@@ -112,9 +115,9 @@ def test_known_lines_come_back_and_the_others_stay(factor, shape) -> None:
     restored = lq + np.random.default_rng(1).normal(0, 30, lq.shape).astype(np.float32)
     known = known_lines(shape[1:], 4.0) if factor else estimate_known_lines(lq)
     out = put_back(restored, lq, known)
-    mask = known.mask()
+    assert known == known_lines(shape[1:], 4.0)
+    mask = square(shape[1:], 4.0)
     opposite = np.roll(mask[::-1, ::-1], 1, axis=(0, 1))
-    np.testing.assert_array_equal(mask, kept_lines(shape[1], 4.0)[:, None] & kept_lines(shape[2], 4.0))
     spectrum, wanted, before = (scipy.fft.fft2(a.astype(np.float64)) for a in (out, hq, restored))
     error = np.abs(before - wanted)[:, mask]
     # of an even number of lines the outermost is the reference's own line too, on both sides of DC
@@ -139,7 +142,7 @@ def test_the_lost_sign_is_restored() -> None:
     error = 8.0 * np.cos(2 * np.pi * 5 * np.arange(96) / 96)[None, None].astype(np.float32)
     out = put_back(hq + error, lq, known)
     assert rmse(out, hq) < 0.1 * rmse(hq + error, hq)
-    naive = hq + scipy.fft.ifft2(scipy.fft.fft2(lq - hq) * known.mask()).real  # the magnitude's own lines
+    naive = hq + scipy.fft.ifft2(scipy.fft.fft2(lq - hq) * square((120, 96), 4.0)).real  # the magnitude's own lines
     assert rmse(naive, hq) > 5.0 * rmse(out, hq)
 
 
@@ -149,7 +152,7 @@ def test_values_stay_above_zero_unless_the_scan_has_a_sign() -> None:
     lq, known = low_resolution(hq, 4.0), known_lines((120, 96), 4.0)
     blurred = 0.5 * (lq + hq)
     assert put_back(blurred, lq, known).min() >= 0.0
-    signed = scipy.fft.ifft2(scipy.fft.fft2(hq) * known.mask()).real
+    signed = scipy.fft.ifft2(scipy.fft.fft2(hq) * square((120, 96), 4.0)).real
     out = put_back(blurred, signed, known)
     assert signed.min() < -10.0
     assert out.min() < 0.0
