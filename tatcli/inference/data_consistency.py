@@ -244,7 +244,7 @@ def _level(power: NDArray[np.float64], most: int) -> NDArray[np.float64]:
 
 
 def _border(power: NDArray[np.float64]) -> int | None:
-    """b along the first axis; None: there is no border."""
+    """The border b along the first axis; None: there is none."""
     count, other = power.shape
     level = _level(power, max(2, other // 16))
     candidates = range(max(2 * _LINES, -(-count // 12)), len(level) - _LINES)

@@ -20,7 +20,7 @@ import numpy as np
 
 from tatcli.inference.options import RestoreOptions
 from tatcli.metrics.noise_level import noise_level
-from tatcli.volumes.slices import evenly_spaced
+from tatcli.volumes.slices import evenly_spaced, in_plane
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -96,17 +96,16 @@ def domain_warnings(
     options = options or RestoreOptions()
     scale = options.scale
     known = card.tasks[task.name]
-    row, column = (step for other, step in enumerate(scan.geometry.spacing) if other != axis)
+    row, column = in_plane(scan.geometry.spacing, axis)
     found = stack_statistics(stack, task, known.intensity, spacing=(row / scale, column / scale))
     warnings = []
     units = task.units if task.evaluation_window else "of the scan's range"
-    forms = {"noise": ("noise level", f"{units}", "{:.3g}"), "spacing_mm": ("pixel size", "mm", "{:.3g}")}
-    for name, (what, unit, form) in forms.items():
+    for name, what, unit in (("noise", "noise level", units), ("spacing_mm", "pixel size", "mm")):
         limits = known.domain.get(name)
         if limits is not None and name in found and not _within(found[name], limits):
-            low, high = (form.format(limit) for limit in limits)
+            low, high = limits
             warnings.append(
-                f"{what} {form.format(found[name])} {unit}: outside the {low} to {high} {unit} that {card.name} was "
+                f"{what} {found[name]:.3g} {unit}: outside the {low:.3g} to {high:.3g} {unit} that {card.name} was "
                 "trained on; check the result against the original"
             )
     beyond = found.get("beyond", 0.0)

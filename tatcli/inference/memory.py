@@ -11,6 +11,7 @@ from tatcli.inference.domain import MOST_SLICES
 from tatcli.inference.passes import Pass
 from tatcli.model.config import TatConfig
 from tatcli.model.tat import MULTIPLE
+from tatcli.volumes.slices import in_plane
 
 __all__ = ["Network", "Plan", "Workload", "least_memory", "network_bytes", "plan_memory", "predicted_peak"]
 
@@ -92,8 +93,7 @@ class Workload:
     @property
     def slice_shape(self) -> tuple[int, int]:
         """Of the slices that the network sees."""
-        first, second = (length for other, length in enumerate(self.shape[1:]) if other != self.axis)
-        return first, second
+        return in_plane(self.shape[1:], self.axis)
 
     @property
     def slice_pixels(self) -> int:
@@ -132,7 +132,7 @@ def network_bytes(network: Network, settings: Pass, rows: int, columns: int) -> 
 
 
 def _block_weights(config: TatConfig) -> int:
-    """Weights of the blocks' 1x1 convolutions: q, k, v and both halves of the feed-forward part."""
+    """Weights of the blocks' 1x1 convolutions that are packed: q, k, v, and both of the feed-forward part."""
     stages = [(config.dim(level), count) for level, count in enumerate(config.encoder_blocks)]
     stages += [(config.decoder_dim(level), count) for level, count in enumerate(config.decoder_blocks)]
     stages += [(config.dim(3), config.latent_blocks), (config.decoder_dim(0), config.refinement_blocks)]

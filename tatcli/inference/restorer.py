@@ -23,7 +23,7 @@ from tatcli.inference.value_summary import ValueSummary
 from tatcli.intensity import Window
 from tatcli.model.weights import DEFAULT_WEIGHTS, WeightsCard, load_weights
 from tatcli.tasks import Task, find_task
-from tatcli.volumes.slices import slice_shape, slices_along, through_plane_axis
+from tatcli.volumes.slices import in_plane, slices_along, through_plane_axis
 from tatcli.volumes.varying_frames import telling_frame
 from tatcli.volumes.volume import Volume, require_volume
 
@@ -152,7 +152,7 @@ class Restorer:
                 summary,
                 windows,
                 slices=slices[number],
-                settings=first_pass(options, *slice_shape(volume.geometry, axis), device=self.runtime.device),
+                settings=first_pass(options, *in_plane(volume.geometry.shape, axis), device=self.runtime.device),
                 known=known,
                 progress=told[number],
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,14 @@ __all__ = [
     "acquired_plane",
     "evenly_spaced",
     "has_cubic_voxels",
+    "in_plane",
     "is_isotropic",
     "plane_across",
-    "slice_shape",
     "slices_along",
     "through_plane_axis",
 ]
+
+T = TypeVar("T")
 
 PLANES: Final = ("auto", "axial", "coronal", "sagittal")
 """The values of ``axis`` that :func:`through_plane_axis` takes."""
@@ -106,10 +108,10 @@ def acquired_plane(geometry: Geometry, axis: str) -> str:
     return plane
 
 
-def slice_shape(geometry: Geometry, axis: int) -> tuple[int, int]:
-    """(rows, columns) of the slices along an array axis."""
-    first, second = (length for other, length in enumerate(geometry.shape) if other != axis)
-    return first, second
+def in_plane(values: tuple[T, T, T], axis: int) -> tuple[T, T]:
+    """Of a value for each array axis (lengths, spacings): those of the rows and columns of slices along one of them."""
+    row, column = values[:axis] + values[axis + 1 :]
+    return row, column
 
 
 def slices_along(array: NDArray[Any], axis: int) -> NDArray[Any]:

@@ -17,7 +17,7 @@ from tatcli.model.weights import TaskCard, card_fields, find_weights
 from tatcli.tasks import TASKS, Task
 from tatcli.training.pairs import ScanPair, find_scans
 from tatcli.volumes.replacing import replaced
-from tatcli.volumes.slices import slices_along, through_plane_axis
+from tatcli.volumes.slices import in_plane, slices_along, through_plane_axis
 from tatcli.workflows.evaluation.degraded import evenly_spaced, is_constant, read_scan, scan_seed, simulate_slices
 
 if TYPE_CHECKING:
@@ -123,7 +123,6 @@ def _statistics(
     """One scan's, at each end of the strengths (of an LQ file: its own)."""
     hq = read_scan(pair.reference, task)
     axis = through_plane_axis(hq.geometry)
-    row, column = (step for other, step in enumerate(hq.geometry.spacing) if other != axis)
     stack = slices_along(hq.array, axis)
     window = evaluation_window(task, hq.array, rule=rule)
     usable = [index for index in range(len(stack)) if not is_constant(stack[index], window)]
@@ -135,7 +134,8 @@ def _statistics(
     else:
         seed = scan_seed(config.seed, task, pair.name)
         degraded = [simulate_slices(hq, task, indices, strength=strength, seed=seed) for strength in strengths]
-    return [stack_statistics(np.ascontiguousarray(lq), task, rule, spacing=(row, column)) for lq in degraded]
+    spacing = in_plane(hq.geometry.spacing, axis)
+    return [stack_statistics(np.ascontiguousarray(lq), task, rule, spacing=spacing) for lq in degraded]
 
 
 def _ranges(found: list[dict[str, float]]) -> dict[str, tuple[float, float]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from tatcli.errors import GeometryError, TaskMismatchError, UnitsError
 from tatcli.inference.guards import check_scan
 from tatcli.intensity import Units
-from tatcli.volumes.slices import slice_shape, through_plane_axis
+from tatcli.volumes.slices import in_plane, through_plane_axis
 
 if TYPE_CHECKING:
     from tatcli.tasks import Task
@@ -32,7 +32,7 @@ def usable_scan(volume: Volume, task: Task) -> Volume:
         check_scan(volume, task)
     except (TaskMismatchError, UnitsError) as error:
         raise type(error)(str(error).partition("; ")[0]) from error
-    rows, columns = slice_shape(volume.geometry, through_plane_axis(volume.geometry))
+    rows, columns = in_plane(volume.geometry.shape, through_plane_axis(volume.geometry))
     if min(rows, columns) < _SMALLEST:
         msg = f"expected slices of at least {_SMALLEST} pixels each way, got {rows} x {columns}"
         raise GeometryError(msg)

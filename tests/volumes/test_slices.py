@@ -3,7 +3,7 @@ import pytest
 
 from tatcli.errors import GeometryError, UsageError
 from tatcli.volumes import Geometry, slices_along, through_plane_axis
-from tatcli.volumes.slices import evenly_spaced, has_cubic_voxels, is_isotropic, plane_across
+from tatcli.volumes.slices import evenly_spaced, has_cubic_voxels, in_plane, is_isotropic, plane_across
 
 # Columns to the left, rows to the back, slices up: array axes (axial, coronal, sagittal).
 AXIAL = np.diag([1.0, 1.0, 1.0, 1.0])
@@ -132,3 +132,9 @@ def test_voxels_that_are_nearly_cubes(
 
 def test_the_plane_across_each_axis() -> None:
     assert [plane_across(geometry((1, 1, 1)), axis) for axis in range(3)] == ["axial", "coronal", "sagittal"]
+
+
+@pytest.mark.parametrize(("axis", "pixel"), [(0, (0.7, 0.8)), (1, (3.0, 0.8)), (2, (3.0, 0.7))])
+def test_the_rows_and_columns_of_slices_along_an_axis(axis, pixel) -> None:
+    assert in_plane((3.0, 0.7, 0.8), axis) == pixel
+    assert in_plane((5, 6, 7), axis) == slices_along(np.zeros((5, 6, 7)), axis).shape[1:]

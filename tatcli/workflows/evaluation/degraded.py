@@ -21,7 +21,7 @@ from tatcli.metrics import evaluation_window
 from tatcli.volumes.geometry import Geometry
 from tatcli.volumes.grids import check_grid
 from tatcli.volumes.reading import read_volume
-from tatcli.volumes.slices import slices_along, through_plane_axis
+from tatcli.volumes.slices import in_plane, slices_along, through_plane_axis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,10 +160,10 @@ def simulate_slices(
     if task.modality != "CT":
         lq = simulate(hq, task, strength=strength, seed=seed)
         return slices_along(lq.array, axis)[list(indices)]
-    rows, columns = (step for other, step in enumerate(hq.geometry.spacing) if other != axis)
+    spacing = in_plane(hq.geometry.spacing, axis)
     stack = slices_along(hq.array, axis)
-    noise = estimate_noise(stack, (rows, columns))
-    kernel = match_kernel(stack, (rows, columns)) or "auto"
+    noise = estimate_noise(stack, spacing)
+    kernel = match_kernel(stack, spacing) or "auto"
     part = _part(hq, axis, indices)
     known = noise if noise > 0 else None
     apart = 0.0  # the slices needn't be neighbours

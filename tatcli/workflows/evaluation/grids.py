@@ -11,7 +11,7 @@ import numpy as np
 from tatcli.errors import EmptyMaskError, MissingPartnerError
 from tatcli.volumes.grids import check_grid
 from tatcli.volumes.reading import read_volume
-from tatcli.volumes.slices import slices_along
+from tatcli.volumes.slices import in_plane, slices_along
 from tatcli.workflows.evaluation.matching import partner_in
 
 if TYPE_CHECKING:
@@ -62,6 +62,5 @@ def stack_of(volume: Volume, axis: int) -> NDArray[np.float32]:
 
 def step_sizes(volume: Volume, axis: int) -> tuple[float, float, float]:
     """(slice, row, column) steps of the stack, mm."""
-    through = volume.geometry.spacing[axis]
-    row, column = (step for other, step in enumerate(volume.geometry.spacing) if other != axis)
-    return through, row, column
+    spacing = volume.geometry.spacing
+    return (spacing[axis], *in_plane(spacing, axis))

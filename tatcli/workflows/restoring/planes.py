@@ -17,7 +17,7 @@ from tatcli.reporting.statistics import ChangeGatherer, IntensityGatherer
 from tatcli.volumes.block_writing import BlockWriter, block_writer, encoding_for
 from tatcli.volumes.overlap import read_ahead, written_behind
 from tatcli.volumes.planes import Block, FilePlanes, HeldPlanes, PlaneSource
-from tatcli.volumes.slices import evenly_spaced, slice_shape, slices_along, through_plane_axis
+from tatcli.volumes.slices import evenly_spaced, in_plane, slices_along, through_plane_axis
 from tatcli.workflows.restoring.fitting import fitted, loaded_memory
 from tatcli.workflows.restoring.outcome import Job, MemoryRecord, Outcome
 
@@ -134,7 +134,7 @@ class _Seen:
         self.axis = axis
         self.frame = frame
         self.missing = len(self.indices)
-        self.slices = np.empty((len(self.indices), *slice_shape(geometry, axis)), dtype=np.float32)
+        self.slices = np.empty((len(self.indices), *in_plane(geometry.shape, axis)), dtype=np.float32)
 
     def look(self, part: Block) -> None:
         """Keep those that lie in this block."""
