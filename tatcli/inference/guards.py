@@ -16,18 +16,7 @@ from tatcli.intensity import Units
 from tatcli.tasks import Task, task_for_modality
 from tatcli.volumes.volume import ScanHeader, Volume
 
-__all__ = [
-    "ValueSummary",
-    "check_header",
-    "check_kind",
-    "check_modality",
-    "check_scan",
-    "check_summary",
-    "check_units",
-    "check_values",
-    "name_of",
-    "summarise",
-]
+__all__ = ["check_header", "check_scan", "check_summary", "check_values", "name_of"]
 
 _SMALLEST_HU_RANGE: Final = 2.0
 _WATER_WITH_OFFSET: Final = (850.0, 1250.0)
@@ -75,33 +64,29 @@ def check_scan(
         The summary of its values.
 
     Raises:
-        TaskMismatchError: the modality is not the task's.
+        TaskMismatchError: the modality is not the task's, or an MR image is no magnitude.
         UnitsError: the units are known and not the task's, or the values can't be in them.
         VolumeReadError: there is nothing to restore: no finite voxel, or a constant image.
     """
     check_header(volume.header, task, ignore_modality=ignore_modality)
     summary = summary or summarise(volume)
-    check_summary(volume.header, task, summary, trust_values=trust_values, ignore_modality=ignore_modality)
+    check_summary(summary, task, name_of(volume), trust_values=trust_values)
     return summary
 
 
-def check_summary(
-    scan: ScanHeader, task: Task, summary: ValueSummary, *, trust_values: bool = False, ignore_modality: bool = False
-) -> None:
-    """The same for a scan whose values were summarised while it was read.
+def check_summary(summary: ValueSummary, task: Task, name: str, *, trust_values: bool = False) -> None:
+    """What can be refused once the values are known, beside :func:`check_header`.
 
     Args:
-        scan: everything but the voxels.
+        summary: of the scan's values.
         task: what is to be done with it.
-        summary: of its values.
+        name: of the scan, for messages.
         trust_values: skip the check of the values' plausibility.
-        ignore_modality: take a scan whose header names another modality.
 
     Raises:
-        TaskMismatchError, UnitsError, VolumeReadError: as :func:`check_scan`.
+        UnitsError: the values can't be in the task's units.
+        VolumeReadError: there is nothing to restore.
     """
-    name = name_of(scan)
-    check_header(scan, task, ignore_modality=ignore_modality)
     check_content(summary, name)
     if not trust_values:
         check_values(summary, task, name)

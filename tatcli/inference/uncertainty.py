@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tatcli.inference.restorer import Restorer
     from tatcli.tasks import Task
 
-__all__ = ["is_isotropic", "restoration_spread", "view_count"]
+__all__ = ["restoration_spread", "view_count"]
 
 
 def view_count(volume: Volume) -> int:

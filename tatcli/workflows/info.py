@@ -12,7 +12,7 @@ from tatcli.intensity import Units
 from tatcli.tasks import TASKS
 
 if TYPE_CHECKING:
-    from tatcli.inference.guards import ValueSummary
+    from tatcli.inference.value_summary import ValueSummary
     from tatcli.volumes.pet_tags import PetTags
     from tatcli.volumes.scan_info import ScanInfo, TaskFit
     from tatcli.volumes.volume import Volume
@@ -46,7 +46,7 @@ def scan_info(
     info = describe(path, series=series, units=units, pet=pet, uneven=True)  # restored to DICOM, they are taken
     if not values or info.shape is None:
         return info
-    from tatcli.inference.guards import summarise
+    from tatcli.inference.value_summary import summarise
 
     volume = read_volume(path, series=series, units=units, pet=pet, uneven=True)
     summary = summarise(volume)

@@ -7,7 +7,8 @@ import pytest
 
 from tatcli.errors import TaskMismatchError, UnitsError, VolumeReadError
 from tatcli.inference import check_scan
-from tatcli.inference.guards import check_values, summarise
+from tatcli.inference.guards import check_values
+from tatcli.inference.value_summary import summarise
 from tatcli.intensity import Units
 from tatcli.tasks import TASKS
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tatcli.inference import value_summary
-from tatcli.inference.guards import summarise
 from tatcli.inference.survey import survey, windows_for
+from tatcli.inference.value_summary import summarise
 from tatcli.intensity import FixedRange, RobustRange, Window
 from tatcli.volumes import read_volume, write_volume
 from tatcli.volumes.reading import open_planes

@@ -9,12 +9,13 @@ from torch import nn
 
 from tatcli.inference.options import RestoreOptions
 from tatcli.inference.restorer import Restorer
-from tatcli.inference.uncertainty import is_isotropic, restoration_spread, view_count
+from tatcli.inference.uncertainty import restoration_spread, view_count
 from tatcli.intensity import Units
 from tatcli.model.config import PRESETS
 from tatcli.model.weights import card_for_tasks
 from tatcli.tasks import TASKS
 from tatcli.volumes.geometry import Geometry
+from tatcli.volumes.slices import is_isotropic
 from tatcli.volumes.volume import Volume
 
 CT = TASKS["ct-denoise"]

@@ -138,7 +138,7 @@ def check_beside(work: Work) -> None:
 
 def _read(work: Work, limit: int | None) -> ScanHeader:
     """Decode every voxel, with all checks that restoring begins with; what the header says."""
-    from tatcli.inference.guards import check_header, check_scan, check_summary
+    from tatcli.inference.guards import check_header, check_scan, check_summary, name_of
     from tatcli.inference.survey import survey
     from tatcli.inference.system_memory import default_limit
     from tatcli.volumes.planes import Unstreamable
@@ -154,7 +154,7 @@ def _read(work: Work, limit: int | None) -> ScanHeader:
         task = choose(planes.header)
         check_header(planes.header, task, ignore_modality=ignore)
         found = survey(planes, task.intensity)
-        check_summary(planes.header, task, found.summary, trust_values=trust, ignore_modality=ignore)
+        check_summary(found.summary, task, name_of(planes.header), trust_values=trust)
     except Unstreamable as why:
         file = WholeFile(
             path=config.input,

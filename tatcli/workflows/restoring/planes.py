@@ -65,13 +65,7 @@ def restore_planes(
         if job.limit is None or planes.stored_bytes <= _HELD_SHARE * job.limit:
             source = planes.held()
         found = survey(source, task.intensity)
-        check_summary(
-            planes.header,
-            task,
-            found.summary,
-            trust_values=not options.check_values,
-            ignore_modality=options.ignore_modality,
-        )
+        check_summary(found.summary, task, name_of(planes.header), trust_values=not options.check_values)
     with clock.stage("load"):
         restorer = job.load()
         rule = restorer.card.intensity_rule(task)
