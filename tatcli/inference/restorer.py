@@ -24,7 +24,7 @@ from tatcli.intensity import Window
 from tatcli.model.weights import DEFAULT_WEIGHTS, WeightsCard, load_weights
 from tatcli.tasks import Task, find_task
 from tatcli.volumes.slices import in_plane, slices_along, through_plane_axis
-from tatcli.volumes.varying_frames import telling_frame
+from tatcli.volumes.varying_frames import telling_slices
 from tatcli.volumes.volume import Volume, require_volume
 
 if TYPE_CHECKING:
@@ -203,8 +203,7 @@ class Restorer:
 def _measured(volume: Volume, axis: int, options: RestoreOptions) -> KnownLines | None:
     from tatcli.inference.data_consistency import lines_to_put_back  # its Fourier transforms take long to load
 
-    frame = list(volume.iter_frames())[telling_frame(volume)]
-    return lines_to_put_back(slices_along(frame, axis), options)
+    return lines_to_put_back(telling_slices(volume, axis), options)
 
 
 def _restore(

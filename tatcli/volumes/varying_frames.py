@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tatcli.volumes.slices import slices_along
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tatcli.volumes.volume import Volume
 
-__all__ = ["FirstVarying", "telling_frame", "varying_frames"]
+__all__ = ["FirstVarying", "telling_frame", "telling_slices", "varying_frames"]
 
 
 class FirstVarying:
@@ -50,6 +52,11 @@ def varying_frames(volume: Volume) -> list[bool]:
 def telling_frame(volume: Volume) -> int:
     """The frame that tells what a scan is like: the first whose values differ, or the first where none has such."""
     return _search(list(volume.iter_frames())).frame
+
+
+def telling_slices(volume: Volume, axis: int) -> NDArray[np.float32]:
+    """That frame's slices along an array axis, (n, rows, columns), a view."""
+    return slices_along(list(volume.iter_frames())[telling_frame(volume)], axis)
 
 
 def _search(frames: list[NDArray[np.float32]]) -> FirstVarying:

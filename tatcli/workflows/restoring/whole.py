@@ -131,8 +131,7 @@ def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: 
     from tatcli.inference.domain import domain_warnings
     from tatcli.reporting.run_report import change_statistics, intensity_statistics
     from tatcli.volumes.reading import read_volume
-    from tatcli.volumes.slices import slices_along
-    from tatcli.volumes.varying_frames import telling_frame
+    from tatcli.volumes.varying_frames import telling_slices
     from tatcli.volumes.writing import write_volume
 
     with clock.stage("read"):
@@ -153,8 +152,8 @@ def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: 
         checked = replace(fitting, check_values=False)  # done above
         restored = restorer(volume, task, options=checked, progress=job.progress)
         axis = through_plane_axis(volume.geometry, options.axis)
-        stack = slices_along(list(volume.iter_frames())[telling_frame(volume)], axis)
-        outside = domain_warnings(volume.header, stack, task, restorer.card, axis=axis, options=options)
+        seen = telling_slices(volume, axis)
+        outside = domain_warnings(volume.header, seen, task, restorer.card, axis=axis, options=options)
     with clock.stage("write"):
         card = restorer.card
         dicom = replace(file.dicom, software=tuple(filter(None, (f"weights {card.name}", card.sha256))))
