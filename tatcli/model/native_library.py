@@ -78,6 +78,8 @@ def _library() -> tuple[ctypes.CDLL | None, str]:
         return None, str(error)
     except OSError as error:
         return None, f"can't be loaded: {error}"
+    except RuntimeError:  # of pathlib, for a user number that nobody has
+        return None, "no folder to keep them in; set HOME or XDG_CACHE_HOME"
     library.tat_has_bf16.restype = ctypes.c_long
     library.tat_vector_length.restype = ctypes.c_long
     library.tat_use_amx.restype = ctypes.c_long
@@ -146,6 +148,10 @@ def _fingerprint(compiler: str | None, openmp: Path | None) -> str:
 
 
 def cache_folder() -> Path:
-    """Where what was compiled on this machine is kept."""
+    """Where what was compiled on this machine is kept.
+
+    Raises:
+        RuntimeError: nobody says, as the user has no home.
+    """
     root = os.environ.get("XDG_CACHE_HOME")
     return (Path(root) if root else Path.home() / ".cache") / "tat"

@@ -360,6 +360,15 @@ def test_building_with_a_broken_compiler(fresh: pytest.MonkeyPatch, tmp_path: Pa
     assert list((tmp_path / "tat").iterdir()) == []
 
 
+def test_building_for_a_user_without_a_home(fresh: pytest.MonkeyPatch) -> None:
+    """As in a container that runs under a number which no user has."""
+    for variable in ("XDG_CACHE_HOME", "HOME"):
+        fresh.delenv(variable)
+    fresh.setattr("os.getuid", lambda: 2**31 - 2)
+    assert native_library.native_library() is None
+    assert native_library.why_not_native() == "no folder to keep them in; set HOME or XDG_CACHE_HOME"
+
+
 def test_building_in_an_unwritable_cache(fresh: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "tat").write_text("a file, where a folder is wanted")
     fresh.setenv("CXX", "/bin/true")
