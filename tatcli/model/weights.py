@@ -267,16 +267,18 @@ def save_weights(
     """Write the weights, and the card (with the file's hash) beside them, each whole or not at all.
 
     Raises:
-        OutputError: the file exists and ``overwrite`` is not set; its folder can't be written.
+        OutputError: the file or its card exists and ``overwrite`` is not set; its folder can't be written.
         WeightsError: ``path`` doesn't end in ``.safetensors``; a weight overflows ``dtype``.
     """
     path = Path(path)
     if path.suffix != SUFFIX:
         msg = f"{path}: expected a path ending in {SUFFIX}"
         raise WeightsError(msg)
-    if path.exists() and not overwrite:
-        msg = f"{path}: exists; choose another path or --overwrite"
-        raise OutputError(msg)
+    card_path = path.with_suffix(".json")
+    for final in (path, card_path):
+        if final.exists() and not overwrite:
+            msg = f"{final}: exists; choose another path or --overwrite"
+            raise OutputError(msg)
     tensors = {name: value.detach().cpu().to(dtype).contiguous() for name, value in network.state_dict().items()}
     broken = [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
     if broken:
@@ -284,7 +286,7 @@ def save_weights(
         raise WeightsError(msg)
     data = safetensors.torch.save(tensors, metadata={"format": "pt"})
     card = replace(card, config=network.config, sha256=hashlib.sha256(data).hexdigest())
-    written = {path: data, path.with_suffix(".json"): (json.dumps(card.to_dict(), indent=2) + "\n").encode()}
+    written = {path: data, card_path: (json.dumps(card.to_dict(), indent=2) + "\n").encode()}
     for final, content in written.items():
         with replaced(final, extension=final.suffix) as temporary:
             temporary.write_bytes(content)

@@ -52,6 +52,11 @@ def test_not_overwritten(saved: tuple[Path, Tat]) -> None:
     with pytest.raises(OutputError, match="exists"):
         save_weights(network, card_for_tasks("mine", CONFIG), path)
     assert path.read_bytes() == before
+    other = path.with_name("notes.json")
+    other.write_text("mine")
+    with pytest.raises(OutputError, match=r"notes\.json: exists"):
+        save_weights(network, card_for_tasks("mine", CONFIG), other.with_suffix(".safetensors"))
+    assert other.read_text() == "mine"
 
 
 def test_one_flipped_bit_is_noticed(saved: tuple[Path, Tat]) -> None:
