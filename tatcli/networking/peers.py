@@ -36,7 +36,11 @@ class Tls:
     authority: Path
 
     def context(self, *, server: bool) -> ssl.SSLContext:
-        """What Python's ssl makes of them, TLS 1.2 or later, certificates required from either side."""
+        """What Python's ssl makes of them, TLS 1.2 or later, certificates required from either side.
+
+        Raises:
+            UsageError: a file is missing or isn't PEM.
+        """
         try:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
             context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -105,7 +109,7 @@ def receiving(listener: Listener, spool: Spool) -> Iterator[int]:
     """Take objects while the block runs, and confirm each once it is on disk; gives the port.
 
     Raises:
-        UsageError: pynetdicom isn't installed, the port is taken.
+        UsageError: pynetdicom isn't installed, the certificates don't load, the port is taken.
     """
     network = _pynetdicom()
     entity = network.AE(ae_title=listener.title)
@@ -150,6 +154,7 @@ def send(files: Iterable[Path], destination: Destination, *, title: str, tls: Tl
     """Send objects in one association; gives each as the peer confirms it.
 
     Raises:
+        UsageError: pynetdicom isn't installed, the certificates don't load.
         RefusedError: the peer doesn't take some of them; all others were given.
         TatError: the peer can't be reached or gives up; what was confirmed before was given.
     """

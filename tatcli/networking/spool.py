@@ -90,7 +90,10 @@ class SeriesFolder:
     def clean(self) -> None:
         """Remove what a crash or an error left half-done."""
         for left in self.path.glob(f"{_TEMPORARY}*"):
-            shutil.rmtree(left, ignore_errors=True)
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:  # of a refusal
+                left.unlink(missing_ok=True)
 
     def unsent(self, destination: str) -> list[Path]:
         """Derived objects that a destination hasn't confirmed yet."""

@@ -27,6 +27,7 @@ def test_half_done_work_is_undone(tmp_path: Path) -> None:
     spool.store("1", "1.1", b"one")
     (folder,) = spool.series()
     (folder.path / ".tat-0123").mkdir()
+    (folder.path / ".tat-89ab.json").write_text("{")
     (folder.received / ".tat-4567.dcm").write_bytes(b"on")
     (again,) = Spool(tmp_path / "spool").series()
     assert [path.name for path in again.path.iterdir()] == ["received"]
