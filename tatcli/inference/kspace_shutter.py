@@ -61,7 +61,7 @@ def _slope(level: NDArray[np.float64], last: int) -> float:
 
 
 def _share_at_once(level: NDArray[np.float64], last: int) -> float:
-    """The fall from three lines inside to three outside, over the largest one of four lines around there."""
+    """The fall from three lines inside to three outside, over the largest from four lines to four around there."""
     borders = range(max(_LINES, last - 2), min(last + 4, len(level) - _LINES))
     falls = [float(level[b - _LINES : b].mean() - level[b + 1 : b + 1 + _LINES].mean()) for b in borders]
     inside, outside = level[max(0, last - 3) : last], level[last + 2 : last + 5]

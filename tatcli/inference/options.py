@@ -48,6 +48,9 @@ class RestoreOptions:
         kspace_factor: mri-sr only: how many times more lines the matrix has than were measured; None: by the spectrum.
         check_values: refuse values that can't be in the task's units.
         ignore_modality: take scans whose header names another modality than the task's.
+
+    Raises:
+        UsageError: a value out of range, or options that contradict each other.
     """
 
     mode: str = "slice"

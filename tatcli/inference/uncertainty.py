@@ -44,7 +44,7 @@ def restoration_spread(
 ) -> Volume:
     """Standard deviation, voxel by voxel, over 4 quarter turns with and without a flip of every slice.
 
-    Volumes with equal spacings along all axes are also restored along the other two axes, unflipped.
+    Isotropic volumes (spacings within 20 %) are also restored along the other two axes, unflipped.
 
     Args:
         restorer: the network.

@@ -141,7 +141,7 @@ def _profiles(
 def _alignment(
     profiles: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """For each of the reference's profiles: where it crosses the middle (steps from the pixel), lower end, step.
+    """For each of the reference's profiles: where it crosses the middle (smaller pixel sizes), lower end, step.
 
     The ends are the means of the outer eighths; a profile that isn't a step, or doesn't cross within 2 pixels, gets a
     step of 0.

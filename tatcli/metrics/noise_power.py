@@ -47,7 +47,7 @@ class NoiseSpectrum:
     """A radial noise power spectrum.
 
     Attributes:
-        frequency: (bins,), cycles/mm, rising, without the lowest bin, which the removed trend takes.
+        frequency: (bins,), cycles/mm, rising, without the two lowest bins, which the removed trend takes.
         power: (bins,), squared units times mm^2.
         deviation: standard deviation of the patches without their trend, in the scan's units.
         patches: how many were averaged.

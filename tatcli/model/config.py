@@ -28,6 +28,9 @@ class TatConfig:
         tren_width: channels of TREN's first convolutions; its representation has four times as many.
         train_patch: side of the paper's training crops, from which the local windows follow (1.5 times it, see
             ``windows``); a run's ``--patch`` doesn't change it.
+
+    Raises:
+        UsageError: sizes that make no network.
     """
 
     width: int = 48

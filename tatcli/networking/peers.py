@@ -89,6 +89,9 @@ class Listener:
         allowed: AE titles that may call; empty: any, on the loopback interface only.
         associations: at a time.
         tls: encryption, or None.
+
+    Raises:
+        UsageError: other machines may call, but none is named.
     """
 
     title: str = "TAT"
