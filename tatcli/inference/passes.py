@@ -86,7 +86,7 @@ class Passes:
         network: nn.Module,
         runtime: Runtime,
         settings: Pass,
-        on_shrink: Callable[[str], None],
+        on_shrink: Callable[[str], None] = lambda _: None,
         executor: Executor | None = None,
     ) -> None:
         self.network = network

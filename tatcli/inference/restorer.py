@@ -191,7 +191,7 @@ class Restorer:
             known: lines of k-space that are put back after the network, unless they were altered; None: none.
             progress: is called with (slices done, slices in all).
         """
-        passes = Passes(self.network, self.runtime, settings, on_shrink=lambda _: None, executor=self.executor)
+        passes = Passes(self.network, self.runtime, settings, executor=self.executor)
         return Restoration(passes, windows, summary, slices=slices, known=known, progress=progress)
 
     def step(self, task: Task) -> str:

@@ -59,11 +59,7 @@ def preview(
     window = f"[{shown.lower:.4g}, {shown.upper:.4g}] {task.units}"
     sheets = [
         before_after([panel(f"input\n{window}", old), panel("restored\n ", new)], display, height=height),
-        before_after(
-            [panel(f"restored - input\n+-{half.window.upper:.3g} {task.units}", change)],
-            half,
-            height=height,
-        ),
+        before_after([panel(f"restored - input\n+-{half.window.upper:.3g} {task.units}", change)], half, height=height),
     ]
     if uncertainty is not None:
         spread = panel("", list(uncertainty.iter_frames())[number])
@@ -72,9 +68,13 @@ def preview(
         scale = Display(Window(0.0, top if top > 0.0 else half.window.upper))
         title = f"uncertainty\n[0, {scale.window.upper:.3g}] {task.units}"
         sheets.append(before_after([replace(spread, title=title)], scale, height=height))
-    sheet = Image.new("L", (sum(part.width for part in sheets), max(part.height for part in sheets)), BACKGROUND)
+    return _side_by_side(sheets)
+
+
+def _side_by_side(sheets: list[Image.Image]) -> Image.Image:
+    whole = Image.new("L", (sum(sheet.width for sheet in sheets), max(sheet.height for sheet in sheets)), BACKGROUND)
     left = 0
-    for part in sheets:
-        sheet.paste(part, (left, 0))
-        left += part.width
-    return sheet
+    for sheet in sheets:
+        whole.paste(sheet, (left, 0))
+        left += sheet.width
+    return whole

@@ -137,7 +137,7 @@ def measure(request: Measure, restorer: Restorer, *, limit: int | None) -> list[
 
     runtime = restorer.runtime
     asked = first_pass(RestoreOptions(), *_MEASURED, device=runtime.device)
-    passes = Passes(restorer.network, runtime, asked, on_shrink=lambda _: None)
+    passes = Passes(restorer.network, runtime, asked)
     slices = np.random.default_rng(0).random((asked.batch, *_MEASURED), dtype=np.float32)
     for _ in range(AFTER + 1 if isinstance(restorer.network, GraphedNetwork) else 1):  # a graph is recorded by then
         passes.corrections(slices)

@@ -67,7 +67,7 @@ def measure_scan(
     ((_, values),) = open_planes(one).values()
     window = restorer.card.intensity_rule("ct-denoise").window_for(values)
     slices = window.normalise(window.clip(values))
-    passes = Passes(restorer.network, restorer.runtime, Pass(1), on_shrink=lambda _: None)
+    passes = Passes(restorer.network, restorer.runtime, Pass(1))
 
     def restored(path: Path) -> tuple[float, Any]:
         output = path.with_name(f"restored-{path.name}")
