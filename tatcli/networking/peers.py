@@ -53,6 +53,11 @@ class Tls:
         return context
 
 
+def _is_title(text: str) -> bool:
+    """Whether this is an AE title (PS3.5 table 6.2-1)."""
+    return 0 < len(text) <= 16 and not text.isspace() and text.isascii() and text.isprintable() and "\\" not in text
+
+
 @dataclass(frozen=True)
 class Destination:
     """Where derived series go: AETITLE@HOST:PORT."""
@@ -70,10 +75,11 @@ class Destination:
         """
         title, at, place = text.partition("@")
         host, colon, port = place.rpartition(":")
-        if not (at and colon and host and 0 < len(title.strip()) <= 16 and port.isdecimal() and 0 < int(port) < 2**16):
+        title = title.strip()
+        if not (at and colon and host and _is_title(title) and port.isdecimal() and 0 < int(port) < 2**16):
             msg = f"--to {text!r}: expected AETITLE@HOST:PORT"
             raise UsageError(msg)
-        return cls(title.strip(), host, int(port))
+        return cls(title, host, int(port))
 
     def __str__(self) -> str:
         return f"{self.title}@{self.host}:{self.port}"
@@ -91,7 +97,7 @@ class Listener:
         tls: encryption, or None.
 
     Raises:
-        UsageError: other machines may call, but none is named.
+        UsageError: other machines may call, but none is named; a title is none.
     """
 
     title: str = "TAT"
@@ -102,6 +108,10 @@ class Listener:
     tls: Tls | None = None
 
     def __post_init__(self) -> None:
+        for option, title in (("--aet", self.title), *(("--allow", caller) for caller in self.allowed)):
+            if not _is_title(title):
+                msg = f"{option} {title!r}: expected an AE title, 1 to 16 ASCII characters without a backslash"
+                raise UsageError(msg)
         if self.host not in _LOOPBACK and not self.allowed:
             msg = f"--bind {self.host}: expected --allow with the AE titles that may call from other machines, got none"
             raise UsageError(msg)

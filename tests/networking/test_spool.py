@@ -61,6 +61,16 @@ def test_destinations_that_are_none(text: str) -> None:
         Destination.parse(text)
 
 
+@pytest.mark.parametrize("title", ["", "  ", "A" * 17, "Ä", "A\\B", "A\nB"])
+def test_titles_that_are_none(title: str) -> None:
+    with pytest.raises(UsageError, match=r"--aet .*: expected an AE title"):
+        Listener(title=title)
+    with pytest.raises(UsageError, match=r"--allow .*: expected an AE title"):
+        Listener(allowed=("PACS", title))
+    with pytest.raises(UsageError, match="AETITLE@HOST:PORT"):
+        Destination.parse(f"{title}@host:104")
+
+
 def test_other_machines_need_permission() -> None:
     assert str(Destination.parse("PACS@10.0.0.1:104")) == "PACS@10.0.0.1:104"
     with pytest.raises(UsageError, match="--allow"):
