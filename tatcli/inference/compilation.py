@@ -67,6 +67,6 @@ class CompiledNetwork(nn.Module):
             with config.patch(recompile_limit=LIMIT, accumulated_recompile_limit=LIMIT):  # a thread's own
                 return self.compiled(x)
         except TorchDynamoException as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
             msg = f"--compile: PyTorch can't compile the network here ({reason}); leave it out"
             raise DeviceError(msg) from error

@@ -110,7 +110,8 @@ class GraphedNetwork(nn.Module):
         try:
             recording = self.recorder(self.network, x)
         except RuntimeError as error:
-            self.on_refusal(f"no CUDA graph for {tuple(x.shape)}: {str(error).splitlines()[0]}")
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            self.on_refusal(f"no CUDA graph for {tuple(x.shape)}: {reason}")
             return None
         difference = float((recording(x).float() - expected.float()).abs().max())
         if not difference <= TOLERANCE:

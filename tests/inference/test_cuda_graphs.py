@@ -81,17 +81,23 @@ def test_nan_in_a_replay_is_not_used() -> None:
     assert all(torch.equal(network(x), 2 * x) for _ in range(6))
 
 
-def test_what_cannot_be_recorded_goes_on_without() -> None:
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError("not permitted when stream is capturing\nmore"), "not permitted when stream is capturing"),
+        (NotImplementedError(), "NotImplementedError"),
+    ],
+)
+def test_what_cannot_be_recorded_goes_on_without(error: RuntimeError, reason: str) -> None:
     told: list[str] = []
 
     def refusing(network: nn.Module, x: Tensor) -> Recording:
-        msg = "operation not permitted when stream is capturing\nmore"
-        raise RuntimeError(msg)
+        raise error
 
     network = GraphedNetwork(Doubling(), refusing, on_refusal=told.append)
     x = torch.ones(1, 1, 2, 2)
     assert all(torch.equal(network(x), 2 * x) for _ in range(6))
-    assert told == ["no CUDA graph for (1, 1, 2, 2): operation not permitted when stream is capturing"]
+    assert told == [f"no CUDA graph for (1, 1, 2, 2): {reason}"]
 
 
 def test_recorded_on_the_inputs_own_device(monkeypatch: pytest.MonkeyPatch) -> None:
