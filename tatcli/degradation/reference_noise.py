@@ -86,13 +86,18 @@ def match_kernel(volume_hu: NDArray[np.floating[Any]], spacing_mm: tuple[float, 
         spacing_mm: (row, column) pixel size.
 
     Returns:
-        The kernel; None where there is too little homogeneous soft tissue.
+        The kernel; None where there is too little homogeneous soft tissue, or where coarse pixels (of 4.5 mm) hide
+        what the noise alone decides.
     """
     spectrum = noise_power_spectrum(volume_hu, spacing_mm)
     if spectrum is None:
         return None
     frequency, power = spectrum
-    usable = (frequency >= _LOWEST_FREQUENCY) & (power > 0.02 * np.median(power[frequency < 0.3]))
+    usable = frequency >= _LOWEST_FREQUENCY
+    if usable.any():
+        usable &= power > 0.02 * np.median(power[frequency < 0.3])
+    if not usable.any():
+        return None
     frequency, target = frequency[usable], np.log(power[usable])
     weight = np.where(frequency < _TRUSTED_FREQUENCY, 2.5, 10.0)  # one over the expected misfit of the logarithm
     centre, width = np.log(_PRIOR_CENTRE), np.array(_PRIOR_WIDTH)

@@ -97,6 +97,15 @@ def test_no_tissue_no_estimate():
     assert np.isnan(estimate_noise(np.zeros((2, 64, 64), dtype=np.float32), SPACING))  # synthetic: no noise to measure
 
 
+@pytest.mark.parametrize("spacing", [(4.5, 4.5), (5.0, 0.8), (30.0, 30.0)])
+def test_coarse_pixels_tell_no_kernel(spacing):
+    """On a PET's grid, or across slices of 5 mm: no frequencies are left that anatomy doesn't decide."""
+    stack = np.random.default_rng(0).normal(50, 10, (6, 96, 160)).astype(np.float32)
+    assert estimate_noise(stack, spacing) == pytest.approx(10.0, rel=0.15)
+    assert match_kernel(stack, spacing) is None
+    assert match_kernel(stack, (3.0, 3.0)) is not None
+
+
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", ["train/crlm-1004_abdomen_5mm", "val/crlm-1006_abdomen_5mm"])
 def test_a_clinical_abdomen(shared, name):
