@@ -110,6 +110,17 @@ def test_foreground_shows_the_patient() -> None:
     assert np.mean(shown) > 3 * uniformly
 
 
+def test_foreground_begins_just_above_air_and_may_lie_at_any_edge() -> None:
+    """Lung of -900 HU is the patient, air of -1000 isn't; the last row and column are reached as the first ones are."""
+    hq = np.full((1, 12, 12), -1000, dtype=np.float32)
+    hq[0, :, 6:] = -900
+    rng = np.random.default_rng(0)
+    places = [by_foreground(hq, HU, 4, rng)[1] for _ in range(200)]
+    assert np.mean([columns.start < 3 for _, columns in places]) < 0.02
+    assert {rows.start for rows, _ in places} == set(range(9))
+    assert max(columns.start for _, columns in places) == 8
+
+
 def test_batches_by_error_have_more_of_it(make_config: Callable[..., TrainConfig]) -> None:
     found = {}
     for crops in ("foreground", "error"):

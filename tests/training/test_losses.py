@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -10,9 +11,11 @@ import torch
 
 from tatcli.model.loss_balancing import BalancedLoss
 from tatcli.tasks import MRI_RANGES, TASKS
-from tatcli.training.config import LossName
-from tatcli.training.losses import BalancedTaskLoss, UncertaintyLoss, make_loss
+from tatcli.training.config import LossName, TrainConfig
+from tatcli.training.distributed import World
+from tatcli.training.losses import BalancedTaskLoss, PsnrLoss, UncertaintyLoss, make_loss
 from tatcli.training.scored_range import scored_range
+from tatcli.training.steps import Stepper
 
 WHOLE = (-math.inf, math.inf)
 
@@ -79,6 +82,15 @@ def test_what_is_scored_of_the_network_range() -> None:
     assert scored_range(ct, ct.intensity) == pytest.approx(((1024 - 160) / 4096, (1024 + 240) / 4096))
     assert scored_range(pet, pet.intensity) == WHOLE
     assert scored_range(mri, mri.intensity) == scored_range(mri, MRI_RANGES["paper"]) == WHOLE
+
+
+def test_a_run_scores_each_task_in_its_own_range() -> None:
+    """Tasks count by their place in the run's options, whatever their order there."""
+    config = TrainConfig(data=Path("d"), output=Path("o"), tasks=("mri", "ct", "pet"), loss="psnr")
+    loss = Stepper(torch.nn.Conv2d(1, 1, 3), config, world=World()).loss
+    assert isinstance(loss, PsnrLoss)
+    soft = [(1024 - 160) / 4096, (1024 + 240) / 4096]
+    assert loss.bounds.tolist() == [list(WHOLE), pytest.approx(soft), list(WHOLE)]
 
 
 def test_balanced_is_the_balancers() -> None:

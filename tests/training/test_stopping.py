@@ -24,6 +24,18 @@ def test_a_signal_is_noted_and_obeyed_later(number: signal.Signals, ends: type[B
         assert caught.value.code == 143
 
 
+def test_the_second_signal_ends_the_process_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the system's own handler: the first one was only noted."""
+    before = signal.getsignal(signal.SIGTERM)
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        raised = []
+        monkeypatch.setattr(signal, "raise_signal", lambda number: raised.append((number, signal.getsignal(number))))
+        stop._note(signal.SIGTERM, None)
+    assert raised == [(signal.SIGTERM, signal.SIG_DFL)]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_in_another_thread_nothing_changes() -> None:
     seen = []
 
