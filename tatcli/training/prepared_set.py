@@ -48,7 +48,8 @@ class Entry:
     Attributes:
         key: what it was made from, and how.
         task, split, name, subject: whose it is, and what for.
-        facts: window, reference noise, and ``rejected``: why it can't be a reference, else None.
+        facts: window, reference noise, ``rejected``: why it can't be a reference, else None; and ``unit``, by which a
+            scan's values were divided (1 but where half precision can't hold its LQ partner).
         shapes: of its part of each file: hq (slices, rows, columns), fields (slices, fields, rows, columns).
         starts: where its part begins, in elements.
         source: what the manifest tells: file, sha256, units, spacing and so on.
@@ -128,11 +129,12 @@ def prepared_references(root: Path, task: Task, split: str, config: TrainConfig)
     references = []
     for entry in chosen:
         parts = {kind: _part(flat[kind], entry, kind, root) for kind in entry.shapes}
-        rule = config.intensity(task)
+        rule, unit = config.intensity(task), entry.facts.get("unit", 1.0)
+        fixed = (rule.window.lower / unit, rule.window.upper / unit) if isinstance(rule, FixedRange) else None
         reference = Reference(
             name=entry.name,
             task=task,
-            window=rule.window if isinstance(rule, FixedRange) else Window(*entry.facts["window"]),
+            window=Window(*(fixed or entry.facts["window"])),
             hq=parts["hq"],
             fields=parts.get("fields"),
             noise=entry.facts["noise"],

@@ -291,7 +291,7 @@ def prepare_scan(scan: ReferenceScan, task: Task, config: TrainConfig, folder: P
     np.save(folder / "hq.npy", hq)
     if fields is not None:
         np.save(folder / "fields.npy", fields)
-    facts = {"window": [window.lower, window.upper], "noise": noise, "rejected": None, "all_planes": every}
+    facts = {"window": [window.lower, window.upper], "noise": noise, "rejected": None, "all_planes": every, "unit": unit}
     (folder / "facts.json").write_text(json.dumps(facts))
     return None
 

@@ -421,6 +421,22 @@ def test_pairs_keep_their_split(make: Make, tmp_path: Path) -> None:
     np.testing.assert_allclose(low, validation.hq[1] // 2, atol=0.5)
 
 
+def test_the_papers_range_is_in_the_scans_own_units(make: Make, tmp_path: Path) -> None:
+    """Also where half precision made the set keep a pair divided by eight."""
+    root = tmp_path / "pairs"
+    hq = head(0) * 32
+    save(root / "MRI" / "train" / "HQ" / "p.nii.gz", hq.astype(np.int16))
+    save(root / "MRI" / "train" / "LQ" / "p.nii.gz", (hq // 2).astype(np.int16))
+    config = make(roots=(root,), validation=0.0)
+    prepare(config)
+    options = train_config(config.output, mri_range="paper")
+    (reference,) = prepared_references(config.output, MRI, "train", options)
+    assert reference.hq.max() < 28000 / 2
+    np.testing.assert_allclose(reference.window.normalise(reference.hq), hq / 4095, rtol=1e-5)
+    low = reference.window.normalise(reference.low_quality(1, np.random.default_rng(0)))
+    np.testing.assert_allclose(low, hq[1] // 2 / 4095, rtol=1e-3)
+
+
 def test_scans_of_one_header_differ_by_their_voxels(make: Make, tmp_path: Path) -> None:
     header = "ObjectType = Image\nNDims = 3\nDimSize = 40 32 3\nElementType = MET_SHORT\nElementDataFile = voxels.raw\n"
     for name in ("sub-0", "sub-1", "LQ"):
