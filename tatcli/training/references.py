@@ -284,14 +284,14 @@ def prepare_scan(scan: ReferenceScan, task: Task, config: TrainConfig, folder: P
         )
     elif task.modality == "PT":
         steps, known = (volume.geometry.spacing[axis], *pixel), (task, scan.variation)
-        seeds = seeds_for(config, scan.name, -1)
-        fields = pet_fields(stack, None if every else chosen, steps, known, seeds, config)
+        fields = pet_fields(stack, None if every else chosen, steps, known, seeds_for(config, scan.name, -1), config)
         if fields is None:
             return _reject(folder)
     np.save(folder / "hq.npy", hq)
     if fields is not None:
         np.save(folder / "fields.npy", fields)
-    facts = {"window": [window.lower, window.upper], "noise": noise, "rejected": None, "all_planes": every, "unit": unit}
+    facts = {"window": [window.lower, window.upper], "noise": noise, "rejected": None, "all_planes": every}
+    facts["unit"] = unit
     (folder / "facts.json").write_text(json.dumps(facts))
     return None
 
