@@ -1,4 +1,4 @@
-"""Training batches: equal numbers of every task, random crops of random scans, all drawn from (seed, step).
+"""Training batches: equal numbers of every task (or its multiple), random crops of random scans, by (seed, step).
 
 Each sample has its own random numbers, so that several processes, or several passes of one, draw between them what one
 process would in one pass.

@@ -262,6 +262,22 @@ def test_the_noise_of_a_ray_has_no_mean_however_few_photons(photons):
     assert abs(noise.mean()) < 4.5 * noise.std() / np.sqrt(noise.size)
 
 
+@pytest.mark.parametrize(("photons", "electrons"), [(400.0, 20.0), (300.0, 0.0), (90.0, 3.0), (60.0, 2.0)])
+def test_the_noise_of_a_ray_has_the_variance_of_its_photons_and_electrons(photons, electrons):
+    """1 / n + (s / n)^2; of few photons some per cent more, as the logarithm bends them."""
+    quantum = np.full(200_000, 1.0 / photons, dtype=np.float32)
+    noise = ray_noise(quantum, electrons**2 * quantum**2, np.random.default_rng(7))
+    expected = 1.0 / photons + (electrons / photons) ** 2
+    assert 0.98 * expected < noise.var() < (1.02 + 3.0 * expected * (expected > 0.01)) * expected
+
+
+def test_the_noise_of_few_photons_is_skewed():
+    """As the logarithm of Poisson counts: by 2 / sqrt(n) to the dark side."""
+    quantum = np.full(200_000, 1.0 / 30.0, dtype=np.float32)
+    noise = ray_noise(quantum, 0.0 * quantum, np.random.default_rng(7))
+    assert np.mean((noise / noise.std()) ** 3) == pytest.approx(2.0 / np.sqrt(30.0), abs=0.15)
+
+
 def test_noise_is_streaky_between_dense_rods(water):
     """Rays through both rods lose most photons: between them the noise grows, and along them it is correlated."""
     phantom = water.copy()

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tatcli.degradation import simulate
+from tatcli.degradation import simulate, simulation
+from tatcli.degradation.ct_kernel import KERNELS
 from tatcli.degradation.low_resolution_mri import low_resolution
 from tatcli.errors import UnitsError, UsageError, VolumeReadError
 from tatcli.intensity import Units
@@ -59,6 +60,52 @@ def test_pet_keeps_its_mean_and_stays_positive(pet, body):
     assert low.array.min() >= 0
     inner = np.hypot(*(np.mgrid[:72, :80] - np.array([36, 40])[:, None, None])) < 22
     assert (low.array - pet.array)[:, inner].std() == pytest.approx(np.sqrt(3) * 0.1, rel=0.25)
+
+
+@pytest.mark.parametrize(
+    ("axis", "shape", "step", "spacing"),
+    [
+        ("axial", (3, 4, 5), 2.0, (6.0, 7.0)),
+        ("coronal", (4, 3, 5), 6.0, (2.0, 7.0)),
+        ("sagittal", (5, 3, 4), 7.0, (2.0, 6.0)),
+    ],
+)
+def test_a_simulator_sees_slices_with_their_own_spacing(monkeypatch, axis, shape, step, spacing):
+    seen = []
+    monkeypatch.setitem(simulation._SIMULATORS, "mri-sr", lambda frame: seen.append(frame) or (frame.stack, "seen"))
+    scan = volume(np.arange(60.0).reshape(3, 4, 5), Units.ARBITRARY, spacing=(2.0, 6.0, 7.0))
+    np.testing.assert_array_equal(simulate(scan, "mri", axis=axis).array, scan.array)
+    (frame,) = seen
+    assert (frame.stack.shape, frame.step_mm, frame.spacing_mm) == (shape, step, spacing)
+    assert len(frame.seeds) == 1 + shape[0]
+
+
+def test_what_is_measured_of_a_reference_reaches_the_simulators(monkeypatch, ct, pet):
+    """CT: its kernel and the correlation of its slices; PET: its counts, on its own grid; slices keep their seeds."""
+    seen = []
+
+    def recorded(stack, **options):
+        seen.append(options)
+        return stack
+
+    monkeypatch.setattr(simulation, "low_dose_volume", recorded)
+    monkeypatch.setattr(simulation, "match_kernel", lambda *_: KERNELS["sharp"])
+    monkeypatch.setattr(simulation, "estimate_correlation", lambda *_: 0.37)
+    monkeypatch.setattr(simulation, "estimate_noise", lambda *_: 12.5)
+    step = simulate(ct, "ct", strength=0.5).provenance.steps[-1]
+    assert "reference noise 12.5 HU, sharp kernel" in step
+    assert step.endswith("slice correlation 0.37; seed 0")
+    monkeypatch.setattr(simulation, "low_count_volume", recorded)
+    monkeypatch.setattr(simulation, "count_level", lambda *_, **options: seen.append(options) or 42.0)
+    simulate(pet, "pet", strength=5.0, reference_noise=0.2)
+    low_dose, level, low_count = seen
+    seeds = [low_dose.pop("seeds"), low_count.pop("seeds")]
+    expected = {"kernel": KERNELS["sharp"], "noise": 12.5, "dose": 0.5, "correlation": 0.37}
+    assert low_dose == expected | {"spacing_mm": (3.0, 3.0)}
+    assert low_count == {"drf": 5.0, "counts": 42.0, "spacing_mm": (5.0, 3.0, 3.0)}
+    assert (level["variation"], level["spacing_mm"]) == (0.2, (3.0, 3.0))
+    assert [[seed.spawn_key for seed in each] for each in seeds] == 2 * [[(1,), (2,), (3,)]]
+    assert level["seed"].spawn_key == (0,)  # the probe's own
 
 
 def test_mri_is_truncated_in_the_slice_plane():
