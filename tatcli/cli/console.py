@@ -10,13 +10,15 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from tatcli.errors import OutputError, reason_of
 
 __all__ = [
+    "Report",
     "attach_closed_streams",
     "error",
+    "give_json",
     "is_stdout",
     "keep_names",
     "note",
@@ -32,6 +34,13 @@ _UNLIMITED: Final = 10_000
 """Columns of a table that goes to a file."""
 
 
+class Report(Protocol):
+    """What a command found."""
+
+    def to_json(self) -> str:
+        """All of it."""
+
+
 def result(text: str) -> None:
     """What was asked for.
 
@@ -45,6 +54,20 @@ def result(text: str) -> None:
 def is_stdout(path: Path | None) -> bool:
     """Whether a file's name stands for stdout."""
     return str(path) == "-"
+
+
+def give_json(report: Report, path: Path | None) -> None:
+    """A report as JSON: into a file, to stdout for ``-``, or nowhere.
+
+    Raises:
+        OutputError: the system refuses.
+    """
+    if is_stdout(path):
+        result(report.to_json().rstrip())
+    elif path is not None:
+        from tatcli.reporting.run_report import write_json
+
+        write_json(report.to_json(), path)
 
 
 def note(message: str) -> None:

@@ -74,12 +74,7 @@ class EvaluationOutputs:
         Raises:
             OutputError: the system refuses.
         """
-        if self.on_stdout:
-            console.result(report.to_json().rstrip())
-        elif self.json is not None:
-            from tatcli.reporting.run_report import write_json
-
-            write_json(report.to_json(), self.json)
+        console.give_json(report, self.json)
         if self.csv is not None:
             from tatcli.workflows.evaluation.tables import write_csv
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tatcli.intensity import Window
 from tatcli.training.references import Crop
-from tatcli.training.scored_range import OUTSIDE
+from tatcli.training.scored_range import counted
 
 __all__ = ["by_error", "by_foreground", "error_sums"]
 
@@ -69,7 +69,7 @@ def by_error(
     """
     sums = error_sums(window.clip(lq) - window.clip(hq), patch)
     if scored is not None and scored != window:
-        sums = OUTSIDE * sums + (1 - OUTSIDE) * error_sums(scored.clip(lq) - scored.clip(hq), patch)
+        sums = counted(sums, error_sums(scored.clip(lq) - scored.clip(hq), patch))
     rows, columns = sums.shape
     total = np.cumsum(sums)
     if rng.random() < UNIFORM_SHARE or not total[-1] > 0:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tatcli.model.loss_balancing import BalancedLoss, LossBalancer
 from tatcli.training.config import LossName
-from tatcli.training.scored_range import OUTSIDE
+from tatcli.training.scored_range import counted
 
 __all__ = [
     "BalancedTaskLoss",
@@ -79,7 +79,7 @@ class PsnrLoss(TaskLoss):
         restored = restored.float()
         lower, upper = self.bounds[tasks].view(-1, 2, 1, 1, 1).unbind(1)
         scored = (restored.clamp(lower, upper) - hq.clamp(lower, upper)).square()
-        error = OUTSIDE * (restored - hq).square() + (1 - OUTSIDE) * scored
+        error = counted((restored - hq).square(), scored)
         squares = (error * mask).flatten(1).sum(dim=1) / mask.flatten(1).sum(dim=1)
         each = 0.5 * (squares + LEAST_ERROR).log()
         return BalancedLoss((each * weights).mean(), torch.ones_like(l1), l1.detach())

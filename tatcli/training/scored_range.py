@@ -8,14 +8,17 @@ scored learns from gradients that are so much noisier.
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, TypeVar
 
 from tatcli.intensity import FixedRange, IntensityRule
 from tatcli.tasks import Task
 
-__all__ = ["OUTSIDE", "scored_range"]
+__all__ = ["counted", "scored_range"]
 
-OUTSIDE: Final = 0.1
+Squares = TypeVar("Squares")
+"""A numpy array or torch tensor."""
+
+_OUTSIDE: Final = 0.1
 """What a squared error counts beyond the bounds that scores look at: lungs and bone are to be restored as well."""
 
 
@@ -33,3 +36,13 @@ def scored_range(task: Task, rule: IntensityRule) -> tuple[float, float]:
     if scored is None or not isinstance(rule, FixedRange) or scored == rule.window:
         return -math.inf, math.inf
     return rule.window.normalise(scored.lower), rule.window.normalise(scored.upper)
+
+
+def counted(squares: Squares, scored: Squares) -> Squares:
+    """What squared errors count, or sums of them.
+
+    Args:
+        squares: in the network range.
+        scored: of the same, within the bounds that scores look at.
+    """
+    return _OUTSIDE * squares + (1 - _OUTSIDE) * scored  # type: ignore[operator,return-value]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Protocol, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -17,16 +17,7 @@ JsonOption = Annotated[
     typer.Option(metavar="FILE|-", show_default=False, help="Everything as JSON; -: to stdout, instead of the tables."),
 ]
 Progress = Callable[[str, int, int], None]
-
-
-class Report(Protocol):
-    """What a benchmark gives."""
-
-    def to_json(self) -> str:
-        """All of it."""
-
-
-Measured = TypeVar("Measured", bound=Report)
+Measured = TypeVar("Measured", bound=console.Report)
 
 
 def measure(
@@ -55,11 +46,6 @@ def measure(
     check_results(() if json is None or on_stdout else (json,), overwrite=overwrite)
     with console.stage_bar(quiet=quiet) as progress:
         report = benchmark(progress)
-    if on_stdout:
-        console.result(report.to_json().rstrip("\n"))
-        return
-    if json is not None:
-        from tatcli.reporting.run_report import write_json
-
-        write_json(report.to_json(), json)
-    show(report)
+    console.give_json(report, json)
+    if not on_stdout:
+        show(report)

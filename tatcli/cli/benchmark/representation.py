@@ -76,9 +76,9 @@ def _show(report: RepresentationReport) -> None:
             str(row.scans),
             str(row.slices),
             f"{row.recognised:.0%}",
-            _number(row.silhouette, ".2f"),
+            _number(row.silhouette),
             f"{row.spread:.3g}",
-            _number(row.clean_shift, ".2f"),
+            _number(row.clean_shift),
         )
         for row in report.rows
     ]
@@ -90,6 +90,6 @@ def _show(report: RepresentationReport) -> None:
         console.result(report.picture)
 
 
-def _number(value: float, form: str) -> str:
+def _number(value: float) -> str:
     """Nothing where a single task, or a single slice, has no such number."""
-    return format(value, form) if math.isfinite(value) else ""
+    return f"{value:.2f}" if math.isfinite(value) else ""
