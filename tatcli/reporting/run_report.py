@@ -89,10 +89,10 @@ def versions() -> dict[str, str]:
 
 
 def file_record(path: Path, files: Iterable[Path] | None = None) -> FileRecord:
-    """Hash a file, or the given files of a folder."""
-    if files is None:
+    """Hash a file, or the files that belong to a path, which may be that file alone."""
+    members = [path] if files is None else sorted(set(files))
+    if members == [path]:
         return FileRecord(str(path.absolute()), _sha256(path).hex(), path.stat().st_size)
-    members = sorted(set(files))
     digests = sorted(_sha256(member) for member in members)
     total = sum(member.stat().st_size for member in members)
     return FileRecord(str(path.absolute()), hashlib.sha256(b"".join(digests)).hexdigest(), total, len(members))
@@ -107,10 +107,8 @@ def input_record(scan: Volume | ScanHeader) -> FileRecord | None:
     if path is None:
         return None
     if isinstance(header, DicomHeader) and header.unpacked is None:
-        files = {image.path for frame in header.frames for image in frame}
-        return file_record(path, None if files == {path} else files)
-    members = members_of(path)
-    return file_record(path, members if len(members) > 1 else None)
+        return file_record(path, {image.path for frame in header.frames for image in frame})
+    return file_record(path, members_of(path))
 
 
 def describe_scan(scan: ScanHeader) -> ScanRecord:
