@@ -180,7 +180,7 @@ def load_comparison_weights(name: str, path: Path) -> tuple[nn.Module, WeightsCa
         fields = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         wanted, config, sha256 = str(fields["network"]), dict(fields["config"]), str(fields["sha256"])
         tasks = {task: TaskCard.from_dict(card) for task, card in fields["tasks"].items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         msg = f"{path}: expected a network's card {path.with_suffix('.json').name} beside it"
         msg += f", got {f'one without {error}' if isinstance(error, KeyError) else reason_of(error)}"
         raise WeightsError(msg) from error

@@ -17,7 +17,7 @@ from tatcli.degradation.reference_noise import estimate_correlation, estimate_no
 from tatcli.errors import UnitsError, UsageError, VolumeReadError
 from tatcli.intensity import Units
 from tatcli.tasks import Task, find_task
-from tatcli.volumes.slices import slices_along, through_plane_axis
+from tatcli.volumes.slices import in_plane, slices_along, through_plane_axis
 from tatcli.volumes.varying_frames import varying_frames
 from tatcli.volumes.volume import Volume, require_volume
 
@@ -107,7 +107,7 @@ def simulate(  # noqa: PLR0913 - the options of three simulators, each with a de
     _check_units(volume, task)
     across = through_plane_axis(volume.geometry, axis)
     slice_step = volume.geometry.spacing[across]
-    row_step, column_step = (step for index, step in enumerate(volume.geometry.spacing) if index != across)
+    row_step, column_step = in_plane(volume.geometry.spacing, across)
     result = np.empty(volume.array.shape, dtype=np.float32)
     notes: list[str] = []
     varying = varying_frames(volume)

@@ -27,6 +27,7 @@ __all__ = [
     "is_out_of_memory",
     "peak_memory",
     "prepare_runtime",
+    "refuse_tf32",
 ]
 
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -82,8 +83,7 @@ class Runtime:
 def prepare_runtime(*, device: str = "auto", precision: str = "auto", threads: int | None = None) -> Runtime:
     """Check and settle the machine's part of a restoration; sets PyTorch's thread number where one is given.
 
-    On CUDA devices fp32 is fp32 from then on: by default PyTorch's convolutions round to TF32's 10 bits there, which
-    are steps of 1 HU at soft tissue in CT's range, in the input of any precision.
+    On CUDA devices fp32 is fp32 from then on (:func:`refuse_tf32`).
 
     Raises:
         DeviceError: the device is unknown or absent, or doesn't compute in this precision.
@@ -95,12 +95,21 @@ def prepare_runtime(*, device: str = "auto", precision: str = "auto", threads: i
     chosen = choose_device(device)
     number = choose_precision(chosen, precision)
     if chosen.type == "cuda":
-        with warnings.catch_warnings():  # of a newer way to say it, which not all versions have
-            warnings.simplefilter("ignore")
-            torch.backends.cudnn.allow_tf32 = False
+        refuse_tf32()
     if threads is not None:
         torch.set_num_threads(threads)
     return Runtime(chosen, number, torch.get_num_threads())
+
+
+def refuse_tf32() -> None:
+    """Make fp32 fp32 on CUDA devices from now on.
+
+    By default PyTorch's convolutions round to TF32's 10 bits there, which are steps of 1 HU at soft tissue in CT's
+    range, in the input of any precision.
+    """
+    with warnings.catch_warnings():  # of a newer way to say it, which not all versions have
+        warnings.simplefilter("ignore")
+        torch.backends.cudnn.allow_tf32 = False
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -60,7 +60,7 @@ def _is_title(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Destination:
-    """Where derived series go: AETITLE@HOST:PORT."""
+    """Where derived series go: AETITLE@HOST:PORT, an IPv6 address in brackets."""
 
     title: str
     host: str
@@ -76,13 +76,16 @@ class Destination:
         title, at, place = text.partition("@")
         host, colon, port = place.rpartition(":")
         title = title.strip()
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
         if not (at and colon and host and _is_title(title) and port.isdecimal() and 0 < int(port) < 2**16):
             msg = f"--to {text!r}: expected AETITLE@HOST:PORT"
             raise UsageError(msg)
         return cls(title, host, int(port))
 
     def __str__(self) -> str:
-        return f"{self.title}@{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.title}@{host}:{self.port}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from tatcli.degradation.reference_noise import estimate_noise
 from tatcli.volumes import Geometry, Volume, slices_along, through_plane_axis
+from tatcli.volumes.slices import in_plane
 
 __all__ = ["averaged_along", "cleaner_reference"]
 
@@ -38,8 +39,7 @@ def cleaner_reference(volume: Volume, *, thickness: float, quiet: float) -> tupl
     if count < 2:
         return volume, 1
     stack = np.ascontiguousarray(slices_along(next(volume.iter_frames()), axis))
-    pixel = [step for index, step in enumerate(spacing) if index != axis]
-    noise = estimate_noise(stack, (pixel[0], pixel[1]))
+    noise = estimate_noise(stack, in_plane(spacing, axis))
     if math.isnan(noise) or noise <= quiet:
         return volume, 1
     return averaged_along(volume, axis, count), count

@@ -34,7 +34,7 @@ from tatcli.volumes.formats import format_of
 from tatcli.volumes.grids import check_grid
 from tatcli.volumes.members import members_of
 from tatcli.volumes.replacing import renamed
-from tatcli.volumes.slices import has_cubic_voxels, is_isotropic
+from tatcli.volumes.slices import has_cubic_voxels, in_plane, is_isotropic
 
 __all__ = [
     "Reference",
@@ -254,8 +254,7 @@ def prepare_scan(scan: ReferenceScan, task: Task, config: TrainConfig, folder: P
     """
     volume = scan.volume
     axis = through_plane_axis(volume.geometry)
-    spacing = [step for i, step in enumerate(volume.geometry.spacing) if i != axis]
-    pixel = (spacing[0], spacing[1])
+    pixel = in_plane(volume.geometry.spacing, axis)
     sliceable = has_cubic_voxels if task.modality == "PT" else is_isotropic
     every = config.planes == "all" and sliceable(volume.geometry)
     frame = without_holes(next(volume.iter_frames()), task)

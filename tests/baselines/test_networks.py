@@ -209,6 +209,10 @@ def test_weights_that_dont_fit(tmp_path) -> None:
     card.write_text(json.dumps(fields | {"config": {"width": 8}}), encoding="utf-8")
     with pytest.raises(WeightsError, match="expected the weights of the card's config"):
         load_comparison_weights("unet", path)
+    card.write_text(json.dumps(fields | {"tasks": ["ct-denoise"]}), encoding="utf-8")
+    with pytest.raises(WeightsError, match=r"expected a network's card net.json beside it, got"):
+        load_comparison_weights("unet", path)
+    card.write_text(json.dumps(fields), encoding="utf-8")
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(WeightsError, match="the card's sha256"):
         load_comparison_weights("unet", path)

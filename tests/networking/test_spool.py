@@ -55,7 +55,9 @@ def test_restored_means_of_all_inputs(tmp_path: Path) -> None:
     assert json.loads((folder.path / "refused.json").read_text())["reason"] == "why"
 
 
-@pytest.mark.parametrize("text", ["", "A", "A@host", "@host:1", "A@:1", "A@host:0", "A@host:1²", "A" * 17 + "@host:1"])
+@pytest.mark.parametrize(
+    "text", ["", "A", "A@host", "@host:1", "A@:1", "A@host:0", "A@host:1²", "A@[]:1", "A" * 17 + "@host:1"]
+)
 def test_destinations_that_are_none(text: str) -> None:
     with pytest.raises(UsageError, match="AETITLE@HOST:PORT"):
         Destination.parse(text)
@@ -73,6 +75,8 @@ def test_titles_that_are_none(title: str) -> None:
 
 def test_other_machines_need_permission() -> None:
     assert str(Destination.parse("PACS@10.0.0.1:104")) == "PACS@10.0.0.1:104"
+    assert Destination.parse("PACS@[::1]:104").host == "::1"
+    assert str(Destination.parse("PACS@[::1]:104")) == "PACS@[::1]:104"
     with pytest.raises(UsageError, match="--allow"):
         Listener(host="0.0.0.0")
     assert Listener(host="0.0.0.0", allowed=("CT1",)).allowed == ("CT1",)

@@ -423,6 +423,14 @@ def test_restored_slices_are_kept(make_config: Make) -> None:
         assert picture.height > 384
 
 
+def test_fp32_on_a_gpu_is_no_tf32_before_any_validation(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # PyTorch's default, and put back
+    config = make_config(device="cuda")
+    with pytest.raises(UsageError, match="expected"):
+        train(replace(config, data=config.output / "nothing"))
+    assert not torch.backends.cudnn.allow_tf32
+
+
 def test_curves_of_a_run(make_config: Make) -> None:
     report = train(make_config(tasks=("mri",), steps=2, samples=0))
     assert not (report.output / "samples").exists()
