@@ -171,12 +171,13 @@ def _rise(profile: NDArray[np.float64], pixel: float) -> float | None:
     if not high > low:
         return None
     share = (profile - low) / (high - low)
-    middle = len(share) // 2
+    crossings = np.flatnonzero((share[:-1] < 0.5) & (share[1:] >= 0.5))  # off the centre where the image is displaced
+    middle = int(crossings[np.abs(crossings - len(share) // 2).argmin()])
     below = np.flatnonzero(share[: middle + 1] <= 0.1)
-    beyond = np.flatnonzero(share[middle:] >= 0.9)
+    beyond = np.flatnonzero(share[middle + 1 :] >= 0.9)
     if not below.size or not beyond.size:
         return None
-    first, last = int(below[-1]), int(beyond[0]) + middle
+    first, last = int(below[-1]), int(beyond[0]) + middle + 1
     start = first + (0.1 - share[first]) / (share[first + 1] - share[first])
     end = last - (share[last] - 0.9) / (share[last] - share[last - 1])
     return float((end - start) * _STEP * pixel)

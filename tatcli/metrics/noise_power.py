@@ -137,7 +137,8 @@ def noise_spectrum(
     radius = np.hypot(np.fft.fftfreq(side, spacing[0])[:, None], np.fft.fftfreq(side, spacing[1]))
     step = 1.0 / (side * max(spacing))
     ring = np.rint(radius / step).astype(int)
-    used = (ring > 1) & (radius <= 0.5 / max(spacing))  # rings 0 and 1 are what the trend takes
+    waves = np.fft.fftfreq(side, 1.0 / side)  # along the patch's sides: the trend takes what has hardly more than one
+    used = (np.rint(np.hypot(waves[:, None], waves)) > 1) & (radius <= 0.5 / max(spacing))
     count = np.bincount(ring[used])
     filled = count > 0
     return NoiseSpectrum(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.ndimage
+import scipy.special
 
 from tatcli.metrics.edge_spread import edge_spread_ratio, edge_widths
 
@@ -60,6 +61,15 @@ def test_the_references_noise_hardly_makes_others_look_blurred() -> None:
     truth = disc(1.5)
     reference = truth + 20.0 * noise / noise.std()
     assert 1.0 < edge_spread_ratio(truth, reference, ALL, spacing=(1.0, 1.0)) < 1.6
+
+
+@pytest.mark.parametrize("pixels", [-3.0, 1.5, 2.5])
+def test_a_displaced_edge_keeps_its_width(pixels) -> None:
+    """Its 10 and 90 % may lie on one side of where the reference has its middle."""
+    y, x = np.mgrid[-64:64, -64:64] + 0.5
+    smaller = 50.0 * (1.0 + scipy.special.erf((40.0 - pixels - np.hypot(y, x)) / np.sqrt(2.0)))[None]
+    (width,) = edge_widths([smaller], disc(1.0), ALL, spacing=(0.8, 0.8))
+    assert width == pytest.approx(RISE * 0.8, rel=0.04)
 
 
 def test_contrast_and_offset_dont_matter() -> None:
