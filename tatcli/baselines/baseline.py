@@ -48,8 +48,8 @@ class Baseline:
     Attributes:
         name: the CLI name.
         summary: one line with its source.
-        unit: what its parameter counts: the slice's noise levels, pixels, widths of the evaluation window, or nothing
-            (a plain factor).
+        unit: what its parameter counts: the slice's noise levels, pixels, widths of the evaluation window, steps of an
+            iteration, or nothing (a plain factor).
         grid: parameters to tune over, rising.
         tasks: names of the tasks that it is compared on unless asked otherwise.
         apply: (slice, parameter, context) -> slice; float64, finite, (rows, columns).
@@ -61,7 +61,7 @@ class Baseline:
 
     name: str
     summary: str
-    unit: Literal["noise levels", "pixels", "window widths", "factor"]
+    unit: Literal["noise levels", "pixels", "window widths", "steps", "factor"]
     grid: tuple[float, ...]
     tasks: tuple[str, ...]
     apply: Filter

@@ -32,7 +32,7 @@ def _denoise(slice_: NDArray[np.float64], parameter: float, context: SliceContex
 CURVATURE_FLOW: Final = Baseline(
     name="curvature-flow",
     summary="curvature flow inside the evaluation window, time step 0.125; parameter: the number of steps",
-    unit="factor",
+    unit="steps",
     grid=(1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0),
     tasks=("ct-denoise", "pet-synthesis"),
     apply=_denoise,

@@ -53,7 +53,13 @@ class TunedBaseline:
     @property
     def at_grid_edge(self) -> bool:
         """True where the best parameter is the grid's first or last: a better one may lie beyond."""
-        return self.parameter in (self.baseline.grid[0], self.baseline.grid[-1])
+        grid = self.baseline.grid
+        return len(grid) > 1 and self.parameter in (grid[0], grid[-1])
+
+    @property
+    def setting(self) -> str:
+        """The chosen parameter with its unit, for tables; empty where there was nothing to choose."""
+        return f"{self.parameter:g} {self.baseline.unit}" if len(self.baseline.grid) > 1 else ""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""

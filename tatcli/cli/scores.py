@@ -99,7 +99,9 @@ def pictured_slices(asked: int, html: Path | None) -> int:
 
 def show_task(task: TaskReport, protocol: str) -> None:
     """A task's tables: the protocol's scores, what lies beyond them, paired tests."""
-    subjects = max((row.subjects for row in task.methods), default=0)
+    if not task.methods:
+        return
+    subjects = max(row.subjects for row in task.methods)
     strength = "" if task.strength is None else f", {task.strength_name} {task.strength:g}"
     title = f"{task.task}{strength}: {_count(len(task.scored), 'scan')} of {_count(subjects, 'subject')}, "
     title += f"protocol {protocol}"
@@ -138,7 +140,7 @@ def end_with_failures(report: EvaluateReport) -> None:
     """Say what could not be scored.
 
     Raises:
-        PartialFailure: there is such a scan.
+        PartialFailure: there is such a scan, or a task without any other.
     """
     for task in report.tasks:
         if task.unused:
@@ -150,8 +152,12 @@ def end_with_failures(report: EvaluateReport) -> None:
     for name, reason in report.failures.items():
         console.warn(f"{name}: {reason}")
     if report.failures:
-        scans = sum(len(task.scans) + len(task.failures) for task in report.tasks)
+        scans = sum(len(task.scans) + len(task.constant) + len(task.failures) for task in report.tasks)
         msg = f"{len(report.failures)} of {scans} scans could not be evaluated"
+        raise PartialFailure(msg)
+    bare = ", ".join(task.task for task in report.tasks if not task.methods)
+    if bare:
+        msg = f"{bare}: expected scans that can be evaluated, got constant ones only"
         raise PartialFailure(msg)
 
 

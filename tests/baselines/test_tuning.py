@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tatcli.baselines import BASELINES, SliceContext, TrainingSlice, tune
+from tatcli.baselines import BASELINES, SliceContext, TrainingSlice, TunedBaseline, tune
 from tatcli.intensity import Window
 from tatcli.metrics import PROTOCOLS, psnr
 from tatcli.tasks import TASKS
@@ -65,3 +65,12 @@ def test_constant_references_dont_count() -> None:
     assert (tuned.parameter, tuned.slices) == (2.0, 1)
     with pytest.raises(ValueError, match="tuning adding: expected slices with structure"):
         tune(adding((1.0,)), [empty], task=CT, protocol=PROTOCOLS["paper"])
+
+
+def test_settings_are_told_in_their_units() -> None:
+    """Steps are no factor, and of one value nothing was chosen."""
+    steps = TunedBaseline(BASELINES["curvature-flow"], 16.0, {16.0: 30.0}, slices=1)
+    assert (steps.setting, steps.at_grid_edge) == ("16 steps", False)
+    only = TunedBaseline(BASELINES["bicubic"], 3.0, {3.0: 30.0}, slices=1)
+    assert (only.setting, only.at_grid_edge) == ("", False)
+    assert TunedBaseline(BASELINES["gaussian"], 2.8, {2.8: 30.0}, slices=1).at_grid_edge

@@ -59,6 +59,25 @@ def test_one_method_on_stdout(tat, data) -> None:
     assert len(told["tasks"][0]["scans"][0]["slices"]) == 3
 
 
+def test_what_cant_be_scored_is_counted(tat, data) -> None:
+    """Of five scans, two constant ones among them, one is broken; a task of constant ones alone is a failure."""
+    flat = np.full((3, 48, 48), 7.0, np.float32)
+    (data / "PET" / "val").mkdir(parents=True)
+    for path in (data / "MRI" / "val" / "flat.npy", data / "PET" / "val" / "flat.npy"):
+        np.save(path, flat)
+    broken = data / "MRI" / "val" / "broken.npy"
+    broken.write_bytes(b"nothing")
+    words = ("benchmark", "quality", "--data", data, "--weights", "none", "--methods", "none")
+    done = tat(*words)
+    assert done.exit_code == 6
+    assert "1 of 5 scans could not be evaluated" in done.output
+    assert "2 scans of 2 subjects" in done.output
+    broken.unlink()
+    done = tat(*words)
+    assert done.exit_code == 6
+    assert "pet-synthesis: expected scans that can be evaluated, got constant ones only" in done.output
+
+
 def test_what_is_refused(refused, data, tmp_path) -> None:
     words = ("benchmark", "quality", "--data", data)
     refused(*words, "--networks", "unet", code=2, match="--networks 'unet': expected NAME=WEIGHTS")

@@ -32,6 +32,7 @@ from tatcli.workflows.evaluate import EvaluateConfig, evaluate
 from tatcli.workflows.evaluation.cost import CostMeter
 from tatcli.workflows.evaluation.degraded import evenly_spaced, scan_seed
 from tatcli.workflows.evaluation.network import EvaluatedNetwork, load_comparison, network_of
+from tatcli.workflows.evaluation.page import html_of
 
 MRI = TASKS["mri-sr"]
 SHAPE = (6, 40, 32)
@@ -325,6 +326,37 @@ def test_scans_that_cant_be_used_are_reported_and_the_others_scored(root) -> Non
         path.unlink()
     with pytest.raises(PartialFailure, match=r"scans that can be evaluated, got none \(broken.nii.gz: "):
         evaluate(config(root))
+
+
+def test_a_task_without_a_scan_to_score_doesnt_cost_the_others_theirs(root) -> None:
+    """Neither does a training split that can't be tuned on: it is refused before anything is scored."""
+    for split in ("train", "val"):
+        (root / "pet" / split).mkdir(parents=True)
+        (root / "pet" / split / "broken.nii.gz").write_bytes(b"nothing")
+    report = evaluate(config(root, tasks=("mri", "pet")))
+    mri, pet = report.tasks
+    assert [row.method for row in mri.methods] == ["lq"]
+    assert (pet.methods, pet.scans, pet.tests, pet.verdict) == ((), (), (), {})
+    assert list(report.failures) == ["pet-synthesis: broken"]
+    assert "pet-synthesis" in html_of(report, title="of both")
+    with pytest.raises(PartialFailure, match="expected pet-synthesis scans that can be evaluated, got none"):
+        evaluate(config(root, tasks=("pet",)))
+    told = []
+    with pytest.raises(UsageError, match="expected train scans of pet-synthesis to tune baselines on, got none"):
+        evaluate(
+            config(root, tasks=("mri", "pet"), baselines=("gaussian",)), progress=lambda what, *_: told.append(what)
+        )
+    assert told == ["mri-sr: tuning gaussian"]
+
+
+def test_filters_that_need_the_strength_need_it_of_the_training_scans_too(root) -> None:
+    """Whose LQ partners, where there are some, were degraded by nobody knows how much."""
+    for kind, shift in (("HQ", 0), ("LQ", 10)):
+        write(root / "mri" / "paired" / kind / "a.nii.gz", head(1) + shift)
+    task = evaluate(config(root, baselines=None, tune_split="paired")).tasks[0]
+    assert [row.method for row in task.methods] == ["lq", "unsharp"]
+    with pytest.raises(UsageError, match="tv-kspace: expected LQ scans of a known strength, got LQ files"):
+        evaluate(config(root, baselines=("tv-kspace",), tune_split="paired"))
 
 
 def test_partners_and_masks(tmp_path) -> None:

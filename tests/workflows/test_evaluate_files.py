@@ -97,7 +97,9 @@ def test_identical_files(tmp_path) -> None:
     path = write(tmp_path / "hq.nii.gz", body(0))
     report = evaluate(EvaluateConfig(restored=path, reference=path, input=path, tasks=("ct",)))
     assert report.tasks[0].methods[1].gain == 0.0  # two perfect matches gain nothing over each other
-    assert json.loads(report.to_json())["tasks"][0]["methods"][0]["psnr"] == "inf"
+    told = json.loads(report.to_json())["tasks"][0]
+    assert told["methods"][0]["psnr"] == "inf"
+    assert told["verdict"] == {"psnr_over_lq": 0.0, "ssim_over_lq": 0.0}
 
 
 def test_dynamic_scans_are_scored_over_all_frames(tmp_path) -> None:

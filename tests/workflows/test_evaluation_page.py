@@ -8,10 +8,11 @@ from dataclasses import replace
 import nibabel
 import numpy as np
 
+from tatcli.metrics.noise_power import NoiseSpectrum
 from tatcli.tasks import find_task
 from tatcli.workflows.evaluate import EvaluateConfig, evaluate
 from tatcli.workflows.evaluation.degraded import scan_seed
-from tatcli.workflows.evaluation.page import html_of, write_html
+from tatcli.workflows.evaluation.page import _mean_curve, html_of, write_html
 from tatcli.workflows.evaluation.tables import write_csv
 
 
@@ -40,6 +41,8 @@ def test_a_page_of_a_pet(tmp_path) -> None:
     low, high = row.intervals["psnr"].to_list()
     assert f"<td>{row.score.psnr:.2f} [{low:.2f}, {high:.2f}]</td>" in text
     assert f"<td>{row.physical['suv_peak_error']:.3g}</td>" in text
+    for heading in ("bias (SUVbw)", "noise ratio", "noise mean shift (1/mm)", "suv peak error (%)"):
+        assert f'<th scope="col">{heading}</th>' in text
     assert text.count('<article class="comparison">') == 4
     assert "window [0, 5] SUVbw, inverted grey; differences ±1.25 SUVbw" in text
     assert "Noise power spectra" in text
@@ -48,6 +51,15 @@ def test_a_page_of_a_pet(tmp_path) -> None:
     assert text.count("<polyline") == 3  # input, restored, reference
     write_html(report, tmp_path / "page.html", title="of a test")
     assert (tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_spectra_are_averaged_where_all_scans_have_them() -> None:
+    """Pixels of 1 mm tell nothing beyond 0.5 cycles/mm: their last value mustn't stand for it."""
+    fine = NoiseSpectrum(np.linspace(0.1, 1.0, 10), np.full(10, 2.0), deviation=1.0, patches=1)
+    coarse = NoiseSpectrum(np.linspace(0.05, 0.5, 10), np.linspace(1.0, 10.0, 10), deviation=1.0, patches=1)
+    (curve,) = _mean_curve("both", [fine, coarse])
+    np.testing.assert_allclose(curve.x, [0.1, 0.2, 0.3, 0.4, 0.5])
+    np.testing.assert_allclose(curve.y, [2.0, 3.0, 4.0, 5.0, 6.0])
 
 
 def test_tables_and_pages_hold_names_that_are_not_utf8(tmp_path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from tatcli.errors import UsageError
+from tatcli.errors import PartialFailure, UsageError
 from tatcli.training.config import TrainConfig
 from tatcli.workflows.benchmark.ablation_arms import Arm, find_arms
 from tatcli.workflows.benchmark.ablation_report import AblationReport, Scored, summarise_arms
@@ -73,6 +73,7 @@ def ablate(config: AblationConfig, *, progress: Progress = lambda *_: None) -> A
     Raises:
         UsageError: the folder holds results of other options.
         TrainingDiverged: an arm's loss exploded.
+        PartialFailure: no scan of a task can be scored.
     """
     runs = list(_runs(config))
     results = []
@@ -206,6 +207,10 @@ def _scores(training: TrainConfig, weights: Path, config: AblationConfig) -> dic
     )
     found: dict[str, Any] = {}
     for task in report.tasks:
+        if not task.methods:
+            reason = next(iter(task.failures.values()), "all are constant")
+            msg = f"{training.data}: expected {task.task} scans in {config.split} to score, got none ({reason})"
+            raise PartialFailure(msg)
         subjects: dict[str, dict[str, float]] = {}
         found[task.task] = subjects
         for method, prefix in ((INPUT, "lq_"), (network.name, "")):

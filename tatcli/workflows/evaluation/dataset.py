@@ -56,7 +56,7 @@ def evaluate_dataset(
     Raises:
         UsageError: no dataset, no scans of a task, options that don't fit.
         WeightsError, DeviceError: the network can't be used.
-        PartialFailure: no scan of a task could be evaluated.
+        PartialFailure: no scan could be evaluated.
     """
     start = time.perf_counter()
     if config.data is None:
@@ -83,6 +83,14 @@ def evaluate_dataset(
     evaluations = [_TaskEvaluation(config, root, task, networks, progress) for task in tasks]
     check_found(config.subjects, (place for evaluation in evaluations for place in evaluation.places))
     protocol = find_protocol(config.protocol)
+    tuned = [evaluation.tuned() for evaluation in evaluations]  # all of them first: it may refuse the training split
+    reports = tuple(evaluation.run(found) for evaluation, found in zip(evaluations, tuned, strict=True))
+    if not any(report.methods for report in reports):
+        reasons = (reason for report in reports for reason in report.failures.values())
+        reason = next(reasons, "all are constant inside the evaluation window")
+        wanted = ", ".join(task.name for task in tasks)
+        msg = f"{root}: expected {wanted} scans that can be evaluated, got none ({reason})"
+        raise PartialFailure(msg)
     return EvaluateReport(
         version=tatcli.__version__,
         protocol=protocol.name,
@@ -90,7 +98,7 @@ def evaluate_dataset(
         averaging=averaging(protocol),
         settings=_settings(config),
         weights=dict(network.identity) if network else {},
-        tasks=tuple(evaluation.run() for evaluation in evaluations),
+        tasks=reports,
         seconds=time.perf_counter() - start,
     )
 
@@ -151,9 +159,11 @@ class _TaskEvaluation:
         self._strength = task.default_strength if config.strength is None else config.strength
         self._pairs, self._lonely = find_pairs(root, task, config.split)
         self._meters: dict[str, CostMeter] = {}
-        self._simulated = all(pair.lq is None for pair in self._pairs)
-        self._baselines = chosen_baselines(config, task, strength_known=self._simulated)
+        simulated = all(pair.lq is None for pair in self._pairs)
+        self._baselines = chosen_baselines(config, task, strength_known=simulated)
         tuned_on = find_scans(root, task, config.tune_split) if self._baselines else []
+        if simulated and any(pair.lq is not None for pair in tuned_on):
+            self._baselines = chosen_baselines(config, task, strength_known=False)
         if config.strength is not None and not any(pair.lq is None for pair in (*self._pairs, *tuned_on)):
             msg = f"--strength: expected scans of {task.name} to degrade, got ones with LQ partners alone; leave it out"
             raise UsageError(msg)
@@ -163,19 +173,27 @@ class _TaskEvaluation:
         """Of the scans."""
         return [pair.place for pair in self._pairs]
 
-    def run(self) -> TaskReport:
-        task = self._task
+    def tuned(self) -> list[TunedBaseline]:
+        """The baselines.
+
+        Raises:
+            UsageError: no training scan can be used.
+        """
         data = TuningData(
             self._root, self._config.tune_split, self._config.tune_slices, self._strength, self._config.seed
         )
-        tuned = tuned_baselines(
+        return tuned_baselines(
             self._baselines,
             data,
-            task=task,
+            task=self._task,
             rule=self._rule,
             protocol=self._config.protocol,
             progress=self._progress,
         )
+
+    def run(self, tuned: list[TunedBaseline]) -> TaskReport:
+        """Every scan's scores; without a row where no scan could be evaluated."""
+        task = self._task
         scans, constant = [], []
         failures = {name: f"{name}: expected a scan of equal name in LQ, found none" for name in self._lonely}
         for index, pair in enumerate(self._pairs):
@@ -194,14 +212,10 @@ class _TaskEvaluation:
         rows = summarise(
             scans,
             kinds,
-            parameters={found.baseline.name: f"{found.parameter:g} {found.baseline.unit}" for found in tuned},
+            parameters={found.baseline.name: found.setting for found in tuned},
             costs={name: meter.cost for name, meter in self._meters.items() if meter.cost is not None},
         )
         first = self._networks[0].name if self._networks else None
-        if not rows:
-            reason = next(iter(failures.values()), "all are constant inside the evaluation window")
-            msg = f"{self._root}: expected {task.name} scans that can be evaluated, got none ({reason})"
-            raise PartialFailure(msg)
         return TaskReport(
             task=task.name,
             units=task.units.value,

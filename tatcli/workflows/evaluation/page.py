@@ -25,6 +25,11 @@ __all__ = ["html_of", "write_html"]
 
 _REFERENCE: Final = "reference"
 _INPUT: Final = "input"
+_UNITS: Final = {
+    **dict.fromkeys(("noise_peak", "noise_peak_shift", "noise_mean", "noise_mean_shift"), "1/mm"),
+    **dict.fromkeys(("suv_max_error", "suv_peak_error", "suv_mean_error"), "%"),
+}
+"""Of the scores beyond the protocol, where they have one; bias has the task's."""
 
 
 def write_html(report: EvaluateReport, path: Path, *, title: str, command: str = "") -> None:
@@ -105,7 +110,9 @@ def _physical(task: TaskReport) -> TableBlock:
         for row in task.methods
         if row.physical
     ]
-    return TableBlock("Beyond the protocol", ["method", *(name.replace("_", " ") for name in found)], rows)
+    units = _UNITS | {"bias": task.units}
+    headings = [name.replace("_", " ") + (f" ({units[name]})" if name in units else "") for name in found]
+    return TableBlock("Beyond the protocol", ["method", *headings], rows)
 
 
 def _tests(task: TaskReport) -> TableBlock:
@@ -137,7 +144,7 @@ def _distributions(task: TaskReport) -> list[tuple[str, str]]:
 
 
 def _spectra(task: TaskReport) -> list[tuple[str, str]]:
-    """The mean spectrum over scans, each scan's interpolated to the first one's frequencies."""
+    """The mean spectrum over scans, interpolated to those of the first one's frequencies that all scans have."""
     scans = [scan for scan in task.scans if scan.reference_spectrum is not None]
     if not scans:
         return []
@@ -155,6 +162,10 @@ def _mean_curve(name: str, spectra: list[NoiseSpectrum], *, dashed: bool = False
     if not spectra:
         return []
     frequency = spectra[0].frequency
+    frequency = frequency[
+        (frequency >= max(each.frequency[0] for each in spectra))
+        & (frequency <= min(each.frequency[-1] for each in spectra))
+    ]
     power = np.mean([np.interp(frequency, each.frequency, each.power) for each in spectra], axis=0)
     return [Curve(name, frequency.tolist(), power.tolist(), dashed)]
 

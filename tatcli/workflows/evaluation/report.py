@@ -27,6 +27,7 @@ __all__ = [
     "SlicePicture",
     "TaskReport",
     "averaging",
+    "difference",
 ]
 
 INPUT: Final = "lq"
@@ -193,8 +194,8 @@ class TaskReport:
         network, margins = self.network, {}
         for name, other in (("lq", self.input), ("classical", self.best_classical)):
             if network is not None and other is not None:
-                margins[f"psnr_over_{name}"] = network.score.psnr - other.score.psnr
-                margins[f"ssim_over_{name}"] = network.score.ssim - other.score.ssim
+                margins[f"psnr_over_{name}"] = difference(network.score.psnr, other.score.psnr)
+                margins[f"ssim_over_{name}"] = difference(network.score.ssim, other.score.ssim)
         best = self.best_classical
         return {**margins, **({"best_classical": best.method} if best else {})}
 
@@ -269,6 +270,11 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(entry) for entry in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def difference(ours: float, base: float) -> float:
+    """Ours less the base; two perfect matches, infinite in dB, gain nothing over each other."""
+    return 0.0 if ours == base else ours - base
 
 
 def averaging(protocol: Protocol) -> str:

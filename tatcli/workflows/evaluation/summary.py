@@ -10,7 +10,7 @@ import numpy as np
 
 from tatcli.metrics import PHYSICAL_QUANTITIES, QUANTITIES, Score, bootstrap_interval, paired_wilcoxon
 from tatcli.workflows.evaluation.cost import Cost
-from tatcli.workflows.evaluation.report import INPUT, Kind, MethodSummary, ScanScores
+from tatcli.workflows.evaluation.report import INPUT, Kind, MethodSummary, ScanScores, difference
 
 __all__ = ["TESTED", "PairedTest", "compare_methods", "per_subject", "score_of", "summarise"]
 
@@ -68,7 +68,7 @@ def summarise(
             method=method,
             kind=kind,
             score=scores[method],
-            gain=None if base is None else _difference(scores[method].psnr, base),
+            gain=None if base is None else difference(scores[method].psnr, base),
             parameter=(parameters or {}).get(method, ""),
             subjects=len(rows[method]["psnr"]),
             intervals={name: bootstrap_interval(list(rows[method][name].values())) for name in QUANTITIES},
@@ -92,9 +92,9 @@ def compare_methods(scans: Iterable[ScanScores], method: str, others: Sequence[s
     for other in others if scored else ():
         for quantity in TESTED:
             ours, theirs = (list(per_subject(scored, score_of(name, quantity)).values()) for name in (method, other))
-            difference = _difference(float(np.mean(ours)), float(np.mean(theirs)))
+            mean = difference(float(np.mean(ours)), float(np.mean(theirs)))
             p = paired_wilcoxon(ours, theirs)
-            tests.append(PairedTest(method, other, quantity, difference, p, len(ours)))
+            tests.append(PairedTest(method, other, quantity, mean, p, len(ours)))
     return tuple(tests)
 
 
@@ -143,8 +143,3 @@ def _mean(values: Mapping[str, float]) -> float:
 
 def _mean_of(values: Sequence[float]) -> float:
     return float(np.mean(np.asarray(values, dtype=np.float64)))
-
-
-def _difference(ours: float, base: float) -> float:
-    """The gain in dB; two perfect matches gain nothing over each other."""
-    return 0.0 if ours == base else ours - base
