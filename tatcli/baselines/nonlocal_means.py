@@ -36,7 +36,7 @@ NONLOCAL_MEANS: Final = Baseline(
     name="nlm",
     summary="non-local means, patches of 5x5 in 13x13; parameter: the filter strength h",
     unit="noise levels",
-    grid=(0.35, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.4, 2.0, 2.8, 4.0, 5.6),
+    grid=(0.35, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 11.0),
     tasks=("ct-denoise", "pet-synthesis"),
     apply=_denoise,
 )

@@ -42,7 +42,7 @@ TOTAL_VARIATION: Final = Baseline(
     name="tv",
     summary="total-variation denoising (Chambolle); parameter: its weight",
     unit="noise levels",
-    grid=(0.12, 0.18, 0.25, 0.35, 0.5, 0.7, 0.85, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6),
+    grid=(0.12, 0.18, 0.25, 0.35, 0.5, 0.7, 0.85, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 11.0),
     tasks=("ct-denoise", "pet-synthesis"),
     apply=_denoise,
 )

@@ -11,6 +11,7 @@ from tatcli.baselines import BASELINES, SliceContext, TrainingSlice, TunedBaseli
 from tatcli.intensity import Window
 from tatcli.metrics import PROTOCOLS, psnr
 from tatcli.tasks import TASKS
+from tatcli.workflows.evaluation.tuned import TuningData, draw_slices
 
 CT = TASKS["ct-denoise"]
 WINDOW = Window(-160.0, 240.0)
@@ -74,3 +75,14 @@ def test_settings_are_told_in_their_units() -> None:
     only = TunedBaseline(BASELINES["bicubic"], 3.0, {3.0: 30.0}, slices=1)
     assert (only.setting, only.at_grid_edge) == ("", False)
     assert TunedBaseline(BASELINES["gaussian"], 2.8, {2.8: 30.0}, slices=1).at_grid_edge
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["nlm", "bilateral"])
+def test_the_best_setting_for_pet_lies_within_the_grid(shared, name) -> None:
+    """At the default strength: of noise that follows the signal, the noise level is that of the quieter parts."""
+    pet = TASKS["pet-synthesis"]
+    data = TuningData(shared / "data", "train", 6, pet.default_strength, 0)
+    examples = draw_slices(data, task=pet, rule=pet.intensity)
+    short = replace(BASELINES[name], grid=BASELINES[name].grid[8:])
+    assert not tune(short, examples, task=pet, protocol=PROTOCOLS["paper"]).at_grid_edge
