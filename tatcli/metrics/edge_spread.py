@@ -28,6 +28,8 @@ _FEWEST: Final = 20
 _REACH: Final = 7.0
 _STEP: Final = 0.125
 _BEYOND: Final = 0.25
+_UNREST: Final = 0.1
+"""Of the step: where the ends of a mean profile vary by more (standard deviation), its 10 and 90 % are the noise's."""
 
 
 def edge_spread_ratio(
@@ -70,7 +72,8 @@ def edge_widths(
         spacing: (row, column) pixel size, mm.
 
     Returns:
-        None for each image where fewer than 20 edge pixels are found or the mean profile doesn't rise.
+        None for each image where fewer than 20 edge pixels are found, or the mean profile doesn't rise, or is so noisy
+        that its ends vary by more than a tenth of its step.
     """
     chosen = np.unique(np.linspace(0, len(reference) - 1, min(EDGE_SLICES, len(reference))).round().astype(int))
     profiles: list[list[NDArray[np.float64]]] = [[] for _ in images]
@@ -167,8 +170,9 @@ def _alignment(
 def _rise(profile: NDArray[np.float64], pixel: float) -> float | None:
     """Distance between 10 % and 90 % of the profile's own step, mm."""
     outer = len(profile) // 8
-    low, high = profile[:outer].mean(), profile[-outer:].mean()
-    if not high > low:
+    ends = profile[:outer], profile[-outer:]
+    low, high = (float(end.mean()) for end in ends)
+    if not high > low or max(end.std() for end in ends) > _UNREST * (high - low):
         return None
     share = (profile - low) / (high - low)
     crossings = np.flatnonzero((share[:-1] < 0.5) & (share[1:] >= 0.5))  # off the centre where the image is displaced

@@ -72,6 +72,14 @@ def test_a_displaced_edge_keeps_its_width(pixels) -> None:
     assert width == pytest.approx(RISE * 0.8, rel=0.04)
 
 
+@pytest.mark.parametrize(("seed", "times"), [(1, 2.0), (3, 2.0), (3, 4.0)])
+def test_no_width_is_better_than_one_of_noise(seed, times) -> None:
+    """Coarse noise of several times the border's step, of one slice: its own ups and downs would be the width."""
+    noise = scipy.ndimage.gaussian_filter(np.random.default_rng(seed).normal(0, 1, ALL.shape), (0, 1, 1))
+    noisy = disc(1.5) + times * 100.0 * noise / noise.std()
+    assert edge_spread_ratio(noisy, disc(1.5), ALL, spacing=(1.0, 1.0)) is None
+
+
 def test_contrast_and_offset_dont_matter() -> None:
     assert edge_spread_ratio(3.0 * disc(1.5) - 7.0, disc(1.5), ALL, spacing=(1.0, 1.0)) == pytest.approx(1.0, abs=1e-6)
 
