@@ -359,6 +359,24 @@ def test_filters_that_need_the_strength_need_it_of_the_training_scans_too(root) 
         evaluate(config(root, baselines=("tv-kspace",), tune_split="paired"))
 
 
+def test_a_training_partner_with_holes_costs_its_slices(root) -> None:
+    """NaN where the reference has values can't be scored: of two scans, that one isn't tuned on."""
+    for name, hole in (("a", np.nan), ("b", 10.0)):
+        for kind in ("HQ", "LQ"):
+            array = head(1).astype(np.float32)
+            if kind == "LQ":
+                array += 10.0
+                array[:, 20, 16] = hole
+            (root / "mri" / "paired" / kind).mkdir(parents=True, exist_ok=True)
+            np.save(root / "mri" / "paired" / kind / f"{name}.npy", array)
+    task = evaluate(config(root, baselines=("unsharp",), tune_split="paired", tune_slices=8)).tasks[0]
+    assert 0 < task.tuning["unsharp"]["slices"] < 8
+    (root / "mri" / "paired" / "HQ" / "b.npy").unlink()
+    (root / "mri" / "paired" / "LQ" / "b.npy").unlink()
+    with pytest.raises(UsageError, match="to tune baselines on, got none that can be used"):
+        evaluate(config(root, baselines=("unsharp",), tune_split="paired"))
+
+
 def test_partners_and_masks(tmp_path) -> None:
     for name in ("a", "b", "c"):
         write(tmp_path / "MRI" / "val" / "HQ" / f"{name}.nii.gz", head(1))

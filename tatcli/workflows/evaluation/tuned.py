@@ -142,6 +142,9 @@ def _examples(
         partner = read_scan(pair.lq, task)
         check_grid(partner, hq, pair.lq.name)
         lq = slices_along(partner.array, through_plane_axis(hq.geometry))[indices]
+        if (np.isnan(lq) & ~np.isnan(stack[indices])).any():
+            msg = f"{pair.lq.name}: expected values wherever the reference has some, got NaN"
+            raise VolumeReadError(msg)
     known = data.strength if pair.lq is None else None
     return [
         TrainingSlice(low, high, SliceContext.of(low, window=window, strength=known))
