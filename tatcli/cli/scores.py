@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tatcli.cli import console
 from tatcli.errors import PartialFailure, UsageError, some_of
@@ -137,7 +137,7 @@ def show_task(task: TaskReport, protocol: str) -> None:
 
 
 def end_with_failures(report: EvaluateReport) -> None:
-    """Say what could not be scored.
+    """Say what could not be scored, or not be tuned far enough.
 
     Raises:
         PartialFailure: there is such a scan, or a task without any other.
@@ -149,6 +149,10 @@ def end_with_failures(report: EvaluateReport) -> None:
         if task.empty:
             told = "constant inside the evaluation window, not scored"
             console.warn(f"{task.task}: {_count(len(task.empty), 'scan')} {told}: {some_of(task.empty)}")
+        strongest = [name for name, found in task.tuning.items() if _at_the_upper_end(found)]
+        if strongest:
+            told = "best at the strongest setting that was tried, a stronger one may be better"
+            console.warn(f"{task.task}: {', '.join(strongest)}: {told}")
     for name, reason in report.failures.items():
         console.warn(f"{name}: {reason}")
     if report.failures:
@@ -159,6 +163,11 @@ def end_with_failures(report: EvaluateReport) -> None:
     if bare:
         msg = f"{bare}: expected scans that can be evaluated, got constant ones only"
         raise PartialFailure(msg)
+
+
+def _at_the_upper_end(tuning: Mapping[str, Any]) -> bool:
+    """At the lower end the next weaker setting is next to none."""
+    return bool(tuning["at_grid_edge"]) and tuning["grid"][-1]["parameter"] == tuning["parameter"]
 
 
 def _row(method: MethodSummary) -> tuple[str, ...]:

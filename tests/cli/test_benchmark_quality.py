@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from tatcli.baselines import BASELINES
 from tatcli.baselines.networks import ComparisonCard, save_comparison_weights
 from tatcli.baselines.unet import UNet
 from tatcli.model.config import PRESETS
@@ -76,6 +78,24 @@ def test_what_cant_be_scored_is_counted(tat, data) -> None:
     done = tat(*words)
     assert done.exit_code == 6
     assert "pet-synthesis: expected scans that can be evaluated, got constant ones only" in done.output
+
+
+def test_a_filter_that_was_not_tuned_far_enough_is_named(tat, data, monkeypatch) -> None:
+    """Much noise wants more than half a pixel of smoothing, and no sharpening, however little."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for path in list((data / "MRI" / split).iterdir()):
+            for kind in ("HQ", "LQ"):
+                (data / "MRI" / split / kind).mkdir(exist_ok=True)
+            clean = np.load(path)
+            np.save(data / "MRI" / split / "LQ" / path.name, clean + rng.normal(0, 150, clean.shape).astype(np.float32))
+            path.rename(data / "MRI" / split / "HQ" / path.name)
+    words = ("evaluate", "--data", data, "--tasks", "mri", "--weights", "none", "--baselines", "gaussian,unsharp")
+    assert "strongest setting" not in tat(*words).output
+    monkeypatch.setitem(BASELINES, "gaussian", replace(BASELINES["gaussian"], grid=(0.4, 0.5)))
+    done = tat(*words)
+    assert done.exit_code == 0, done.output
+    assert "mri-sr: gaussian: best at the strongest setting that was tried, a stronger one may be" in done.output
 
 
 def test_what_is_refused(refused, data, tmp_path) -> None:
