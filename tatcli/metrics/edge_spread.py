@@ -60,8 +60,8 @@ def edge_widths(
     """The 10-90 % width of the mean edge profile of each image, mm, at the reference's edges.
 
     Edge pixels are local maxima of the reference's gradient (of a Gaussian of 1 pixel) along its own direction, among
-    the strongest 3 % of the mask. Profiles reach 7 pixels to both sides along the gradient, are centred where the
-    reference crosses the middle of its two ends, and are averaged with the reference's step as their weight. Only
+    the strongest 3 % of the mask. Profiles reach 7 (larger) pixels to both sides along the gradient, are centred where
+    the reference crosses the middle of its two ends, and are averaged with the reference's step as their weight. Only
     borders of two tissues count: where the smoothed reference goes beyond its ends by more than a quarter of its step,
     it shows a vessel, a rim or noise.
 
@@ -92,7 +92,7 @@ def edge_widths(
     count = sum(len(part) for part in profiles[0])
     if count < _FEWEST:
         return [None] * len(images)
-    return [_rise(np.concatenate(found).mean(axis=0), min(spacing)) for found in profiles]
+    return [_rise(np.concatenate(found).mean(axis=0), max(spacing)) for found in profiles]
 
 
 def _edge_pixels(
@@ -106,9 +106,9 @@ def _edge_pixels(
         ]
     )
     strength = np.hypot(*gradient)
-    margin = int(_REACH) + 2
     inner = np.zeros_like(mask)
-    inner[margin:-margin, margin:-margin] = True
+    row, column = (int(_REACH * max(spacing) / step) + 2 for step in spacing)
+    inner[row:-row, column:-column] = True
     if not (mask & inner).any():
         return np.zeros((0, 2)), np.zeros((0, 2))
     threshold = np.quantile(strength[mask], 1.0 - _STRONGEST)
@@ -133,10 +133,10 @@ def _profiles(
     *,
     shift: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """(n, samples) along the gradient, in steps of an eighth of the smaller pixel size."""
+    """(n, samples) along the gradient, in steps of an eighth of the larger pixel size."""
     offsets = np.arange(-_REACH, _REACH + 0.5 * _STEP, _STEP)
     along = offsets[None] + (0.0 if shift is None else shift[:, None])
-    pixels = directions * (min(spacing) / np.array(spacing))
+    pixels = directions * (max(spacing) / np.array(spacing))
     positions = points[:, None] + along[..., None] * pixels[:, None]
     return np.asarray(scipy.ndimage.map_coordinates(image, positions.transpose(2, 0, 1), order=3, mode="nearest"))
 
@@ -144,7 +144,7 @@ def _profiles(
 def _alignment(
     profiles: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """For each of the reference's profiles: where it crosses the middle (smaller pixel sizes), lower end, step.
+    """For each of the reference's profiles: where it crosses the middle (larger pixel sizes), lower end, step.
 
     The ends are the means of the outer eighths; a profile that isn't a step, or doesn't cross within 2 pixels, gets a
     step of 0.

@@ -89,6 +89,16 @@ def test_oblong_pixels_count_in_millimetres() -> None:
     assert width == pytest.approx(RISE * 2.0 * 0.5, rel=0.08)
 
 
+@pytest.mark.parametrize("angle", [0.0, 0.5, 1.2])
+@pytest.mark.parametrize("spacing", [(0.5, 1.0), (1.0, 0.4)])
+def test_edges_as_wide_as_the_larger_pixels(spacing, angle) -> None:
+    """Their profiles are seen to their ends, in whatever direction they run."""
+    y, x = (np.mgrid[-64:64, -64:64] + 0.5) * np.array(spacing)[:, None, None]
+    edge = scipy.special.ndtr((x * np.cos(angle) + y * np.sin(angle)) / 1.5)[None]
+    (width,) = edge_widths([edge], edge, ALL, spacing=spacing)
+    assert width == pytest.approx(RISE * 1.5, rel=0.005)
+
+
 def test_no_edges() -> None:
     flat = np.zeros((1, 64, 64))
     assert edge_spread_ratio(flat, flat, np.ones(flat.shape, dtype=bool), spacing=(1.0, 1.0)) is None
