@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from jaxtyping import install_import_hook
+
+if TYPE_CHECKING:
+    from kept_processes import KeptProcesses
 
 PACKAGE = Path(__file__).resolve().parents[1] / "tatcli"
 THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
@@ -60,6 +65,22 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     save_weights(Tat(TINY), card_for_tasks("tat-small", TINY), folder / "tat-small.safetensors")
     return folder
+
+
+@pytest.fixture(scope="session")
+def idle_processes() -> Iterator[KeptProcesses]:
+    """Children of batches that ended."""
+    from kept_processes import KeptProcesses
+
+    kept = KeptProcesses()
+    yield kept
+    kept.end()
+
+
+@pytest.fixture
+def kept_processes(idle_processes: KeptProcesses, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches in this process go on with the child processes of earlier ones, where they would start the same."""
+    idle_processes.use(monkeypatch)
 
 
 @pytest.fixture(scope="session")

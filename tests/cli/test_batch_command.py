@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 CT = ("--task", "ct-denoise", "--device", "cpu")
+pytestmark = pytest.mark.usefixtures("kept_processes")
 
 
 @pytest.fixture

@@ -31,6 +31,8 @@ from tatcli.workflows.batch.run import run_batch
 from tatcli.workflows.batch.sidecar import Sidecar, sidecar_of
 from tatcli.workflows.batch.staging import lock_path
 
+pytestmark = pytest.mark.usefixtures("kept_processes")
+
 
 def hashes(folder):
     """name -> SHA-256 of all outputs."""
