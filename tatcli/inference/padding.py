@@ -1,15 +1,20 @@
-"""Padding at the end of the network's range: what a scanner or converter wrote where nothing was measured."""
+"""Padding: what a scanner or converter wrote where nothing was measured, by its value or by the header's word."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from tatcli.intensity import FixedRange, IntensityRule
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["padded"]
+    from tatcli.volumes.volume import Volume
+
+__all__ = ["padded", "put_back", "without_padding"]
 
 _SIDE: Final = 7
 """Pixels. Of air whose noise was cut off at the same value no square so large is alike."""
@@ -30,6 +35,46 @@ def padded(slice_: NDArray[np.float32], lowest: float) -> NDArray[np.bool_]:
         return np.zeros_like(low)
     margin = _SIDE - 1
     return np.asarray(low & (_alike(slice_, (margin, 0)) | _alike(slice_, (0, margin))))
+
+
+def without_padding(volume: Volume, rule: IntensityRule) -> tuple[Volume, NDArray[np.bool_] | None]:
+    """The scan with air, or nothing, in place of the padding that its header names and the network would see.
+
+    A number that fills the matrix may lie anywhere: 63000, or 0 where that is water. Squares of 7x7 of it are padding,
+    as in :func:`padded`; single voxels of a number within the range are tissue.
+
+    Args:
+        volume: the scan.
+        rule: the network's; what lies at or below its lower end looks like nothing already.
+
+    Returns:
+        The volume to show, and which voxels were hidden; the volume itself and None where there are none.
+    """
+    if not volume.provenance.padding:
+        return volume, None
+    lowest = rule.window.lower if isinstance(rule, FixedRange) else 0.0
+    hidden = np.zeros(volume.array.shape, dtype=np.bool_)
+    planes = volume.array.reshape(-1, *volume.array.shape[-2:])
+    for index, out in enumerate(hidden.reshape(planes.shape)):
+        for lower, upper in volume.provenance.padding:
+            out[(planes[index] > lowest) & (planes[index] >= lower) & (planes[index] <= upper)] = True
+        if out.any():
+            alike = np.where(out, np.float32(0.0), np.float32(np.nan))  # which is like nothing
+            out[:] = out & (_alike(alike, (_SIDE - 1, 0)) | _alike(alike, (0, _SIDE - 1)))
+    if not hidden.any():
+        return volume, None
+    return replace(volume, array=np.where(hidden, np.float32(lowest), volume.array)), hidden
+
+
+def put_back(array: NDArray[np.float32], volume: Volume, hidden: NDArray[np.bool_] | None) -> None:
+    """Give an array the padding of a volume in place, on the volume's grid or a finer one."""
+    if hidden is None:
+        return
+    values = volume.array
+    for axis in (-3, -2, -1):
+        times = array.shape[axis] // hidden.shape[axis]
+        hidden, values = hidden.repeat(times, axis=axis), values.repeat(times, axis=axis)
+    array[hidden] = values[hidden]
 
 
 def _alike(slice_: NDArray[np.float32], margins: tuple[int, int]) -> NDArray[np.bool_]:

@@ -16,6 +16,7 @@ from tatcli.inference.coarse_grid import refined
 from tatcli.inference.cuda_graphs import GraphedNetwork
 from tatcli.inference.guards import check_scan
 from tatcli.inference.options import RestoreOptions
+from tatcli.inference.padding import put_back, without_padding
 from tatcli.inference.passes import Pass, Passes, first_pass
 from tatcli.inference.restoration import Restoration
 from tatcli.inference.runtime import Runtime, check_against_cpu, prepare_runtime
@@ -141,6 +142,7 @@ class Restorer:
         )
         axis = through_plane_axis(volume.geometry, options.axis)
         axes, puts_back = options.axes(task, volume.geometry), options.puts_back(task)
+        source, (volume, hidden) = volume, without_padding(volume, rule)
         volume = refined(volume, task, scale=options.scale, axis=axis)
         known = _measured(volume, axis, options) if puts_back else None
 
@@ -163,6 +165,7 @@ class Restorer:
             zip(volume.iter_frames(), result.reshape(-1, *volume.geometry.shape), strict=True)
         ):
             _restore(frame, target, list(zip(axes, restorations, strict=True)), index)
+        put_back(result, source, hidden)
         planes = f" in {len(axes)} planes" if len(axes) > 1 else ""
         return _finished(
             volume,

@@ -16,6 +16,7 @@ import numpy as np
 
 from tatcli.inference.coarse_grid import refined
 from tatcli.inference.options import VIEWS, RestoreOptions
+from tatcli.inference.padding import without_padding
 from tatcli.volumes.geometry import Geometry
 from tatcli.volumes.slices import is_isotropic, slices_along, through_plane_axis
 from tatcli.volumes.volume import Provenance, Volume
@@ -61,6 +62,7 @@ def restoration_spread(
     """
     options = options or RestoreOptions()
     axis = through_plane_axis(volume.geometry, options.axis)
+    volume, _ = without_padding(volume, restorer.card.intensity_rule(task))
     volume = refined(volume, task, scale=options.scale, axis=axis)
     options = replace(
         options,

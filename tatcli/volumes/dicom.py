@@ -105,6 +105,7 @@ def read_dicom(
         modality=scan.series.modality or None,
         kind=images[0].kind,
         header=DicomHeader(scan.series, stack.frames, stack.geometry, scan.factor, stack.uneven, scan.unpacked),
+        padding=_padding(images, scan.factor),
         warnings=scan.warnings,
     )
     if len(rescales) == 1 and scan.factor == 1.0:
@@ -182,6 +183,17 @@ def stored_type(image: DicomImage) -> np.dtype[Any]:
     dataset = read_dataset(image.path)
     with tolerant(image.path):
         return declared_type(dataset)
+
+
+def _padding(images: Sequence[DicomImage], factor: float) -> tuple[tuple[float, float], ...]:
+    """The values that padding has in the volume, each pair of ends once."""
+    named = {(image.padding, image.slope, image.intercept) for image in images if image.padding is not None}
+    found = set()
+    for padding, slope, intercept in named:
+        ends = np.array([[padding.first, padding.last]])
+        lower, upper = sorted(decode(ends, slope=slope * factor, intercept=intercept * factor)[0].tolist())
+        found.add((lower, upper))
+    return tuple(sorted(found))
 
 
 def _with_one_rescale(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tatcli.errors import GeometryError, VolumeReadError
 from tatcli.volumes.dicom_files import tolerant
 from tatcli.volumes.dicom_mosaic import mosaic_images
+from tatcli.volumes.dicom_padding import Padding, padding_of
 from tatcli.volumes.pet_header import NO_DATE, PetHeader, moment, pet_header
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class DicomImage:
         dimensions: discrete values and times by which repeats of a position can be told apart.
         pet: what SUV needs, PET only.
         tile: first row and column of a mosaic's slice in its frame; None: the image is the whole frame.
+        padding: stored numbers that stand for no tissue, None where the header names none.
     """
 
     path: Path
@@ -88,6 +90,7 @@ class DicomImage:
     dimensions: dict[str, float]
     pet: PetHeader | None
     tile: tuple[int, int] | None = None
+    padding: Padding | None = None
 
     @property
     def is_localizer(self) -> bool:
@@ -200,10 +203,6 @@ def _dimension(places: list[Dataset], name: str) -> float | None:
     if name == "AcquisitionTime":
         found = _find(places, name)
         return _seconds(found if found is not None else top.get("AcquisitionDateTime"), top.get("AcquisitionDate"))
-    if name == "InstanceNumber":
-        # All slices of an enhanced object or a mosaic belong together; classic files number every single slice.
-        together = len(places) > 1 or "MOSAIC" in _words(top.get("ImageType"))
-        return _number(top.get(name)) if together else None
     return _number(_find(places, name) if name in _GROUPS else top.get(name))
 
 

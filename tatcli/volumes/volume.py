@@ -52,6 +52,7 @@ class Provenance:
         dtype: the voxel type in the file, also where ``stored`` is None; None for volumes made in memory.
         slope, intercept: value = stored * slope + intercept.
         frame_step: from frame to frame, where the source says it; None: not known, or not the same for all.
+        padding: least and greatest values that the source's header says stand for no tissue, each pair once.
         steps: what was done since reading, in order.
         warnings: what the reader found odd but could handle, one line each.
     """
@@ -66,6 +67,7 @@ class Provenance:
     slope: float = 1.0
     intercept: float = 0.0
     frame_step: FrameStep | None = None
+    padding: tuple[tuple[float, float], ...] = ()
     steps: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 

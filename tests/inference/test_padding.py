@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
-from tatcli.inference.padding import padded
+from tatcli.inference.options import RestoreOptions
+from tatcli.inference.padding import padded, without_padding
+from tatcli.intensity import RobustRange
 
 
 def by_definition(slice_: np.ndarray, lowest: float) -> np.ndarray:
@@ -51,3 +55,43 @@ def test_how_large_a_square_is(height: int, width: int, column: int, count: int)
     slice_[8 : 8 + height, column : column + width] = -1024.0
     assert np.count_nonzero(padded(slice_, -1024.0)) == count
     assert not padded(slice_, -1024.5).any()  # above the lowest value it is an image's
+
+
+class Leaning(nn.Module):
+    """Moves everything one column to the right, so that each pixel shows what its neighbour was taken for."""
+
+    def forward(self, x):
+        return torch.roll(x, 1, dims=3)
+
+
+@pytest.mark.parametrize(("value", "task", "rest"), [(61976.0, "ct", -1024.0), (0.0, "ct", -1024.0), (9e4, "mri", 0.0)])
+@pytest.mark.parametrize("axis", ["axial", "sagittal"])
+def test_what_the_header_calls_padding_is_kept_and_seen_as_nothing(restorer_of, volume_of, value, task, rest, axis):
+    lowest = -300.0 if task == "ct" else 100.0
+    array = np.random.default_rng(2).uniform(lowest, 900.0, (9, 24, 30)).astype(np.float32)
+    array[:, 5, 20] = value  # single voxels of the number are tissue
+    plain = array.copy()
+    array[:, :, :8], plain[:, :, :8] = value, rest
+    options = RestoreOptions(axis=axis, data_consistency=False)
+    expected = restorer_of(Leaning())(volume_of(plain), task, options=options).array.copy()
+    assert (plain != expected)[:, :, 8:].any()
+    expected[:, :, :8] = value
+    found = restorer_of(Leaning())(volume_of(array, padding=((value, value),)), task, options=options)
+    np.testing.assert_array_equal(found.array, expected)
+
+
+def test_padding_on_a_finer_grid(restorer_of, volume_of):
+    array = np.random.default_rng(3).uniform(100.0, 900.0, (3, 24, 30)).astype(np.float32)
+    array[:, :8] = 63000.0
+    options = RestoreOptions(scale=2, data_consistency=False)
+    found = restorer_of(nn.Identity())(volume_of(array, padding=((62000.0, 64000.0),)), "mri", options=options).array
+    assert (found[:, :16] == 63000.0).all()
+    assert found[:, 16:].max() < 1500.0  # nothing rings
+
+
+def test_other_scans_are_what_they_were(volume_of):
+    array = np.zeros((2, 9, 9), dtype=np.float32)
+    for volume in (volume_of(array), volume_of(array, padding=((-5.0, 0.0),))):
+        shown, hidden = without_padding(volume, RobustRange(99.9))
+        assert shown is volume
+        assert hidden is None

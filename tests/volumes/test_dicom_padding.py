@@ -177,3 +177,22 @@ def test_padding_above_the_stored_bits_of_pet(series: Callable[..., Any], tmp_pa
     changed(maker.folder, tmp_path / "out", change)
     expected = np.where(words == 63536, -20.0, words * 0.01 + change)
     np.testing.assert_allclose(read_volume(tmp_path / "out").array, expected, atol=0.001)
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "rescale", "expected"),
+    [
+        (63000, None, {}, ((61976.0, 61976.0),)),
+        (5, 2, {}, ((-1022.0, -1019.0),)),
+        (0, None, {"RescaleIntercept": 0}, ((0.0, 0.0),)),
+        (None, None, {}, ()),
+    ],
+)
+def test_what_padding_is_in_the_volume(
+    series: Callable[..., Any], value: int, limit: int | None, rescale: dict[str, Any], expected: tuple[Any, ...]
+) -> None:
+    """For other formats than DICOM, whose writers don't know the header."""
+    named = {"PixelPaddingValue": value, "PixelPaddingRangeLimit": limit}
+    maker = series(common={key: number for key, number in named.items() if number is not None} | rescale)
+    maker.add_stack(RNG.integers(0, 3000, (2, 6, 8)).astype(np.uint16))
+    assert read_volume(maker.folder).provenance.padding == expected

@@ -129,6 +129,7 @@ def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: 
         OutputError: the output can't be written; before torch loads where the header tells.
     """
     from tatcli.inference.domain import domain_warnings
+    from tatcli.inference.padding import without_padding
     from tatcli.reporting.run_report import change_statistics, intensity_statistics
     from tatcli.volumes.reading import read_volume
     from tatcli.volumes.varying_frames import telling_slices
@@ -152,7 +153,7 @@ def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: 
         checked = replace(fitting, check_values=False)  # done above
         restored = restorer(volume, task, options=checked, progress=job.progress)
         axis = through_plane_axis(volume.geometry, options.axis)
-        seen = telling_slices(volume, axis)
+        seen = telling_slices(without_padding(volume, restorer.card.intensity_rule(task))[0], axis)
         outside = domain_warnings(volume.header, seen, task, restorer.card, axis=axis, options=options)
     with clock.stage("write"):
         card = restorer.card
