@@ -168,6 +168,7 @@ def _image(dataset: Dataset, places: list[Dataset], path: Path, *, frame: int) -
         rescale_type=None if slope is None and intercept is None else str(_find(places, "RescaleType") or "").strip(),
         dimensions={name: value for name, value in found.items() if value is not None},
         pet=pet_header(dataset, places[0] if len(places) > 1 else None) if modality == "PT" else None,
+        padding=padding_of(dataset),
     )
 
 

@@ -1,12 +1,14 @@
 """One series, several stacks: scanners file magnitude and phase, field maps, planes and echoes under one series UID.
 
 What belongs together is told by matrix, direction and kind of image, and, where contrasts don't share their positions,
-by echo and b-value. Each part gets a label, by which ``--series NUMBER:LABEL`` chooses it.
+by echo and b-value; where stacks of different places lie across each other, by time point and acquisition. Each part
+gets a label, by which ``--series NUMBER:LABEL`` chooses it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import combinations, pairwise
 from typing import Final
 
 import numpy as np
@@ -19,14 +21,20 @@ __all__ = ["split_parts"]
 _SAME_DIRECTION: Final = 1e-3
 _CONTRASTS: Final = (("EchoTime", "TE"), ("DiffusionBValue", "b"))
 """Dimensions in which stacks are apart unless they repeat the same positions, and how a label calls them."""
+_ACQUISITIONS: Final = (("TemporalPosition", "t"), ("AcquisitionNumber", "acq"))
+"""Dimensions in which stacks that lie across each other are apart, and how a label calls them."""
 _SAME_POSITION: Final = 0.01
 """mm."""
+_EVEN: Final = 0.1
+"""How far distances may lie from their median, relative: positions are rounded."""
+_FEWEST: Final = 3
+"""Slices whose even distances make a stack of them."""
 
 
 def split_parts(images: Sequence[DicomImage]) -> list[tuple[str, tuple[DicomImage, ...]]]:
     """(label, images) of every stack in a series; one part with the label '' in the ordinary case."""
     parts: list[tuple[str, tuple[DicomImage, ...]]] = [("", tuple(images))]
-    for naming in (_by_matrix, _by_direction, _by_spacing, _by_kind, _by_contrast):
+    for naming in (_by_matrix, _by_direction, _by_spacing, _by_kind, _by_contrast, _by_acquisition):
         parts = [
             (",".join(filter(None, (label, more))), members)
             for label, part in parts
@@ -102,6 +110,39 @@ def _by_contrast(images: Sequence[DicomImage]) -> Callable[[DicomImage], str] | 
         if not all(_same(other, places[0]) for other in places):
             return lambda image, dimension=dimension, word=word: f"{word}{image.dimensions.get(dimension, 0.0):g}"  # type: ignore[misc]
     return None
+
+
+def _by_acquisition(images: Sequence[DicomImage]) -> Callable[[DicomImage], str] | None:
+    """Acquisitions of different extent or offset, each a regular stack, whose extents overlap.
+
+    Those that lie one after the other are pieces of one stack (a CT's step and shoot), those of the same positions
+    frames. Acquisitions whose slices make one stack together, one image a position, may be packages of it in MR.
+    """
+    if any(image.position is None or image.orientation is None for image in images):
+        return None
+    regular = _is_regular([_height(image) for image in images])
+    for dimension, word in _ACQUISITIONS:
+        if regular and dimension == "AcquisitionNumber" and images[0].modality != "CT":
+            continue
+        heights: dict[float | None, list[float]] = {}
+        for image in images:
+            heights.setdefault(image.dimensions.get(dimension), []).append(_height(image))
+        stacks = sorted(heights.values(), key=min)
+        if None in heights or len(stacks) == 1 or not all(map(_is_regular, stacks)):
+            continue
+        across = any(min(upper) < max(lower) for lower, upper in pairwise(stacks))
+        places = [_distinct(stack) for stack in stacks]
+        if across and not any(_same(one, other) for one, other in combinations(places, 2)):
+            return lambda image, dimension=dimension, word=word: f"{word}{image.dimensions[dimension]:g}"  # type: ignore[misc]
+    return None
+
+
+def _is_regular(heights: list[float]) -> bool:
+    """Whether slices lie at even distances, one at each position."""
+    gaps = np.diff(np.sort(heights))
+    return len(heights) >= _FEWEST and bool(
+        gaps.min() > _SAME_POSITION and np.abs(gaps - np.median(gaps)).max() <= _EVEN * np.median(gaps)
+    )
 
 
 def _height(image: DicomImage) -> float:

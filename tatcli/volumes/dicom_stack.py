@@ -76,6 +76,9 @@ def stack_images(images: Sequence[DicomImage], name: str, *, uneven: bool = Fals
     else:
         groups = _by_position(images, normal)
         dimension = _sort_frames(groups, name)
+        if dimension == "InstanceNumber" and len({group[0].dimensions[dimension] for group in groups}) > 1:
+            words = f"{len(groups[0])} images at every position differ in their InstanceNumber alone"
+            warnings.append(f"{words}: taken for frames in its order")
         try:
             origin, step = _regular_step([group[0] for group in groups], normal, name, warnings)
             irregular = False
@@ -168,12 +171,21 @@ def _sort_frames(groups: list[list[DicomImage]], name: str) -> str:
             continue
         if dimension in DISCRETE_DIMENSIONS and any(set(row) != set(values[0]) for row in values):
             continue
+        if dimension == "InstanceNumber" and not _are_counted([sorted(filter(None, row)) for row in values]):
+            continue
         for group in groups:
             group.sort(key=lambda image: image.dimensions[dimension])
         return dimension
     position = groups[0][0].position
-    msg = f"{name}: expected one image per position, got {repeats} at {position}, which no echo, time or b-value tells"
-    raise GeometryError(msg + " apart; remove the duplicates")
+    msg = f"{name}: expected one image per position, got {repeats} at {position}, which no echo, time, b-value or"
+    raise GeometryError(msg + " number tells apart; remove the duplicates")
+
+
+def _are_counted(numbers: list[list[float]]) -> bool:
+    """Whether the numbers of each position, in order, tell frames: one stack after the other, or slice by slice."""
+    table = np.array(numbers)
+    stacks = (table.max(axis=0)[:-1] < table.min(axis=0)[1:]).all()
+    return bool(stacks or (np.diff(table, axis=1) == 1).all())
 
 
 def _check_one_contrast(groups: list[list[DicomImage]], name: str) -> None:

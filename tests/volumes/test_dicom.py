@@ -320,9 +320,69 @@ def test_frames_on_both_sides_of_midnight(series: Callable[..., Any]) -> None:
 
 def test_repeats_that_nothing_tells_apart(series: Callable[..., Any]) -> None:
     maker = series()
-    maker.add_stack(ct())
-    maker.add_stack(ct())
+    for numbers in ([1, 2, 3, 4, 8], [5, 6, 7, 9, 10]):  # neither one stack after the other nor slice by slice
+        for height, (plane, number) in enumerate(zip(ct((5, 6, 8)), numbers, strict=True)):
+            maker.add(plane, (0, 0, 2.0 * height), InstanceNumber=number)
     with pytest.raises(GeometryError, match="expected one image per position, got 2"):
+        read_volume(maker.folder)
+    for path in maker.folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        del dataset.InstanceNumber
+        dataset.save_as(path)
+    with pytest.raises(GeometryError, match="expected one image per position, got 2"):
+        read_volume(maker.folder)
+
+
+@pytest.mark.parametrize("number", [lambda frame, slice_: 4 * frame + slice_, lambda frame, slice_: 2 * slice_ + frame])
+def test_repeats_that_only_their_numbers_tell_apart(series: Callable[..., Any], number: Callable[..., int]) -> None:
+    maker, pixels = series(modality="MR"), ct((2, 4, 6, 8))
+    for frame in (1, 0):
+        for slice_ in (2, 0, 3, 1):
+            maker.add(pixels[frame, slice_], (0, 0, 3.0 * slice_), InstanceNumber=1 + number(frame, slice_))
+    volume = read_volume(maker.folder)
+    np.testing.assert_array_equal(volume.array, pixels)
+    assert volume.provenance.warnings == (
+        "2 images at every position differ in their InstanceNumber alone: taken for frames in its order",
+    )
+
+
+@pytest.mark.parametrize(
+    ("keyword", "word", "origin"),
+    [
+        ("AcquisitionNumber", "acq", 6.0),  # two regions that overlap
+        ("AcquisitionNumber", "acq", 1.0),  # slices between those of the other
+        ("AcquisitionNumber", "acq", 0.3),
+        ("TemporalPositionIdentifier", "t", 1.0),
+    ],
+)
+def test_acquisitions_across_each_other_are_parts(
+    series: Callable[..., Any], keyword: str, word: str, origin: float
+) -> None:
+    maker, first, second = series(), ct((6, 6, 8)), ct((5, 6, 8))
+    maker.add_stack(first, origin=(0, 0, 0.0), **{keyword: 2})
+    maker.add_stack(second, origin=(0, 0, origin), **{keyword: 3})
+    with pytest.raises(UsageError, match=rf"got 2; .*number 3:{word}2 .*:{word}3 "):
+        read_volume(maker.folder)
+    for part, pixels in ((f"{word}2", first), (f"{word}3", second)):
+        volume = read_volume(maker.folder, series=f"3:{part}")
+        np.testing.assert_array_equal(volume.array, pixels.astype(np.float32) - 1024)
+        assert volume.geometry.spacing[0] == 2.0
+
+
+def test_acquisitions_that_make_one_stack_are_one(series: Callable[..., Any]) -> None:
+    step_and_shoot, packages = series(), series(modality="MR", folder=series().folder.with_name("mr"))
+    for height, plane in enumerate(ct((8, 6, 8))):
+        step_and_shoot.add(plane, (0, 0, 2.0 * height), AcquisitionNumber=1 + height // 4)
+        packages.add(plane, (0, 0, 2.0 * height), AcquisitionNumber=1 + height % 2)
+    for maker in (step_and_shoot, packages):
+        assert read_volume(maker.folder).geometry.spacing[0] == 2.0
+
+
+def test_a_dynamic_that_was_cut_short_is_refused(series: Callable[..., Any]) -> None:
+    maker = series(modality="MR")
+    for time, slices in ((1, 5), (2, 5), (3, 3)):
+        maker.add_stack(ct((slices, 6, 8)), TemporalPositionIdentifier=time)
+    with pytest.raises(GeometryError, match="2 positions with 2, 3 positions with 3"):
         read_volume(maker.folder)
 
 
