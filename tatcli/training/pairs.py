@@ -18,7 +18,7 @@ from tatcli.volumes.dicom_files import holds_dicom
 
 __all__ = ["ScanPair", "find_pairs", "find_scans", "has_scans", "quality_folder"]
 
-EXTENSIONS = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".npy", ".bin")
+EXTENSIONS = (".nii", ".nii.gz", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd", ".npy", ".bin")
 
 
 @dataclass(frozen=True)

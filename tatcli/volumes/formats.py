@@ -10,6 +10,7 @@ from tatcli.errors import UsageError
 __all__ = [
     "DEFAULT_EXTENSIONS",
     "EXTENSIONS",
+    "WRITABLE",
     "extension_of",
     "format_of",
     "format_to_write",
@@ -22,7 +23,9 @@ __all__ = [
 EXTENSIONS: Final = {
     ".nii": "nifti",
     ".nii.gz": "nifti",
+    ".hdr": "nifti",
     ".nrrd": "nrrd",
+    ".nhdr": "nrrd",
     ".mha": "metaimage",
     ".mhd": "metaimage",
     ".npy": "npy",
@@ -42,7 +45,8 @@ DEFAULT_EXTENSIONS: Final = {
 }
 """Format -> the extension that outputs without a name of their own get."""
 
-_WRITABLE: Final = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".npy", ".dcm")
+WRITABLE: Final = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".npy", ".dcm")
+"""Extensions that outputs may have: headers whose voxels lie apart are read, and written with them."""
 
 
 def extension_of(path: Path) -> str | None:
@@ -78,15 +82,13 @@ def format_to_write(path: Path, kind: str | None = None) -> str:
     if kind == "dicom" and extension is None:
         return kind
     bare = path.suffix == "" or path.suffix[1:].isdigit() or path.is_dir()  # folders of DICOM are named by UIDs, too
-    if extension in _WRITABLE or (extension is None and bare):
+    if extension in WRITABLE or (extension is None and bare):
         found = "dicom" if extension is None else EXTENSIONS[extension]
         if kind in (None, found):
             return found
         msg = f"{path.name}: expected an output in the format {kind} that was asked for, got a name for {found}"
         raise UsageError(msg + "; change one of them")
-    msg = (
-        f"{path.name}: expected a folder for DICOM, or an output ending in {', '.join(_WRITABLE)}, got {path.suffix!r}"
-    )
+    msg = f"{path.name}: expected a folder for DICOM, or an output ending in {', '.join(WRITABLE)}, got {path.suffix!r}"
     raise UsageError(msg + "; change the name")
 
 

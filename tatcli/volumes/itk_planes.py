@@ -20,13 +20,14 @@ from tatcli.errors import VolumeReadError
 from tatcli.intensity import Units
 from tatcli.volumes.encoding import decode, fits_float32
 from tatcli.volumes.itk import ItkHeader, read_itk_header, read_whole, unreadable
-from tatcli.volumes.itk_fields import is_true, meta_fields, nrrd_fields
+from tatcli.volumes.itk_fields import data_files_of, is_true, meta_fields, nrrd_fields
 from tatcli.volumes.planes import FilePlanes, Unstreamable
 from tatcli.volumes.volume import Provenance, ScanHeader, Volume
 
 __all__ = ["itk_planes", "read_itk"]
 
 _CHUNK: Final = 2**20
+_SKIPS: Final = ("line skip", "lineskip", "byte skip", "byteskip")
 _MOST: Final = {"raw": 1, "gzip": 1032, "zlib": 1032, "bzip2": 2**21}
 """No packed stream expands by more than this factor."""
 
@@ -52,7 +53,7 @@ def read_itk(path: Path, *, kind: str, units: Units | None = None) -> Volume:
     """Read an NRRD or MetaImage file.
 
     Args:
-        path: the file; for .mhd its .raw must lie where the header says.
+        path: the file; for .nhdr and .mhd the voxels must lie where the header says.
         kind: ``nrrd`` or ``metaimage``.
         units: the caller's word on the units; the formats have none.
 
@@ -103,20 +104,24 @@ def _provenance(path: Path, kind: str, header: ItkHeader) -> Provenance:
 
 
 def _nrrd_body(path: Path) -> _Body:
-    """After the first empty line."""
+    """After the first empty line, or in the file that the header names."""
     fields, offset = nrrd_fields(path)
-    if offset is None:
-        msg = "its voxels lie in a file of their own"  # a header that ends without an empty line
-        raise Unstreamable(msg)
-    if {"data file", "datafile", "line skip", "lineskip", "byte skip", "byteskip"} & set(fields):
-        msg = "its voxels lie in a file of their own, or after a gap"
+    source = path
+    if named := fields.get("data file", fields.get("datafile")):
+        files = data_files_of(path)
+        if len(files) != 1 or named.split()[0].upper() == "LIST":
+            msg = "its voxels lie in several files"
+            raise Unstreamable(msg)
+        source, offset = files[0], 0
+    if offset is None or {fields.get(name, "0") for name in _SKIPS} != {"0"}:
+        msg = "its voxels lie after a gap"  # or nowhere
         raise Unstreamable(msg)
     encoding = fields.get("encoding", "").lower()
     packing = {"raw": "raw", "gzip": "gzip", "gz": "gzip", "bzip2": "bzip2", "bz2": "bzip2"}.get(encoding)
     if packing is None:
         msg = f"its voxels are encoded as {encoding or 'nothing known'}"
         raise Unstreamable(msg)
-    return _Body(path, offset, packing, ">" if fields.get("endian", "").lower() == "big" else "<")
+    return _Body(source, offset, packing, ">" if fields.get("endian", "").lower() == "big" else "<")
 
 
 def _meta_body(path: Path) -> _Body:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["members_of"]
+__all__ = ["image_of", "members_of"]
 
 
 def members_of(path: Path) -> list[Path]:
@@ -20,8 +20,16 @@ def members_of(path: Path) -> list[Path]:
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             found += [Path(root, name) for name in sorted(names) if not name.startswith(".")]
         return [file for file in found if file.is_file()]
-    if path.suffix.lower() in (".mha", ".mhd", ".nrrd"):
+    if path.suffix.lower() == ".hdr":
+        return [path, *filter(None, [image_of(path)])]
+    if path.suffix.lower() in (".mha", ".mhd", ".nrrd", ".nhdr"):
         from tatcli.volumes.itk_fields import data_files_of
 
         return [path, *(file for file in data_files_of(path) if file.is_file())]
     return [path]
+
+
+def image_of(header: Path) -> Path | None:
+    """The voxels' file of a NIfTI pair, beside its .hdr; None where there is none."""
+    names = (header.with_suffix(extension) for extension in (".img", ".IMG", ".img.gz"))
+    return next((file for file in names if file.is_file()), None)

@@ -1,4 +1,7 @@
-"""Read and write NIfTI voxels (.nii, .nii.gz); the header's meaning is in :mod:`tatcli.volumes.nifti_header`."""
+"""Read NIfTI voxels (.nii, .nii.gz, .hdr with .img) and write them (.nii, .nii.gz).
+
+The header's meaning is in :mod:`tatcli.volumes.nifti_header`.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ from tatcli.volumes.encoding import (
     fits_float32,
     type_by_origin,
 )
+from tatcli.volumes.members import image_of
 from tatcli.volumes.nifti_header import NiftiHeader, new_header, read_header
 from tatcli.volumes.pet_tags import PetTags
 from tatcli.volumes.planes import FilePlanes
@@ -38,10 +42,10 @@ _DEFLATE_LIMIT: Final = 1032
 
 
 def read_nifti(path: Path, *, units: Units | None = None, pet: PetTags | None = None) -> Volume:
-    """Read a single-file NIfTI-1 or NIfTI-2 image, compressed or not.
+    """Read a NIfTI-1 or NIfTI-2 image, compressed or not.
 
     Args:
-        path: of the file.
+        path: of the file; for .hdr its .img must lie beside it.
         units: the caller's word on the units.
         pet: the caller's word on what SUV needs of a PET with a BIDS sidecar.
 
@@ -64,7 +68,7 @@ def read_nifti(path: Path, *, units: Units | None = None, pet: PetTags | None = 
 
 
 def nifti_planes(path: Path, *, units: Units | None = None, pet: PetTags | None = None) -> FilePlanes:
-    """A single-file NIfTI image plane by plane; its header is read now. Arguments as for :func:`read_nifti`.
+    """A NIfTI image plane by plane; its header is read now. Arguments as for :func:`read_nifti`.
 
     Raises:
         VolumeReadError: not NIfTI, truncated, or a voxel type that tat doesn't restore.
@@ -73,8 +77,10 @@ def nifti_planes(path: Path, *, units: Units | None = None, pet: PetTags | None 
     """
     with _opened(path) as stream:
         header = read_header(stream, path)
+    place, offset = _voxels_of(header, path)
+    with _opened(place) as stream:
         factor = _DEFLATE_LIMIT if isinstance(stream, gzip.GzipFile) else 1
-    if header.bytes_of_voxels > path.stat().st_size * factor:  # a damaged header can promise terabytes
+    if header.bytes_of_voxels > place.stat().st_size * factor:  # a damaged header can promise terabytes
         size = header.bytes_of_voxels
         msg = f"{path.name}: expected {size} bytes of voxels, got fewer; the file is truncated, get it again"
         raise VolumeReadError(msg)
@@ -95,7 +101,18 @@ def nifti_planes(path: Path, *, units: Units | None = None, pet: PetTags | None 
     )
     found = scale.units if scale is not None else units or Units.UNKNOWN
     scan = ScanHeader(header.geometry, header.frames, found, provenance)
-    return FilePlanes(scan, header.dtype, lambda: _opened_at(path, len(header.preamble)))
+    return FilePlanes(scan, header.dtype, lambda: _opened_at(place, offset))
+
+
+def _voxels_of(header: NiftiHeader, path: Path) -> tuple[Path, int]:
+    """The file that holds the voxels, and where they begin in it."""
+    if header.image_offset is None:
+        return path, len(header.preamble)
+    image = image_of(path)
+    if image is None:
+        msg = f"{path.name}: expected its voxels in {path.with_suffix('.img').name} beside it, got none; get them too"
+        raise VolumeReadError(msg)
+    return image, header.image_offset
 
 
 def read_nifti_header(path: Path) -> NiftiHeader:

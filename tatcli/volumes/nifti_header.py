@@ -40,7 +40,8 @@ class NiftiHeader:
     """A NIfTI header as it lies in the file, with what it says about the voxels.
 
     Attributes:
-        preamble: every byte before the voxels: header, extension flag, extensions, padding.
+        preamble: every byte before the voxels: header, extension flag, extensions, padding. That of a .hdr/.img pair is
+            what a single file has.
         fields: the header's fields, through nibabel.
         dtype: the voxels' type with the file's byte order.
         slope, intercept: scl_slope and scl_inter as they act (1 and 0 where the header asks for no scaling), times the
@@ -48,6 +49,7 @@ class NiftiHeader:
         geometry: the grid of one frame.
         frames: length of the fourth axis.
         warnings: what was odd.
+        image_offset: of the first voxel in the .img of a pair; None: the voxels follow the preamble.
     """
 
     preamble: bytes
@@ -58,6 +60,7 @@ class NiftiHeader:
     geometry: Geometry
     frames: int
     warnings: tuple[str, ...] = ()
+    image_offset: int | None = None
 
     @property
     def bytes_of_voxels(self) -> int:
@@ -105,7 +108,7 @@ def read_header(stream: IO[bytes], path: Path) -> NiftiHeader:
         VolumeReadError: not NIfTI, truncated, or a voxel type that tat doesn't restore.
         GeometryError: zero-sized axes, more than four axes, no usable affine.
     """
-    preamble, fields = _read_fields(stream, path)
+    preamble, fields, image_offset = _read_fields(stream, path)
     shape, frames = _read_shape(fields, path)
     dtype = _read_dtype(fields, path)
     slope, intercept = float(fields["scl_slope"]), float(fields["scl_inter"])
@@ -116,7 +119,7 @@ def read_header(stream: IO[bytes], path: Path) -> NiftiHeader:
         raise VolumeReadError(msg)
     affine, warnings = _read_affine(fields, shape, path)
     geometry = Geometry(affine=affine, shape=shape)
-    return NiftiHeader(preamble, fields, dtype, slope, intercept, geometry, frames, tuple(warnings))
+    return NiftiHeader(preamble, fields, dtype, slope, intercept, geometry, frames, tuple(warnings), image_offset)
 
 
 def new_header(
@@ -172,7 +175,8 @@ def _header_affine(geometry: Geometry, fields: Any) -> NDArray[np.float64]:
     return affine
 
 
-def _read_fields(stream: IO[bytes], path: Path) -> tuple[bytes, Any]:
+def _read_fields(stream: IO[bytes], path: Path) -> tuple[bytes, Any, int | None]:
+    """(every byte before the voxels, fields, where the voxels begin in the .img of a pair)."""
     nifti1, nifti2 = _header_classes()
     start = stream.read(4)
     sizes = {int.from_bytes(start, order) for order in ("little", "big")} if len(start) == 4 else set()
@@ -188,10 +192,11 @@ def _read_fields(stream: IO[bytes], path: Path) -> tuple[bytes, Any]:
     fields["pixdim"][0] = -1 if fields["pixdim"][0] < 0 else 1  # the standard's qfac: 0 is written for 1
     fields["pixdim"][1:4] = np.abs(fields["pixdim"][1:4])  # lengths, as nibabel's own reader takes them
     magic = bytes(fields["magic"].tobytes())[:3]
+    if magic in (b"ni1", b"ni2"):
+        return _as_single(block, fields, stream, path)
     if magic not in (b"n+1", b"n+2"):
-        what = "a header of a .hdr/.img pair" if magic in (b"ni1", b"ni2") else "an Analyze 7.5 or damaged header"
-        msg = f"{path.name}: expected single-file NIfTI, got {what}; convert it to .nii first"
-        raise VolumeReadError(msg)
+        msg = f"{path.name}: expected NIfTI, got an Analyze 7.5 header, which doesn't say how the patient lies, or a"
+        raise VolumeReadError(msg + " damaged one; convert it to .nii with the orientation that you know of it")
     offset = _as_offset(fields["vox_offset"], path) or fields.single_vox_offset
     if offset < fields.single_vox_offset:
         msg = f"{path.name}: expected vox_offset {fields.single_vox_offset} or more, got {offset}; repair the header"
@@ -200,7 +205,21 @@ def _read_fields(stream: IO[bytes], path: Path) -> tuple[bytes, Any]:
     if len(block) + len(rest) < offset:
         msg = f"{path.name}: expected voxels at byte {offset}, the file ends before; it is truncated, get it again"
         raise VolumeReadError(msg)
-    return block + rest, fields
+    return block + rest, fields, None
+
+
+def _as_single(block: bytes, fields: Any, stream: IO[bytes], path: Path) -> tuple[bytes, Any, int]:
+    """The header of a .hdr/.img pair as that of a single file, with its extensions."""
+    if path.suffix.lower() != ".hdr":
+        msg = f"{path.name}: expected single-file NIfTI, got the header of a .hdr/.img pair; name it .hdr"
+        raise VolumeReadError(msg)
+    image_offset = _as_offset(fields["vox_offset"], path)
+    rest = stream.read(2**24)
+    rest = rest if rest[:1] > b"\0" else bytes(4)  # the flag of extensions
+    preamble = block + rest + bytes(-len(block + rest) % 16)
+    fields["magic"] = b"n+1" if len(block) == 348 else b"n+2\0\r\n\x1a\n"
+    fields["vox_offset"] = len(preamble)
+    return fields.binaryblock + preamble[len(block) :], fields, image_offset
 
 
 def _as_offset(value: Any, path: Path) -> int:

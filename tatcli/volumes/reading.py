@@ -140,7 +140,10 @@ def kind_of(source: Path, *, series: str | None = None) -> str:
     if kind is None and (is_dicom(source) or is_zip(source)):
         kind = "dicom"
     if kind is None:
-        msg = f"{source.name}: expected {', '.join(EXTENSIONS)} or a DICOM file, got neither; convert it first"
+        headers = (source.with_suffix(extension) for extension in (".hdr", ".nhdr", ".mhd"))
+        header = next((path.name for path in headers if path.is_file()), None)
+        advice = "convert it first" if header is None else f"name its header, {header}"
+        msg = f"{source.name}: expected {', '.join(EXTENSIONS)} or a DICOM file, got neither; {advice}"
         raise VolumeReadError(msg)
     if series is not None and kind != "dicom":
         msg = f"{source.name}: expected DICOM together with a series, got a single image file; leave --series out"

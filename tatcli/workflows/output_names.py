@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from tatcli.errors import UsageError
-from tatcli.volumes.formats import DEFAULT_EXTENSIONS, extension_of, format_of, stem_of
+from tatcli.volumes.formats import DEFAULT_EXTENSIONS, WRITABLE, extension_of, format_of, stem_of
 
 __all__ = ["FORMATS", "asked_format", "default_output", "split_name"]
 
@@ -43,7 +43,7 @@ def split_name(path: Path, kind: str) -> tuple[str, str]:
         kind: the output's format.
     """
     stem = stem_of(path)
-    same = format_of(path) == kind and kind not in ("dicom", "tensor")  # pickles are read, never written
+    same = format_of(path) == kind != "dicom" and extension_of(path) in WRITABLE
     return stem, path.name[len(stem) :] if same else DEFAULT_EXTENSIONS[kind]
 
 

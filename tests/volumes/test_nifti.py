@@ -13,6 +13,7 @@ from tatcli.errors import GeometryError, UsageError, VolumeReadError
 from tatcli.intensity import Units
 from tatcli.volumes import Geometry, Volume, read_volume, write_volume
 from tatcli.volumes.geometry import RAS_FROM_LPS
+from tatcli.volumes.members import members_of
 
 TYPES = ["int16", "uint16", "uint8", "int32", "float32", "float64"]
 SLOPES = [(None, None), (1.0, -1024.0), (0.37, 12.5), (-2.0, 0.0), (1e-5, 3.0)]
@@ -279,7 +280,7 @@ def test_a_cut_or_damaged_gzip_stream_is_noticed(lost: int, tmp_path: Path) -> N
         ({"dim": [3, 3, 0, 5, 1, 1, 1, 1]}, GeometryError, "at least one voxel"),
         ({"dim": [3, 32767, 32767, 32767, 1, 1, 1, 1]}, VolumeReadError, "truncated"),
         ({"dim": [9, 3, 4, 5, 1, 1, 1, 1]}, VolumeReadError, "dim"),
-        ({"magic": b"ni1"}, VolumeReadError, "hdr/.img pair"),
+        ({"magic": b"ni1"}, VolumeReadError, "hdr/.img pair; name it .hdr"),
         ({"magic": b""}, VolumeReadError, "Analyze"),
         ({"srow_x": [0, 0, 0, 0], "qform_code": 0}, GeometryError, "singular"),
         ({"scl_slope": 2.0, "scl_inter": np.nan}, VolumeReadError, "scl_inter"),
@@ -391,3 +392,65 @@ def test_series_are_a_matter_of_dicom(tmp_path: Path) -> None:
     save(tmp_path / "in.nii", values("int16", (3, 4, 5)), np.eye(4))
     with pytest.raises(UsageError, match="--series"):
         read_volume(tmp_path / "in.nii", series="3")
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Pair, nib.nifti2.Nifti2Pair])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_pair_reads_as_its_single_file(kind: type[Any], packed: bool, tmp_path: Path) -> None:
+    stored = values("int16", (5, 4, 3))
+    made = kind(stored, np.array([[0, -2.0, 0, 5], [1.5, 0, 0, -7], [0, 0, 3, 1], [0, 0, 0, 1]]))
+    made.header.set_slope_inter(2.0, -3.0)
+    made.header["descrip"] = b"kept"
+    made.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"kept, too"))
+    made.to_filename(tmp_path / "in.img")
+    image = tmp_path / "in.img"
+    image.write_bytes(bytes(64) + image.read_bytes())  # vox_offset counts in the .img
+    header = bytearray((tmp_path / "in.hdr").read_bytes())
+    at = made.header.template_dtype.fields["vox_offset"]
+    header[at[1] : at[1] + at[0].itemsize] = np.array(64, dtype=at[0]).tobytes()
+    (tmp_path / "in.hdr").write_bytes(header)
+    if packed:
+        image.with_name("in.img.gz").write_bytes(gzip.compress(image.read_bytes()))
+        image.unlink()
+    volume = read_volume(tmp_path / "in.hdr")
+    raw = image.with_name("in.img.gz") if packed else image
+    assert members_of(tmp_path / "in.hdr") == [tmp_path / "in.hdr", raw]
+    back = nib.load(write_volume(volume, tmp_path / "out.nii"))
+    np.testing.assert_array_equal(np.asarray(back.dataobj.get_unscaled()), np.asarray(made.dataobj))
+    np.testing.assert_array_equal(volume.array, np.asarray(made.dataobj, np.float32).T * 2 - 3)
+    np.testing.assert_array_equal(back.affine, made.affine)
+    assert bytes(back.header["descrip"].tobytes())[:4] == b"kept"
+    assert [extension.get_content() for extension in back.header.extensions] == [b"kept, too"]
+
+
+def test_pairs_that_are_none(tmp_path: Path) -> None:
+    made = nib.AnalyzeImage(values("int16", (5, 4, 3)), np.eye(4))
+    made.to_filename(tmp_path / "old.img")
+    with pytest.raises(
+        VolumeReadError, match=r"old.hdr: expected NIfTI, got an Analyze 7.5 header, .* how the patient"
+    ):
+        read_volume(tmp_path / "old.hdr")
+    nib.Nifti1Pair(values("int16", (5, 4, 3)), np.eye(4)).to_filename(tmp_path / "new.img")
+    with pytest.raises(VolumeReadError, match=r"new.img: expected .*; name its header, new.hdr"):
+        read_volume(tmp_path / "new.img")
+    content = (tmp_path / "new.img").read_bytes()
+    (tmp_path / "new.img").write_bytes(content[:-1])
+    with pytest.raises(VolumeReadError, match="truncated"):
+        read_volume(tmp_path / "new.hdr")
+    (tmp_path / "new.img").unlink()
+    with pytest.raises(VolumeReadError, match=r"new.hdr: expected its voxels in new.img beside it, got none"):
+        read_volume(tmp_path / "new.hdr")
+
+
+def test_gzip_in_several_members(tmp_path: Path) -> None:
+    """As pigz and bgzip write it, and tapes pad it."""
+    stored = values("int16", (3, 40, 50))
+    save(tmp_path / "in.nii", stored, np.eye(4))
+    content = (tmp_path / "in.nii").read_bytes()
+    packed = b"".join(gzip.compress(content[start : start + 999]) for start in range(0, len(content), 999))
+    for name, tail in (("a.nii.gz", b""), ("b.nii.gz", gzip.compress(b"")), ("c.nii.gz", bytes(511))):
+        (tmp_path / name).write_bytes(packed + tail)
+        np.testing.assert_array_equal(read_volume(tmp_path / name).array, stored.T)
+    (tmp_path / "d.nii.gz").write_bytes(packed + b"garbage")
+    with pytest.raises(VolumeReadError, match=r"d.nii.gz: expected a complete gzip stream, got a damaged one"):
+        read_volume(tmp_path / "d.nii.gz")

@@ -175,9 +175,13 @@ def test_headers_that_promise_too_much(tmp_path: Path) -> None:
         (
             "b.nrrd",
             b"NRRD0004\ntype: uint8\ndimension: 2\nsizes: 2 2\nencoding: raw\nbyte skip: 2\n\n......",
-            "a file of their own, or after a gap",
+            "after a gap",
         ),
-        ("c.nrrd", b"NRRD0004\ntype: uint8\ndimension: 2\nsizes: 2 2\nencoding: raw\ndata file: c.raw\n", "own"),
+        (
+            "c.nrrd",
+            b"NRRD0004\ntype: uint8\ndimension: 2\nsizes: 2 2\nencoding: raw\ndata file: LIST 2\nc.raw\n",
+            "several",
+        ),
         (
             "d.mha",
             b"ObjectType = Image\n" + TEXT,

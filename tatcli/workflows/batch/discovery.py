@@ -180,7 +180,19 @@ def _kind_of_name(path: Path) -> str | None:
     if path.suffix.lower() == ".zip":
         return "dicom" if is_zip(path) else None
     kind = format_of(path)
-    return kind if kind in IMAGES else None
+    if kind not in IMAGES or (extension_of(path) == ".hdr" and not _is_nifti(path)):
+        return None
+    return kind
+
+
+def _is_nifti(header: Path) -> bool:
+    """Whether a .hdr begins with the size of a NIfTI or Analyze header: other formats have headers of that name."""
+    try:
+        with header.open("rb") as stream:
+            start = stream.read(4)
+    except OSError:  # reading it tells what is wrong
+        return True
+    return any(int.from_bytes(start, order) in (348, 540) for order in ("little", "big"))
 
 
 def _holds_dicom(folder: Path, names: list[str]) -> bool:

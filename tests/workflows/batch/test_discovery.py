@@ -52,6 +52,21 @@ def test_folders_are_searched_for_images_and_dicom_files_count_by_the_folder(tre
     assert [scan.kind for scan in found] == ["nifti", "dicom", "metaimage", "dicom", "nrrd", "dicom"]
 
 
+def test_headers_count_and_what_they_name_does_not(tree):
+    root = tree("a.hdr", "a.img", "b.nhdr", "b.raw", "envi.hdr", "envi.img", "old.hdr", "old.img")
+    (root / "a.hdr").write_bytes((348).to_bytes(4, "little"))
+    (root / "old.hdr").write_bytes((348).to_bytes(4, "big"))
+    (root / "envi.hdr").write_text("ENVI\nsamples = 5\n")
+    assert places(find_scans([str(root)], Rules())) == ["a.hdr", "b.nhdr", "old.hdr"]
+
+
+def test_outputs_of_headers_hold_their_voxels(tree, batch):
+    root = tree("a.hdr", "b.nhdr")
+    (root / "a.hdr").write_bytes((540).to_bytes(4, "little"))
+    works = plan(batch(root), read_stdin=str).works
+    assert [work.output.name for work in works] == ["a.nii.gz", "b.nrrd"]
+
+
 def test_include_and_exclude_take_names_and_paths(tree):
     root = tree("a.nii.gz", "t1/a.nii.gz", "t1/b.nii.gz", "old/c.nii.gz", "old/deep/d.nii.gz")
     find = lambda **rules: places(find_scans([str(root)], Rules(**rules)))  # noqa: E731
