@@ -1,4 +1,4 @@
-"""What SimpleITK, which already speaks LPS, knows of NRRD (.nrrd) and MetaImage (.mha, .mhd)."""
+"""What SimpleITK, which already speaks LPS, knows of NRRD (.nrrd, .nhdr) and MetaImage (.mha, .mhd)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tatcli.errors import GeometryError, VolumeReadError
 from tatcli.volumes.geometry import Geometry
-from tatcli.volumes.itk_fields import is_utf8, meta_fields, nrrd_fields
+from tatcli.volumes.itk_fields import is_utf8, meta_fields, millimetres, nrrd_fields
 from tatcli.volumes.quiet import quiet_stderr
 from tatcli.volumes.volume import FrameStep
 
@@ -174,10 +174,12 @@ def _can_be_written(key: str, value: str) -> bool:
 
 
 def _with_own_text(header: ItkHeader, path: Path, kind: str) -> ItkHeader:
-    """The header with what the file says and ITK doesn't tell."""
+    """The header with what the file says and ITK doesn't tell, in mm."""
+    fields, _ = nrrd_fields(path) if kind == "nrrd" else meta_fields(path)
+    unit = millimetres(fields, path)
+    header = header if unit == 1.0 else _scaled(header, unit)
     if kind == "nrrd":
-        return replace(header, lines=_nrrd_lines(path, header))
-    fields, _ = meta_fields(path)
+        return replace(header, lines=_nrrd_lines(fields, header, unit))
     names = ("ElementToIntensityFunctionSlope", "ElementToIntensityFunctionOffset")
     slope, intercept = (_number(fields.get(name, "")) for name in names)
     slope = 1.0 if slope is None else slope
@@ -190,11 +192,27 @@ def _with_own_text(header: ItkHeader, path: Path, kind: str) -> ItkHeader:
     return replace(header, slope=slope, intercept=intercept, lines=lines)
 
 
-def _nrrd_lines(path: Path, header: ItkHeader) -> tuple[str, ...]:
-    """Fields that ITK reads as numbers and SimpleITK can't give back, for a file in LPS, as ITK writes it."""
-    fields, _ = nrrd_fields(path)
+def _scaled(header: ItkHeader, unit: float) -> ItkHeader:
+    """The header with its lengths times a unit."""
+    factors = [unit] * 3 + [1.0]
+    affine = header.geometry.affine.copy()
+    affine[:3] *= unit
+    if len(header.spacing) == 2:  # 1 mm thick, whatever the unit
+        affine[:3, 2] /= unit
+    return replace(
+        header,
+        origin=tuple(part * factor for part, factor in zip(header.origin, factors, strict=False)),
+        spacing=tuple(part * factor for part, factor in zip(header.spacing, factors, strict=False)),
+        geometry=replace(header.geometry, affine=affine),
+    )
+
+
+def _nrrd_lines(fields: dict[str, str], header: ItkHeader, unit: float) -> tuple[str, ...]:
+    """Fields that ITK reads as numbers and SimpleITK can't give back, for a file in LPS and mm, as ITK writes it."""
     names = ("sample units",) if header.listed else ("sample units", "thicknesses")  # a list's axes change places
     kept = {name: fields[name] for name in names if name in fields}
+    if unit != 1.0 and "thicknesses" in kept:
+        kept["thicknesses"] = " ".join(f"{float(word) * unit:.9g}" for word in kept["thicknesses"].split())
     if vectors := re.findall(r"\(([^()]*)\)", fields.get("measurement frame", "")):
         turned = _turned(fields.get("space", ""))
         rows = [

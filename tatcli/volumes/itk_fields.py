@@ -7,9 +7,19 @@ import re
 from pathlib import Path
 from typing import Final
 
-__all__ = ["data_files_of", "is_true", "is_utf8", "meta_fields", "nrrd_fields"]
+from tatcli.errors import GeometryError
+
+__all__ = ["data_files_of", "is_true", "is_utf8", "meta_fields", "millimetres", "nrrd_fields"]
 
 _LONGEST_HEADER: Final = 2**20
+_MILLIMETRES: Final = {
+    **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), 1.0),
+    **dict.fromkeys(("cm", "centimeter", "centimeters", "centimetre", "centimetres"), 10.0),
+    **dict.fromkeys(("m", "meter", "meters", "metre", "metres"), 1000.0),
+    **dict.fromkeys(("um", "\xb5m", "\xe2\xb5m", "\xee\xbcm", "micron", "microns"), 1e-3),
+    **dict.fromkeys(("micrometer", "micrometers", "micrometre", "micrometres"), 1e-3),
+}
+"""Of the lengths that headers name, in lower case, bytes of UTF-8 one by one; others, such as times, don't count."""
 _NAMES_OF_FILES: Final = re.compile(
     rb"^(?:data ?file: *|ElementDataFile *= *)LIST[^\n]*\n(.*)", re.DOTALL | re.MULTILINE
 )
@@ -52,12 +62,27 @@ def nrrd_fields(path: Path) -> tuple[dict[str, str], int | None]:
         return fields, stream.tell() if line else None
 
 
+def millimetres(fields: dict[str, str], path: Path) -> float:
+    """How many there are in the unit of length of an NRRD (space units, units) or MetaImage (DistanceUnits) header.
+
+    Raises:
+        GeometryError: the axes of space have several.
+    """
+    named = " ".join(fields.get(name, "") for name in ("space units", "units", "DistanceUnits"))
+    words = [word.strip().lower() for word in named.replace('"', " ").split()]
+    found = {_MILLIMETRES[word] for word in words if word in _MILLIMETRES}
+    if len(found) > 1:
+        msg = f"{path.name}: expected one unit of length, got {named.strip()}; write the header in mm"
+        raise GeometryError(msg)
+    return found.pop() if found else 1.0
+
+
 def data_files_of(header: Path) -> list[Path]:
     """The files that hold the voxels of an NRRD or MetaImage header; none where they follow it, or it can't be read."""
     try:
-        if header.suffix.lower() == ".nrrd":
+        if header.suffix.lower() in (".nrrd", ".nhdr"):
             fields, _ = nrrd_fields(header)
-            named = fields.get("data file", fields.get("datafile", ""))
+            named = os.fsdecode(fields.get("data file", fields.get("datafile", "")).encode("latin-1"))
         else:
             named = meta_fields(header)[0].get("ElementDataFile", "LOCAL")
         first, *words = named.split() or ["LOCAL"]

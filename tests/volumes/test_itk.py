@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tatcli.errors import GeometryError, OutputError, VolumeReadError
 from tatcli.volumes import Geometry, Provenance, Volume, read_volume, write_volume
+from tatcli.volumes.members import members_of
 from tatcli.volumes.reading import open_planes
 from tatcli.volumes.scan_info import describe
 from tatcli.volumes.volume import FrameStep
@@ -527,3 +528,60 @@ def test_text_in_an_older_encoding(name: str, tmp_path: Path) -> None:
     out = write_volume(volume, tmp_path / f"out{path.suffix}")
     assert re.search(rb"\nPatient(:=| = )M\xfcller\n", out.read_bytes())
     np.testing.assert_array_equal(read_volume(out).array, stored)
+
+
+@pytest.mark.parametrize("encoding", ["raw", "gzip", "bzip2"])
+@pytest.mark.parametrize("name", ["voxels.raw", "vöxels of this.dat"])
+def test_nrrd_whose_voxels_lie_apart(encoding: str, name: str, tmp_path: Path) -> None:
+    stored = values("int16", (3, 4, 5))
+    packed = {"raw": bytes, "gzip": gzip.compress, "bzip2": bz2.compress}[encoding](stored.tobytes())
+    (tmp_path / name).write_bytes(packed)
+    header = tmp_path / "in.nhdr"
+    header.write_bytes(f"{NRRD.replace('raw', encoding).rstrip()}\ndata file: {name}\n".encode())
+    volume = read_volume(header)
+    np.testing.assert_array_equal(volume.array, stored)
+    assert members_of(header) == [header, tmp_path / name]
+    assert [block.stored.tolist() for block in open_planes(header).blocks(0, 3)] == [stored.tolist()]
+    np.testing.assert_array_equal(read_volume(write_volume(volume, tmp_path / "out.nrrd")).array, stored)
+    (tmp_path / name).write_bytes(packed[:-3])
+    with pytest.raises(VolumeReadError, match=r"in.nhdr: expected a complete image"):
+        read_volume(header)
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "factor"),
+    [
+        ("in.nrrd", 'space units: "cm" "cm" "cm"\n', 10.0),
+        ("in.nrrd", 'space units: "um" "um" "um"\n', 1e-3),
+        ("in.nrrd", 'space units: "µm" "µm" "µm"\n', 1e-3),
+        ("in.nrrd", 'space units: "???" "???" "???"\n', 1.0),
+        ("in.nrrd", 'units: "m" "m" "m"\n', 1000.0),
+        ("in.nrrd", 'units: "mm" "mm" "s"\n', 1.0),
+        ("in.mha", "DistanceUnits = cm\n", 10.0),
+        ("in.mha", "DistanceUnits = um\n", 1e-3),
+        ("in.mha", "DistanceUnits = ?\n", 1.0),
+    ],
+)
+def test_lengths_are_millimetres(name: str, unit: str, factor: float, tmp_path: Path) -> None:
+    """ITK takes every unit for mm."""
+    stored = values("int16", (3, 4, 5))
+    space = "space: left-posterior-superior\nspace directions: (1,0,0) (0,2,0) (0,0,3)\nspace origin: (10,20,30)\n"
+    grid = "spacings: 1 2 3\nthicknesses: NaN NaN 2.5\n" if unit.startswith("units") else space
+    header = META.replace("ElementType", unit + "ElementType") if name == "in.mha" else NRRD + grid + unit
+    volume = read_volume(written(tmp_path / name, header, stored))
+    np.testing.assert_allclose(volume.geometry.spacing, np.array([3, 2, 1]) * factor)
+    if grid == space:
+        np.testing.assert_allclose(volume.geometry.affine[:3, 3], np.array([10, 20, 30]) * factor)
+    for target in (".nrrd", ".mha", ".nii"):
+        again = read_volume(write_volume(volume, tmp_path / f"out{target}"))
+        np.testing.assert_allclose(again.geometry.affine, volume.geometry.affine, rtol=1e-6)
+        if target == ".nrrd" and "thicknesses" in header and name == "in.nrrd":
+            assert f"thicknesses: {'nan nan' if factor != 1 else 'NaN NaN'} {2.5 * factor:g}" in (
+                (tmp_path / "out.nrrd").read_bytes().decode("latin-1")
+            )
+
+
+def test_units_that_differ_between_axes(tmp_path: Path) -> None:
+    header = NRRD + 'spacings: 1 2 3\nunits: "mm" "mm" "cm"\n'
+    with pytest.raises(GeometryError, match=r'in.nrrd: expected one unit of length, got "mm" "mm" "cm"; write'):
+        read_volume(written(tmp_path / "in.nrrd", header, values("int16", (3, 4, 5))))
