@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Row", "is_manifest", "read_manifest"]
 
-_DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
+_EXTENSIONS: Final = (".csv", ".tsv")
+_DELIMITERS: Final = ",;\t"
+"""Excel writes semicolons where the comma is the decimal sign."""
 _COLUMNS: Final = ("path", "task", "output", "series", "units", "pet", "options")
 _NUMBERS: Final = ("tile", "overlap", "batch", "planes", "scale")
 _WORDS: Final = ("mode", "axis")
@@ -41,7 +43,7 @@ class Row:
 
 def is_manifest(path: Path) -> bool:
     """Whether a name is a manifest's."""
-    return path.suffix.lower() in _DELIMITERS
+    return path.suffix.lower() in _EXTENSIONS
 
 
 def read_manifest(path: Path, config: RestoreConfig) -> Iterator[Row]:
@@ -55,7 +57,9 @@ def read_manifest(path: Path, config: RestoreConfig) -> Iterator[Row]:
     except (OSError, UnicodeDecodeError) as error:
         msg = f"{path}: expected a manifest (CSV or TSV, UTF-8), got {reason_of(error)}"
         raise UsageError(msg) from error
-    table = csv.DictReader(io.StringIO(text), delimiter=_DELIMITERS[path.suffix.lower()], strict=True)
+    first = text.partition("\n")[0]  # names of columns, which have none of them
+    delimiter = next((mark for mark in _DELIMITERS if mark in first), ",")
+    table = csv.DictReader(io.StringIO(text), delimiter=delimiter, strict=True)
     columns = [(name or "").strip().lower() for name in table.fieldnames or ()]
     if "path" not in columns or not set(columns) <= set(_COLUMNS):
         msg = f"{path.name}: expected the columns path and any of {', '.join(_COLUMNS[1:])}, got {', '.join(columns)}"

@@ -56,6 +56,15 @@ def test_a_table_with_tabs_is_a_manifest_too(batch, tmp_path):
     assert work.config.series == "3"
 
 
+def test_a_table_as_excel_writes_it_in_europe(batch, tmp_path):
+    path = tmp_path / "scans.csv"
+    text = 'path;task;options\n"a, b.nii.gz";ct;\ny.nii.gz;mri;"scale=2; axis=coronal"\n'
+    path.write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+    first, second = plan(batch(path), read_stdin=str).works
+    assert (first.config.input.name, first.config.task) == ("a, b.nii.gz", "ct-denoise")
+    assert (second.config.options.scale, second.config.options.axis) == (2, "coronal")
+
+
 @pytest.mark.parametrize(
     ("text", "match"),
     [
