@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -81,7 +82,8 @@ def format_to_write(path: Path, kind: str | None = None) -> str:
     extension = extension_of(path)
     if kind == "dicom" and extension is None:
         return kind
-    bare = path.suffix == "" or path.suffix[1:].isdigit() or path.is_dir()  # folders of DICOM are named by UIDs, too
+    folder = os.path.isdir(path)  # noqa: PTH112  Path.is_dir raises where a name is too long
+    bare = path.suffix == "" or path.suffix[1:].isdigit() or folder  # folders of DICOM are named by UIDs, too
     if extension in WRITABLE or (extension is None and bare):
         found = "dicom" if extension is None else EXTENSIONS[extension]
         if kind in (None, found):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -15,7 +16,16 @@ from typing import Final
 
 from tatcli.errors import OutputError
 
-__all__ = ["checked_folder", "checked_output", "is_ours", "renamed", "replaced", "replaced_folder", "sync"]
+__all__ = [
+    "check_name",
+    "checked_folder",
+    "checked_output",
+    "is_ours",
+    "renamed",
+    "replaced",
+    "replaced_folder",
+    "sync",
+]
 
 _OURS: Final = re.compile(r"\d{5,}\.dcm")
 _LITTER: Final = (".DS_Store", "Thumbs.db", "desktop.ini")
@@ -29,6 +39,22 @@ def is_ours(name: str) -> bool:
     return name in _LITTER or _OURS.fullmatch(name) is not None
 
 
+def check_name(path: Path) -> None:
+    """Refuse a name that is too long for the file system, where its folder, or what there is of it, lies.
+
+    Raises:
+        OutputError: it is.
+    """
+    folder = next((parent for parent in path.absolute().parents if os.path.isdir(parent)), path.parent)  # noqa: PTH112
+    try:
+        (folder / path.name).lstat()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            size = len(os.fsencode(path.name))
+            msg = f"{path}: expected a name that the file system takes, got one of {size} bytes; choose a shorter one"
+            raise OutputError(msg) from error
+
+
 def checked_output(path: Path, *, source: Path | None, overwrite: bool, makes_folders: bool = False) -> None:
     """Refuse an output path before any work is done for it.
 
@@ -39,9 +65,10 @@ def checked_output(path: Path, *, source: Path | None, overwrite: bool, makes_fo
         makes_folders: whether the caller makes the folders above the output that don't exist.
 
     Raises:
-        OutputError: it exists (unless ``overwrite``), is a folder, is the input itself, or its folder can't be
-            written to.
+        OutputError: it exists (unless ``overwrite``), is a folder, is the input itself, its name is too long, or its
+            folder can't be written to.
     """
+    check_name(path)
     if source is not None and _same_file(path, source):
         msg = f"{path}: expected an output different from the input, got the input itself; choose another name"
         raise OutputError(msg)
@@ -66,8 +93,10 @@ def checked_folder(path: Path, *, source: Path | None, overwrite: bool, makes_fo
         makes_folders: whether the caller makes the folders above the output that don't exist.
 
     Raises:
-        OutputError: it isn't empty, holds or is held by the input, or its parent can't be written to.
+        OutputError: it isn't empty, holds or is held by the input, its name is too long, or its parent can't be written
+            to.
     """
+    check_name(path)
     place = path.resolve()
     origin = None if source is None else source.resolve()
     if origin is not None and (place == origin or origin in place.parents or place in origin.parents):

@@ -190,3 +190,17 @@ def test_check_output_before_the_work(volume: Volume, tmp_path: Path) -> None:
     check_output(tmp_path / "out.nii.gz", overwrite=True)
     with pytest.raises(OutputError, match="the input itself"):
         check_output(tmp_path / "out.nii.gz", source=tmp_path / "out.nii.gz", overwrite=True)
+
+
+@pytest.mark.parametrize(("length", "refused"), [(255, False), (256, True), (300, True)])
+def test_a_name_that_is_too_long_is_refused_before_the_work(
+    length: int, refused: bool, volume: Volume, tmp_path: Path
+) -> None:
+    target = tmp_path / ("o" * (length - 7) + ".nii.gz")
+    if not refused:
+        check_output(target)
+        assert read_volume(write_volume(volume, target)).array.shape == volume.array.shape
+        return
+    for path in (target, tmp_path / "to be made" / target.name):
+        with pytest.raises(OutputError, match=rf"a name that the file system takes, got one of {length} bytes"):
+            check_output(path, makes_folders=True)

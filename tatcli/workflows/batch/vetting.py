@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tatcli.errors import OutputError, VolumeReadError
 from tatcli.tasks import Task, find_task, task_for_modality
 from tatcli.volumes.formats import format_of, stem_of, written_for
-from tatcli.volumes.replacing import checked_output
+from tatcli.volumes.replacing import check_name, checked_output
 from tatcli.volumes.slices import through_plane_axis
 from tatcli.volumes.writing import check_output
 from tatcli.workflows.batch.naming import series_output
@@ -117,6 +117,7 @@ def check_place(work: Work) -> None:
             raise OutputError(msg + " --overwrite")
     kind = asked_format(work.config.format)
     check_output(work.output, source=work.config.input, overwrite=True, kind=kind, makes_folders=True)
+    check_name(sidecar_of(work.output))
 
 
 def check_beside(work: Work) -> None:

@@ -39,6 +39,16 @@ def test_a_new_folder_of_outputs_may_lie_beside_dicom_inputs_but_not_in_one(seri
             attempt()
 
 
+def test_a_name_that_leaves_no_room_for_the_sidecar_s_is_refused_before_the_work(scan, batch, restored, tmp_path):
+    scan("in/" + "a" * 239 + ".nii.gz")
+    scan("in/" + "b" * 240 + ".nii.gz")
+    fits, work = plan(batch(), read_stdin=str).works
+    assert restored(fits).finished is False
+    for attempt in (lambda: look(Look(work, restored.weights)), lambda: restored(work)):
+        with pytest.raises(OutputError, match=r"\.tat\.json: expected a name .*, got one of 256 bytes"):
+            attempt()
+
+
 def test_a_link_to_itself_is_not_there(scan, batch, restored, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in/a.nii.gz").symlink_to(tmp_path / "in/a.nii.gz")
