@@ -63,7 +63,7 @@ class DicomImage:
         pixel_spacing: mm between rows and between columns, or None.
         slice_spacing: mm to the next slice as the header claims; only used for a single image.
         slope, intercept: value = stored * slope + intercept.
-        rescale_type: RescaleType, '' where absent; None where there is no rescale at all.
+        rescale_type: RescaleType, '' where absent; None where one of its two numbers is missing.
         dimensions: discrete values and times by which repeats of a position can be told apart.
         pet: what SUV needs, PET only.
         tile: first row and column of a mosaic's slice in its frame; None: the image is the whole frame.
@@ -165,7 +165,7 @@ def _image(dataset: Dataset, places: list[Dataset], path: Path, *, frame: int) -
         slice_spacing=_number(_find(places, "SpacingBetweenSlices")) or _number(_find(places, "SliceThickness")),
         slope=1.0 if slope is None else slope,
         intercept=0.0 if intercept is None else intercept,
-        rescale_type=None if slope is None and intercept is None else str(_find(places, "RescaleType") or "").strip(),
+        rescale_type=None if slope is None or intercept is None else str(_find(places, "RescaleType") or "").strip(),
         dimensions={name: value for name, value in found.items() if value is not None},
         pet=pet_header(dataset, places[0] if len(places) > 1 else None) if modality == "PT" else None,
         padding=padding_of(dataset),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -34,6 +35,8 @@ _TURNED: Final = {
     **dict.fromkeys(("left-anterior-superior", "las", "last"), (1, -1, 1, 1)),
 }
 """NRRD's spaces (without "-time") -> the signs that turn their vectors to LPS."""
+_ANYWHERE: Final = ("scanner-xyz", "3d-right-handed", "3d-left-handed")
+"""NRRD's spaces that say nothing of the patient."""
 _META_KEPT: Final = ("Comment", "Name", "ID", "ParentID", "Modality")
 """MetaImage's fields about the image as a whole that ITK doesn't pass on."""
 
@@ -53,6 +56,7 @@ class ItkHeader:
         slope, intercept: of MetaImage's ElementToIntensityFunction, which ITK reads over: value = stored * slope +
             intercept.
         lines: of the file's header that ITK doesn't pass on, as they are written again.
+        warnings: what ITK assumed without a word.
     """
 
     origin: tuple[float, ...]
@@ -66,6 +70,7 @@ class ItkHeader:
     slope: float = 1.0
     intercept: float = 0.0
     lines: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def frame_step(self) -> FrameStep | None:
@@ -178,6 +183,7 @@ def _with_own_text(header: ItkHeader, path: Path, kind: str) -> ItkHeader:
     fields, _ = nrrd_fields(path) if kind == "nrrd" else meta_fields(path)
     unit = millimetres(fields, path)
     header = header if unit == 1.0 else _scaled(header, unit)
+    header = replace(header, warnings=tuple(_assumptions(fields, header)))
     if kind == "nrrd":
         return replace(header, lines=_nrrd_lines(fields, header, unit))
     names = ("ElementToIntensityFunctionSlope", "ElementToIntensityFunctionOffset")
@@ -190,6 +196,18 @@ def _with_own_text(header: ItkHeader, path: Path, kind: str) -> ItkHeader:
         raise VolumeReadError(msg + "; repair the header")
     lines = tuple(f"{name} = {fields[name]}" for name in _META_KEPT if fields.get(name))
     return replace(header, slope=slope, intercept=intercept, lines=lines)
+
+
+def _assumptions(fields: dict[str, str], header: ItkHeader) -> Iterator[str]:
+    """What the header leaves open, and ITK doesn't."""
+    names = ("space directions", "spacings", "ElementSpacing", "ElementSize")
+    steps = next((fields[name].lower() for name in names if name in fields), "nan")
+    unknown = len(re.findall(r"\bnan\b|\bnone\b", steps))
+    if unknown > (header.listed or len(header.spacing) == 4) or steps == "nan":
+        yield "no spacing of some axes in the header: 1 mm is assumed"
+    space = fields.get("space", "").lower().removesuffix("-time")
+    if space in _ANYWHERE:
+        yield f"the header's space {space} isn't the patient's: left-posterior-superior is assumed"
 
 
 def _scaled(header: ItkHeader, unit: float) -> ItkHeader:

@@ -192,6 +192,7 @@ def _describe_itk(path: Path, kind: str, units: Units | None) -> ScanInfo:
         dtype=header.dtype.name,
         slope=header.slope,
         intercept=header.intercept,
+        warnings=header.warnings,
     )
     return _with_grid(info, header.geometry, header.frames)
 

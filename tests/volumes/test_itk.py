@@ -585,3 +585,33 @@ def test_units_that_differ_between_axes(tmp_path: Path) -> None:
     header = NRRD + 'spacings: 1 2 3\nunits: "mm" "mm" "cm"\n'
     with pytest.raises(GeometryError, match=r'in.nrrd: expected one unit of length, got "mm" "mm" "cm"; write'):
         read_volume(written(tmp_path / "in.nrrd", header, values("int16", (3, 4, 5))))
+
+
+SPACE = "space directions: (1,0,0) (0,2,0) (0,0,3)\n"
+NO_SPACING = ("no spacing of some axes in the header: 1 mm is assumed",)
+
+
+@pytest.mark.parametrize(
+    ("name", "grid", "expected"),
+    [
+        ("in.nrrd", "", NO_SPACING),
+        ("in.nrrd", "spacings: 1 2 NaN\n", NO_SPACING),
+        ("in.nrrd", "space: left-posterior-superior\n" + SPACE.replace("(0,0,3)", "none"), NO_SPACING),
+        ("in.nrrd", "spacings: 1 2 3\n", ()),
+        ("in.nrrd", "space: left-posterior-superior\n" + SPACE, ()),
+        ("in.nrrd", "space: RAS\n" + SPACE, ()),
+        (
+            "in.nrrd",
+            "space: scanner-xyz\n" + SPACE,
+            ("the header's space scanner-xyz isn't the patient's: left-posterior-superior is assumed",),
+        ),
+        ("in.mha", "", NO_SPACING),
+        ("in.mha", "ElementSize = 1 2 3\n", ()),
+    ],
+)
+def test_what_itk_assumes_is_said(name: str, grid: str, expected: tuple[str, ...], tmp_path: Path) -> None:
+    bare = META.replace("ElementSpacing = 1 2 3\n", grid) if name == "in.mha" else NRRD + grid
+    path = written(tmp_path / name, bare, values("int16", (3, 4, 5)))
+    assert read_volume(path).provenance.warnings == expected
+    assert open_planes(path).header.provenance.warnings == expected
+    assert describe(path).warnings == expected
