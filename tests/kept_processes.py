@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partialmethod
 from typing import Any, Final
 
 import pytest
@@ -22,8 +24,8 @@ class KeptProcesses:
 
     def use(self, patch: pytest.MonkeyPatch) -> None:
         """Batches take children from here and leave them here, until the patch is undone."""
-        patch.setattr(Isolated, "start", lambda isolated: self._started(isolated))
-        patch.setattr(Isolated, "close", lambda isolated: self._closed(isolated))
+        for name, method in (("start", self._started), ("close", self._closed)):
+            patch.setattr(Isolated, name, partialmethod(_of_keeper, method))
 
     def end(self) -> None:
         """End those that wait."""
@@ -50,6 +52,10 @@ class KeptProcesses:
         self._idle.append((_started_with(isolated), process))
         if len(self._idle) > MOST:
             self._idle.pop(0)[1].kill(because=None)
+
+
+def _of_keeper(isolated: Any, method: Callable[[Any], Any]) -> Any:
+    return method(isolated)
 
 
 def _started_with(isolated: Any) -> Any:
