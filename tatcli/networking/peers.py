@@ -21,10 +21,21 @@ _WARNINGS: Final = (0xB000, 0xB006, 0xB007)
 _FULL: Final = range(0xA700, 0xA800)
 """Out of resources: a state of the peer's that says nothing of the object."""
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+_DEFLATED: Final = "1.2.840.10008.1.2.1.99"
+"""Not taken: it is inflated in memory as a whole, and a few megabytes may become gigabytes. Peers send it otherwise."""
+_PATIENCE: Final = 30.0
+"""Seconds that a peer may be silent within a message, or before the first one."""
 
 
 class RefusedError(TatError):
     """A peer that is there doesn't take some objects; others it may."""
+
+
+class _LateHandshake(ssl.SSLContext):
+    """Shakes hands where the association is served: the thread that accepts connections would wait for the peer."""
+
+    def wrap_socket(self, *arguments: Any, **options: Any) -> ssl.SSLSocket:
+        return super().wrap_socket(*arguments, **(options | {"do_handshake_on_connect": False}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +53,7 @@ class Tls:
             UsageError: a file is missing or isn't PEM.
         """
         try:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+            context = _LateHandshake(ssl.PROTOCOL_TLS_SERVER) if server else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             context.load_cert_chain(self.certificate, self.key)
             context.load_verify_locations(self.authority)
@@ -129,13 +140,18 @@ def receiving(listener: Listener, spool: Spool) -> Iterator[int]:
     """
     network = _pynetdicom()
     entity = network.AE(ae_title=listener.title)
+    entity.acse_timeout = _PATIENCE
     entity.maximum_associations = listener.associations
     entity.require_called_aet = True
     entity.require_calling_aet = list(listener.allowed)
-    syntaxes = import_module("pynetdicom").ALL_TRANSFER_SYNTAXES
+    syntaxes = [syntax for syntax in network.ALL_TRANSFER_SYNTAXES if syntax != _DEFLATED]
     for context in network.AllStoragePresentationContexts:
         entity.add_supported_context(context.abstract_syntax, syntaxes)
     entity.add_supported_context("1.2.840.10008.1.1")
+
+    def opened(event: Any) -> None:
+        # Else a peer that goes silent within a message keeps its association for ever, and with it one of all places.
+        event.assoc.dul.socket.socket.settimeout(_PATIENCE)
 
     def store(event: Any) -> int:
         try:
@@ -155,7 +171,7 @@ def receiving(listener: Listener, spool: Spool) -> Iterator[int]:
             (listener.host, listener.port),
             block=False,
             ssl_context=context,
-            evt_handlers=[(network.evt.EVT_C_STORE, store)],
+            evt_handlers=[(network.evt.EVT_CONN_OPEN, opened), (network.evt.EVT_C_STORE, store)],
         )
     except OSError as error:
         msg = f"--port {listener.port}: expected a free port on {listener.host}, got {error.strerror or error}"

@@ -53,10 +53,13 @@ class SeriesFolder:
         """Names of what was received, in a fixed order."""
         return sorted(file.name for file in self.received.iterdir() if not file.name.startswith("."))
 
+    def last_change(self) -> int:
+        """When the last object came, ns: each appears in the folder by being renamed."""
+        return self.received.stat().st_mtime_ns
+
     def quiet_for(self) -> float:
         """Seconds since the last object came."""
-        times = [(self.received / name).stat().st_mtime for name in self.inputs()]
-        return time.time() - max(times, default=self.path.stat().st_mtime)
+        return time.time() - self.last_change() / 1e9
 
     def is_restored(self) -> bool:
         """Whether what was restored was made of all that was received."""
@@ -125,7 +128,8 @@ class Spool:
             OutputError: the disk is full or fails.
         """
         folder = SeriesFolder(self.root / _hash(series))
-        folder.received.mkdir(parents=True, exist_ok=True)
+        folder.path.mkdir(exist_ok=True, mode=0o700)  # the spool may be a folder that others can look into
+        folder.received.mkdir(exist_ok=True)
         target = folder.received / f"{_hash(instance)}.dcm"
         if target.exists():
             return

@@ -14,7 +14,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tatcli.errors import OutputError, TatError, UsageError
+from tatcli.errors import OutputError, TatError, UsageError, reason_of
 from tatcli.networking.peers import Destination, Listener, RefusedError, receiving, send
 from tatcli.networking.spool import SeriesFolder, Spool
 from tatcli.tasks import TASKS, find_task
@@ -124,22 +124,39 @@ class _Worker:
     def __init__(self, config: NodeConfig, spool: Spool, restorer: Restorer, say: Callable[[str], None]) -> None:
         self.config, self.spool, self._restorer, self._say = config, spool, restorer, say
         self._rules = config.rules or tuple(Rule(task.modality, "*", task.name) for task in TASKS.values())
+        self._done: dict[Path, int] = {}
         self._failures: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
 
     def turn(self) -> None:
-        """Everything that is due."""
+        """Everything that is due; of a series that is done with, only whether more of it came."""
         for folder in self.spool.series():
-            if not folder.inputs() or folder.quiet_for() < self.config.settle:
+            if folder.quiet_for() < self.config.settle:
                 continue
-            if not folder.is_restored() and not folder.is_refused() and self._is_due(folder.name):
-                try:
-                    self._restore(folder)
-                except Exception as error:  # noqa: BLE001 - one series must not keep the others from being served
-                    self._wait(folder, f"not restored, a bug in tat ({_place_of(error)})")
-            for destination in self.config.destinations:
-                self._send(folder, destination)
-            self._tidy(folder)
+            change = folder.last_change()
+            if self._done.get(folder.path) != change:
+                if not folder.inputs():
+                    continue
+                self._serve(folder)
+                if self._owes(folder):
+                    continue
+                if folder.is_restored() or folder.is_refused():
+                    self._done[folder.path] = change
+            if folder.quiet_for() > self.config.keep * 3600:
+                self._done.pop(folder.path, None)
+                self.spool.forget(folder)
+
+    def _serve(self, folder: SeriesFolder) -> None:
+        if not folder.is_restored() and not folder.is_refused() and self._is_due(folder.name):
+            try:
+                self._restore(folder)
+            except Exception as error:  # noqa: BLE001 - one series must not keep the others from being served
+                self._wait(folder, f"not restored, a bug in tat ({_place_of(error)})")
+        for destination in self.config.destinations:
+            self._send(folder, destination)
+
+    def _owes(self, folder: SeriesFolder) -> bool:
+        return any(folder.unsent(str(destination)) for destination in self.config.destinations)
 
     def _restore(self, folder: SeriesFolder) -> None:
         from tatcli.volumes.dicom_series import list_series
@@ -180,8 +197,11 @@ class _Worker:
         return len(list(target.iterdir()))
 
     def _send(self, folder: SeriesFolder, destination: Destination) -> None:
-        files, whom = folder.unsent(str(destination)), f"{folder.name} to {destination}"
-        if not files or not self._is_due(str(destination)) or not self._is_due(whom):
+        whom = f"{folder.name} to {destination}"
+        if not self._is_due(str(destination)) or not self._is_due(whom):
+            return
+        files = folder.unsent(str(destination))
+        if not files:
             return
         sent = 0
         listener = self.config.listener
@@ -189,10 +209,12 @@ class _Worker:
             for file in send(files, destination, title=listener.title, tls=listener.tls):
                 folder.confirm(file, str(destination))
                 sent += 1
-        except TatError as error:
-            # A peer that is away is so for all series; what it refuses of one says nothing of the others.
-            culprit = whom if isinstance(error, RefusedError) else str(destination)
-            self._wait(folder, f"{sent} of {len(files)} sent: {error}", whom=culprit)
+        except (TatError, OSError) as error:
+            # A peer that is away is so for all series; what it refuses of one says nothing of the others, and neither
+            # does a full disk, on which no note can be made of what was sent.
+            culprit = whom if isinstance(error, RefusedError | OSError) else str(destination)
+            reason = str(error) if isinstance(error, TatError) else reason_of(error)
+            self._wait(folder, f"{sent} of {len(files)} sent: {reason}", whom=culprit)
             return
         for key in (str(destination), whom):
             self._failures.pop(key, None)
@@ -208,11 +230,6 @@ class _Worker:
         wait = min(_SHORTEST_WAIT * 2 ** (failures - 1), _LONGEST_WAIT)
         self._not_before[key] = time.monotonic() + wait
         self._say(f"series {folder.name}: {problem}; again in {wait:.0f} s")
-
-    def _tidy(self, folder: SeriesFolder) -> None:
-        owed = any(folder.unsent(str(destination)) for destination in self.config.destinations)
-        if not owed and folder.quiet_for() > self.config.keep * 3600:
-            self.spool.forget(folder)
 
 
 def _place_of(error: BaseException) -> str:

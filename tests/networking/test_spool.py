@@ -80,3 +80,11 @@ def test_other_machines_need_permission() -> None:
     with pytest.raises(UsageError, match="--allow"):
         Listener(host="0.0.0.0")
     assert Listener(host="0.0.0.0", allowed=("CT1",)).allowed == ("CT1",)
+
+
+def test_series_are_the_users_own_in_a_folder_that_others_can_look_into(tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir(mode=0o755)
+    spool = Spool(tmp_path / "spool")
+    spool.store("1", "1.1", b"one")
+    (folder,) = spool.series()
+    assert folder.path.stat().st_mode & 0o077 == 0
