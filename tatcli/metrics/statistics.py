@@ -13,6 +13,8 @@ __all__ = ["Interval", "bootstrap_interval", "paired_wilcoxon"]
 
 _RESAMPLES: Final = 9999
 _TAIL: Final = 0.025
+_AT_ONCE: Final = 2**21
+"""Values that are drawn before their means are taken."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,12 @@ def bootstrap_interval(values: Sequence[float], *, seed: int = 0) -> Interval | 
         return None
     if np.ptp(data) == 0.0:
         return Interval(float(data[0]), float(data[0]))
-    drawn = np.random.default_rng(seed).integers(0, data.size, (_RESAMPLES, data.size))
-    lower, upper = np.percentile(data[drawn].mean(axis=1), (100.0 * _TAIL, 100.0 * (1.0 - _TAIL)))
+    rng = np.random.default_rng(seed)
+    # A few at a time, which draws the same numbers: of thousands of subjects all at once take gigabytes.
+    most = max(1, _AT_ONCE // data.size)
+    counts = [most] * (_RESAMPLES // most) + [_RESAMPLES % most]
+    means = [data[rng.integers(0, data.size, (count, data.size))].mean(axis=1) for count in counts]
+    lower, upper = np.percentile(np.concatenate(means), (100.0 * _TAIL, 100.0 * (1.0 - _TAIL)))
     return Interval(float(lower), float(upper))
 
 

@@ -8,18 +8,30 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 from tatcli.errors import VolumeReadError
 from tatcli.volumes.formats import extension_of
 
-__all__ = ["ImageMetadata", "entities_of", "image_metadata", "metadata_files", "read_metadata", "suffix_of"]
+__all__ = [
+    "ImageMetadata",
+    "entities_of",
+    "image_metadata",
+    "last_change",
+    "metadata_files",
+    "read_metadata",
+    "suffix_of",
+]
 
 _DATASET: Final = ("dataset_description.json", "participants.tsv")
 _DEPTH: Final = 4
 """Folders from an image up to its dataset: datatype, session, subject, dataset."""
+_SETTLED: Final = 3 * 10**9
+"""ns after a change in which the next one may get the same time: file systems count in up to two seconds."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +87,32 @@ def metadata_files(image: Path, dataset: Path) -> list[Path]:
     suffix, found = suffix_of(image), []
     between = Path(os.path.relpath(image.parent, dataset)).parts
     for folder in (dataset.joinpath(*between[:depth]) for depth in range(len(between) + 1)):
-        files = [file for file in folder.glob(f"*{suffix}.json") if suffix_of(file) == suffix]
+        files = [file for file in _json_files(folder) if suffix_of(file) == suffix]
         applying = [file for file in files if entities_of(file) <= entities_of(image)]
         found += sorted(applying, key=lambda file: (len(entities_of(file)), file.name))
     return list(dict.fromkeys(found))  # an image right in the dataset: its folder comes twice
+
+
+def last_change(path: Path) -> int | None:
+    """When a file or folder changed, ns: while it is the same, what was read of it holds. None: it isn't told for sure.
+
+    (A dataset's folder and its table of participants serve all of its images, each of which would read them anew.)
+    """
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError:
+        return None
+    return changed if time.time_ns() - changed > _SETTLED else None
+
+
+def _json_files(folder: Path) -> tuple[Path, ...]:
+    changed = last_change(folder)
+    return _listed.__wrapped__(folder, 0) if changed is None else _listed(folder, changed)
+
+
+@lru_cache(maxsize=8)
+def _listed(folder: Path, _: int) -> tuple[Path, ...]:
+    return tuple(folder.glob("*.json"))
 
 
 def read_metadata(file: Path) -> dict[str, Any]:

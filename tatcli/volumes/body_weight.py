@@ -10,11 +10,12 @@ from __future__ import annotations
 import csv
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 from tatcli.errors import UnitsError, VolumeReadError
-from tatcli.volumes.bids_sidecar import ImageMetadata, entities_of, read_metadata
+from tatcli.volumes.bids_sidecar import ImageMetadata, entities_of, last_change, read_metadata
 from tatcli.volumes.suv import PLAUSIBLE_WEIGHT
 
 __all__ = ["BodyWeight", "body_weight"]
@@ -103,8 +104,7 @@ def _weight_in(table: Path, row: tuple[str, str], descriptions: list[Path]) -> B
         return None
     found = {
         (column, text)
-        for entry in _rows(table)
-        if entry.get(row[0]) == row[1]
+        for entry in _rows(table, row[0]).get(row[1], ())
         for column, text in entry.items()
         if column.lower() in _COLUMNS and not _is_absent(text)
     }
@@ -131,14 +131,26 @@ def _weight_in(table: Path, row: tuple[str, str], descriptions: list[Path]) -> B
     return BodyWeight(next(iter(weights)), table.name)
 
 
-def _rows(table: Path) -> list[dict[str, str]]:
+def _rows(table: Path, key: str) -> dict[str, list[dict[str, str]]]:
+    """The rows of a table by their values in a column."""
+    changed = last_change(table)
+    return _read.__wrapped__(table, key, 0) if changed is None else _read(table, key, changed)
+
+
+@lru_cache(maxsize=4)
+def _read(table: Path, key: str, _: int) -> dict[str, list[dict[str, str]]]:
     try:
         with table.open(encoding="utf-8-sig", newline="") as stream:
             rows = list(csv.DictReader(stream, delimiter="\t", restval="", restkey=""))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         msg = f"{table.name}: expected a table (tab-separated, UTF-8), got {error}; correct it"
         raise VolumeReadError(msg) from error
-    return [{(key or "").strip(): str(text or "").strip() for key, text in row.items()} for row in rows]
+    found: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        plain = {(name or "").strip(): str(text or "").strip() for name, text in row.items()}
+        if key in plain:
+            found.setdefault(plain[key], []).append(plain)
+    return found
 
 
 def _checked(text: str, unit: str, what: str, source: str) -> BodyWeight:

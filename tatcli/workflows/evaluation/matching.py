@@ -8,12 +8,13 @@ from typing import Final
 
 from tatcli.errors import MissingPartnerError, UsageError, VolumeReadError
 from tatcli.volumes.dicom_files import holds_dicom
-from tatcli.volumes.formats import extension_of, stem_of
+from tatcli.volumes.formats import EXTENSIONS, extension_of, stem_of
 
 __all__ = ["RESTORED", "Matched", "match_scans", "partner_in", "scan_name"]
 
 RESTORED: Final = "restored"
 _SUFFIX: Final = "_restored"
+_DICOM: Final = (".dcm", ".ima")
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ def partner_in(path: Path, name: str) -> Path:
         UsageError: two scans in it have one name.
         VolumeReadError: nothing is at the path.
     """
+    if (direct := _spelled_out(path, name)) is not None:
+        return direct
     if not _is_folder_of_scans(path):
         return path
     found = _partner(name, _scans_in(path))
@@ -106,7 +109,7 @@ def _entries(folder: Path) -> list[Path]:
     return [
         entry
         for entry in sorted(folder.iterdir())
-        if not entry.name.startswith(".") and (entry.is_dir() or extension_of(entry) not in (None, ".dcm", ".ima"))
+        if not entry.name.startswith(".") and (entry.is_dir() or extension_of(entry) not in (None, *_DICOM))
     ]
 
 
@@ -127,7 +130,17 @@ def _scans_in(folder: Path, place: str = "", above: frozenset[Path] = frozenset(
     return scans
 
 
+def _spelled_out(folder: Path, name: str) -> Path | None:
+    """The scan of this name where one file has it with an extension as usual: a long folder isn't listed for each."""
+    names = [name, name + _SUFFIX]
+    files = [folder / (each + extension) for each in names for extension in EXTENSIONS if extension not in _DICOM]
+    found = [path for path in files if path.is_file()]
+    return found[0] if len(found) == 1 and not any((folder / each).is_dir() for each in names) else None
+
+
 def _partner(name: str, scans: dict[str, Path]) -> Path | None:
     """The scan at this place, or the only one below it: DICOM files may lie deeper than those made from them."""
+    if name in scans:
+        return scans[name]
     below = [path for place, path in scans.items() if place.startswith(f"{name}/")]
-    return scans.get(name) or (below[0] if len(below) == 1 else None)
+    return below[0] if len(below) == 1 else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -58,7 +58,7 @@ def find_candidates(root: Path) -> list[Candidate]:
     if not root.is_dir():
         msg = f"{root}: expected a folder with scans, found none"
         raise UsageError(msg)
-    told = told_by_manifest(root)
+    known = _Known(told_by_manifest(root))
     found: list[Candidate] = []
     series: set[Path] = set()  # folders of DICOM files and those below them, whose files go with theirs
 
@@ -71,17 +71,30 @@ def find_candidates(root: Path) -> list[Candidate]:
         names = sorted(name for name in files if not name.startswith("."))
         images = [folder / name for name in names if name.lower().endswith(EXTENSIONS)]
         others = [folder / name for name in names if not name.lower().endswith(EXTENSIONS)]
-        found += [_candidate(path, root, dicom=False, told=told) for path in images]
+        found += [_candidate(path, root, dicom=False, known=known) for path in images]
         if folder.parent in series:
             series.add(folder)
         elif holds_dicom(others):
-            found.append(_candidate(folder, root, dicom=True, told=told))
+            found.append(_candidate(folder, root, dicom=True, known=known))
             series.add(folder)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
     return sorted((one for one in found if _at(_LQ, _inner(one.path, root)) is None), key=lambda one: one.shown)
 
 
-def _candidate(path: Path, root: Path, *, dicom: bool, told: dict[str, dict[str, str]]) -> Candidate:
+@dataclass(frozen=True)
+class _Known:
+    """What is found out once for all candidates.
+
+    Attributes:
+        told: by the root's MANIFEST.tsv.
+        listed: folder of LQ partners -> name without extension -> the first scan of this name.
+    """
+
+    told: dict[str, dict[str, str]]
+    listed: dict[Path, dict[str, Path]] = field(default_factory=dict)
+
+
+def _candidate(path: Path, root: Path, *, dicom: bool, known: _Known) -> Candidate:
     inner = _inner(path, root)
     folders = inner if dicom else inner[:-1]
     task: Task | None = None
@@ -95,9 +108,9 @@ def _candidate(path: Path, root: Path, *, dicom: bool, told: dict[str, dict[str,
             split = name
         elif name.upper() != _HQ and name != root.name:
             rest.append(name)
-    row = told.get(path.relative_to(root).as_posix(), {})
+    row = known.told.get(path.relative_to(root).as_posix(), {})
     at = _at(_HQ, inner)
-    partner = None if at is None else _partner(path, root, at)
+    partner = None if at is None else _partner(path, root, at, known.listed)
     return Candidate(
         path=path,
         shown=(Path(root.name) / path.relative_to(root)).as_posix(),
@@ -125,16 +138,18 @@ def _at(quality: str, inner: tuple[str, ...]) -> int | None:
     return next((index for index, name in enumerate(inner) if name.upper() == quality), None)
 
 
-def _partner(path: Path, root: Path, at: int) -> Path | None:
+def _partner(path: Path, root: Path, at: int, listed: dict[Path, dict[str, Path]]) -> Path | None:
     """The scan of the same name, in any format, at the same place below LQ, which lies beside HQ, the folder ``at``."""
     inner = _inner(path, root)
     beside = quality_folder(root.joinpath(*inner[:at]), _LQ)
     folder = None if beside is None else beside.joinpath(*inner[at + 1 : -1])
     if folder is None or not folder.is_dir():
         return None
-    same = [
-        other
-        for other in sorted(folder.iterdir())
-        if stem(other) == stem(path) and (other.is_dir() or other.name.lower().endswith(EXTENSIONS))
-    ]
-    return same[0] if same else None
+    if folder not in listed:
+        scans = [other for other in sorted(folder.iterdir()) if other.is_dir() or _is_image(other)]
+        listed[folder] = {stem(other): other for other in reversed(scans)}
+    return listed[folder].get(stem(path))
+
+
+def _is_image(path: Path) -> bool:
+    return path.name.lower().endswith(EXTENSIONS)
