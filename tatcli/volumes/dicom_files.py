@@ -38,6 +38,12 @@ PARSING_FAILURES: Final = (
     struct.error, zlib.error,
 )  # fmt: skip
 """What pydicom raises on damaged files."""
+_DEFLATED: Final = "1.2.840.10008.1.2.1.99"
+_MOST_INFLATED: Final = 2**32
+"""Bytes: no element of known length, such as deflated files' pixels, is longer."""
+_DEFLATE_LIMIT: Final = 1032
+"""No deflated stream expands by more than this factor."""
+_CHUNK: Final = 2**20
 _MEDIA_DIRECTORY: Final = "1.2.840.10008.1.3.10"
 
 
@@ -109,9 +115,34 @@ def read_dataset(path: Path, *, with_pixels: bool = False) -> FileDataset:
         msg = f"{path.name}: expected a DICOM file, got something else; is the file named by its true format?"
         raise VolumeReadError(msg)
     with tolerant(path):
+        _check_inflated(path)
         dataset = pydicom.dcmread(path, force=True, stop_before_pixels=not with_pixels)
         _name_transfer_syntax(dataset)
     return dataset
+
+
+def _check_inflated(path: Path) -> None:
+    """Refuse a deflated file that becomes too long: pydicom inflates it in memory as a whole, whatever is asked of it.
+
+    Raises:
+        VolumeReadError: a few megabytes that would become many gigabytes.
+    """
+    from pydicom.filereader import read_dataset as read_elements
+    from pydicom.filereader import read_preamble
+
+    if path.stat().st_size * _DEFLATE_LIMIT <= _MOST_INFLATED:
+        return
+    with path.open("rb") as stream:
+        read_preamble(stream, force=True)
+        meta = read_elements(stream, False, True, stop_when=lambda tag, *_: tag.group != 2)
+        if meta.get("TransferSyntaxUID") != _DEFLATED:
+            return
+        inflate, length = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while not inflate.eof and (packed := inflate.unconsumed_tail or stream.read(_CHUNK)):
+            length += len(inflate.decompress(packed, _CHUNK))
+            if length > _MOST_INFLATED:
+                msg = f"{path.name}: expected at most {_MOST_INFLATED} bytes once inflated, got more; get it again"
+                raise VolumeReadError(msg)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from tatcli.errors import GeometryError
 
@@ -20,6 +20,9 @@ _MILLIMETRES: Final = {
     **dict.fromkeys(("micrometer", "micrometers", "micrometre", "micrometres"), 1e-3),
 }
 """Of the lengths that headers name, in lower case, bytes of UTF-8 one by one; others, such as times, don't count."""
+_MOST_FILES: Final = 2**16
+"""A header of a few bytes can count to any number."""
+_PATTERN: Final = re.compile(r"[^%]*%[-+ #0]*\d?\d?(\.\d)?[diuxX][^%]*")
 _NAMES_OF_FILES: Final = re.compile(
     rb"^(?:data ?file: *|ElementDataFile *= *)LIST[^\n]*\n(.*)", re.DOTALL | re.MULTILINE
 )
@@ -32,10 +35,15 @@ def meta_fields(path: Path) -> tuple[dict[str, str], int]:
     """
     fields: dict[str, str] = {}
     with path.open("rb") as stream:
-        while "ElementDataFile" not in fields and (line := stream.readline(_LONGEST_HEADER)):
+        while "ElementDataFile" not in fields and (line := _header_line(stream)):
             key, _, value = os.fsdecode(line).partition("=")  # it names a file, in the system's encoding
             fields[key.strip()] = value.strip()
         return fields, stream.tell()
+
+
+def _header_line(stream: IO[bytes]) -> bytes:
+    """The next one; nothing where the file is so long without the header's end that it has none."""
+    return stream.readline(max(0, _LONGEST_HEADER - stream.tell()))
 
 
 def is_true(fields: dict[str, str], key: str, *, default: bool = False) -> bool:
@@ -55,7 +63,7 @@ def nrrd_fields(path: Path) -> tuple[dict[str, str], int | None]:
     """
     fields: dict[str, str] = {}
     with path.open("rb") as stream:
-        while (line := stream.readline(_LONGEST_HEADER)).strip(b"\r\n"):
+        while (line := _header_line(stream)).strip(b"\r\n"):
             key, separator, value = line.decode("latin-1").partition(":")
             if separator and not value.startswith("="):  # key:=value pairs are free text
                 fields[key.strip().lower()] = value.strip()
@@ -92,9 +100,9 @@ def data_files_of(header: Path) -> list[Path]:
         if first.upper() == "LIST":
             match = _NAMES_OF_FILES.search(header.read_bytes())
             names = [os.fsdecode(line.strip()) for line in match[1].splitlines() if line.strip()] if match else []
-        elif "%" in first and len(words) > 1:
-            numbers = [int(word) for word in words]
-            names = [first % number for number in range(numbers[0], numbers[1] + 1, *numbers[2:3])]
+        elif _PATTERN.fullmatch(first) and len(words) > 1:
+            start, last, *steps = map(int, words)
+            names = [first % number for number in range(start, last + 1, *steps[:1])[:_MOST_FILES]]
     except (OSError, ValueError, TypeError):  # reading it tells what is wrong
         return []
     return [header.parent / name for name in names]

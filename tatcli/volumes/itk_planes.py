@@ -157,7 +157,8 @@ def _check_files(path: Path, fields: dict[str, str], offset: int) -> None:
             stream.seek(offset)
             named = sum(line.endswith(b"\n") and line != b"\n" for line in stream)  # ITK passes over half a line
     elif len(numbers) > 1:  # pattern, first, last, step
-        named = len(range(numbers[0], numbers[1] + 1, (numbers[2] or 1) if len(numbers) > 2 else 1))
+        counted = range(numbers[0], numbers[1] + 1, (numbers[2] or 1) if len(numbers) > 2 else 1)
+        named = len(counted[: 2**31])  # a header can count further than len
     else:
         return
     needed = math.prod(sizes[axes:])
