@@ -243,7 +243,7 @@ class _Bars(_NoBars):
         self._all.refresh()
 
     def _show_slices(self, event: Mapping[str, Any]) -> None:
-        name = str(event["scan"])[-40:]
+        name = console.visible(str(event["scan"])[-40:])
         if self._one.desc != f"{name}: ":
             self._one.reset(total=event["of"])
             self._one.set_description(name, refresh=False)

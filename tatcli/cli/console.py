@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +26,7 @@ __all__ = [
     "progress_bar",
     "result",
     "table",
+    "visible",
     "warn",
 ]
 
@@ -32,6 +34,8 @@ _LENIENT: Final = "tat-names"
 """What the codecs call :func:`_as_on_disk`."""
 _UNLIMITED: Final = 10_000
 """Columns of a table that goes to a file."""
+_CONTROLS: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What terminals obey: control characters but the end of a line, and those that turn the direction of writing."""
 
 
 class Report(Protocol):
@@ -70,6 +74,11 @@ def give_json(report: Report, path: Path | None) -> None:
         write_json(report.to_json(), path)
 
 
+def visible(text: str) -> str:
+    """Text whose control characters are shown, not obeyed: names come from whoever made the scan."""
+    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def note(message: str) -> None:
     """What is good to know."""
     _say(message)
@@ -97,12 +106,13 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str |
 
     grid = Table(*columns, box=box.SIMPLE_HEAD, show_header=any(columns))
     for row in rows:
-        grid.add_row(*row)
+        grid.add_row(*map(visible, row))
     # Piped or logged, nothing may be cut off or wrapped.
     console = Console(width=None if sys.stdout.isatty() else _UNLIMITED, markup=False, highlight=False)
     with _told_in_a_line():
         if title is not None:
-            console.print(title, style="italic", soft_wrap=True)  # in a narrow table's own title it would be broken up
+            # in a narrow table's own title it would be broken up
+            console.print(visible(title), style="italic", soft_wrap=True)
         console.print(grid)
 
 
@@ -150,7 +160,7 @@ def stage_bar(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], None
     with tqdm(unit="step", leave=False, dynamic_ncols=True) as bar:
 
         def report(stage: str, done: int, total: int) -> None:
-            bar.set_description_str(stage, refresh=False)
+            bar.set_description_str(visible(stage), refresh=False)
             bar.total, bar.n = total, done
             bar.refresh()
 
@@ -204,7 +214,7 @@ def _told_in_a_line() -> Iterator[None]:
 
 
 def _say(message: str, *, label: str = "", style: str = "") -> None:
-    line = " ".join(message.split())
+    line = visible(" ".join(message.split()))
     if not sys.stderr.isatty():  # rich takes longer to import than to be of use here
         try:
             sys.stderr.write(f"{label}: {line}\n" if label else f"{line}\n")

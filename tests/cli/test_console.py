@@ -192,3 +192,20 @@ def test_sizes(text, size):
 def test_no_sizes(text):
     with pytest.raises(UsageError, match=r"--max-memory .*expected an amount of memory such as 6GiB"):
         parse_size("--max-memory", text)
+
+
+ESCAPES = "\x1b]0;mine\x07\x1b[2J\u202egnp.nii\x9b1m"
+
+
+def test_names_give_the_terminal_no_orders(terminal, monkeypatch):
+    screen = terminal()
+    console.warn(f"{ESCAPES}: expected a scan, [red]not[/red] this")
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stdout", shown)
+    console.table(("scan",), [(f"{ESCAPES}[bold]",)], title=ESCAPES)
+    assert r"\x1b]0;mine\x07\x1b[2J\u202egnp.nii\x9b1m: expected a scan, [red]not[/red] this" in screen.getvalue()
+    for text in (screen.getvalue(), shown.getvalue()):
+        assert not {"\x07", "\u202e", "\x9b"} & set(text)
+        assert "\x1b]" not in text
+        assert "\x1b[2J" not in text
+    assert shown.getvalue().count(r"\x1b]0;mine\x07") == 2

@@ -11,6 +11,7 @@ from tatcli.errors import OutputError
 from tatcli.volumes.replacing import checked_output, replaced
 from tatcli.workflows.batch.config import BatchConfig
 from tatcli.workflows.batch.work import Outcome
+from tatcli.workflows.spreadsheets import as_text
 
 __all__ = ["check_failures", "failures_path", "write_failures"]
 
@@ -61,8 +62,8 @@ def write_failures(path: Path, failed: Sequence[Outcome]) -> None:
         for outcome in failed:
             work, failure = outcome.work, outcome.failure
             assert failure is not None  # noqa: S101  they failed
-            row = (work.config.input, work.config.series or "", work.output, failure.stage, failure.reason)
-            table.writerow((*row, failure.exit_code, work.attempt + 1))
+            said = (as_text(work.config.series or ""), work.output, failure.stage, as_text(failure.reason))
+            table.writerow((work.config.input, *said, failure.exit_code, work.attempt + 1))
 
 
 def _is_ours(path: Path) -> bool:

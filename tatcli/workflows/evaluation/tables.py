@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tatcli.errors import OutputError
 from tatcli.metrics import PHYSICAL_QUANTITIES, QUANTITIES
 from tatcli.volumes.replacing import checked_output, replaced
+from tatcli.workflows.spreadsheets import as_text
 
 if TYPE_CHECKING:
     from tatcli.workflows.evaluation.report import EvaluateReport
@@ -62,7 +63,7 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> bool:
     ):
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: as_text(cell) for name, cell in row.items()} for row in rows)
     return True
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from tatcli.training.prepared_set import Entry
 from tatcli.volumes.replacing import replaced
+from tatcli.workflows.spreadsheets import as_text
 
 __all__ = ["COLUMNS", "MANIFEST", "write_manifest"]
 
@@ -49,4 +50,4 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 def _cell(value: object) -> str:
     """One line without tabs."""
-    return " ".join(str(value).split())
+    return str(as_text(" ".join(str(value).split())))
