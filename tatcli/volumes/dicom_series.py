@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tatcli.errors import UsageError, VolumeReadError
 from tatcli.volumes.dicom_archives import Unpacked, find_files
 from tatcli.volumes.dicom_files import is_media_directory, read_dataset, tolerant
 from tatcli.volumes.dicom_images import DicomImage, has_pixels, images_of, series_uid, text_of
 from tatcli.volumes.dicom_parts import split_parts
+from tatcli.volumes.members import members_of
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 __all__ = ["DicomFolder", "DicomSeries", "SeriesInfo", "choose_series", "list_series", "read_folder", "series_of"]
+
+_SETTLED: Final = 3 * 10**9
+"""ns after a change in which the next one may get the same time: file systems count in up to two seconds."""
+_last: tuple[tuple[str, ...] | None, DicomFolder | None] = (None, None)
+"""The state of the folder that was read last, and what it held."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +120,40 @@ def list_series(path: str | os.PathLike[str]) -> tuple[SeriesInfo, ...]:
 def read_folder(path: Path) -> DicomFolder:
     """Read every header in a folder, a zip archive or a DICOMDIR, and sort the images into series.
 
-    A file that can't be used (colour, a damaged header) spoils its own series only.
+    A file that can't be used (colour, a damaged header) spoils its own series only. The series of a folder are often
+    wanted one after the other: while all of its files are the same, the last folder's headers aren't read again.
 
     Raises:
         VolumeReadError: the folder or archive can't be read, or holds no DICOM images.
     """
+    global _last  # noqa: PLW0603  one folder's, whichever thread read it
+    state = _state_of(path) if path.is_dir() else None  # what an archive was unpacked to is not kept
+    known, folder = _last
+    if state is None or known != state or folder is None:
+        folder = _read_folder(path)
+        if state is not None and _state_of(path) == state:
+            _last = state, folder
+    return folder
+
+
+def _state_of(folder: Path) -> tuple[str, ...] | None:
+    """What tells whether anything in a folder has changed; None: too short a time ago to be told by it."""
+    files = members_of(folder)
+    try:
+        statuses = [file.stat() for file in files]
+    except OSError:
+        return None
+    changes = [max(status.st_mtime_ns, status.st_ctime_ns) for status in statuses]
+    if time.time_ns() - max(changes, default=0) < _SETTLED:
+        return None
+    entries = [
+        (str(file), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        for file, status in zip(files, statuses, strict=True)
+    ]
+    return str(folder), hashlib.sha256(repr(entries).encode(errors="surrogateescape")).hexdigest()
+
+
+def _read_folder(path: Path) -> DicomFolder:
     scan = find_files(path)
     found = _Findings()
     for file in scan.files:
