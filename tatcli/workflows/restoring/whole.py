@@ -80,7 +80,8 @@ def check_room(file: WholeFile, *, scale: int, limit: int | None, planes: int = 
     """
     path = file.path
     files = [path] if path.is_file() else [entry for entry in path.rglob("*") if entry.is_file()]
-    if limit is None or _SURELY_FITS * scale**2 * sum(entry.stat().st_size for entry in files) < limit:
+    small = limit is not None and _SURELY_FITS * scale**2 * sum(entry.stat().st_size for entry in files) < limit
+    if limit is None or (small and not _may_be_packed(path)):
         return
     voxels, itemsize = _size_of(file)
     # stored numbers, values, the result; a finer grid has values of its own
@@ -91,6 +92,14 @@ def check_room(file: WholeFile, *, scale: int, limit: int | None, planes: int = 
             f"{in_words(needed)}, since {file.reason}; give it more with --max-memory, or convert it to .nii first"
         )
         raise DeviceError(msg)
+
+
+def _may_be_packed(path: Path) -> bool:
+    """Whether voxels may take any number of times the size of their files, and the header is cheap to look at."""
+    from tatcli.volumes.dicom_archives import is_zip
+    from tatcli.volumes.formats import format_of
+
+    return format_of(path) in ("dicom", "nrrd", "metaimage") or (format_of(path) is None and not is_zip(path))
 
 
 def check_dicom(file: WholeFile, scan: ScanHeader, options: RestoreOptions) -> None:
