@@ -6,7 +6,9 @@ Exit code 1 is kept for bugs (an uncaught exception with its traceback), 130 for
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 __all__ = [
     "DeviceError",
@@ -21,6 +23,7 @@ __all__ = [
     "UsageError",
     "VolumeReadError",
     "WeightsError",
+    "place_of",
     "reason_of",
     "some_of",
 ]
@@ -93,6 +96,13 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return f"{type(error).__name__}: {error}"
+
+
+def place_of(error: BaseException) -> str:
+    """Kind and place of an exception, not its text: that may quote the header of a scan."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}"
 
 
 def some_of(names: Sequence[str]) -> str:

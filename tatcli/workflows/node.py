@@ -7,18 +7,20 @@ more comes later, and under the same UIDs, so that what is sent twice after a cr
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tatcli.errors import OutputError, TatError, UsageError, reason_of
+from tatcli.errors import OutputError, TatError, UsageError, place_of, reason_of
 from tatcli.networking.peers import Destination, Listener, RefusedError, receiving, send
 from tatcli.networking.spool import SeriesFolder, Spool
 from tatcli.tasks import TASKS, find_task
 from tatcli.volumes.dicom_options import DicomOptions
+from tatcli.workflows.apart import Apart, BugError
 from tatcli.workflows.restore import RestoreConfig, restore
 
 if TYPE_CHECKING:
@@ -101,7 +103,7 @@ def run_node(
 
     Args:
         config: what is to be done.
-        restorer: a loaded one.
+        restorer: a loaded one, for this process; None: one in a process of its own, which scans may crash.
         say: hears of what happens, without patient data.
         until: is asked twice a second.
 
@@ -109,9 +111,13 @@ def run_node(
         UsageError: options that don't fit, a port that is taken.
         WeightsError, DeviceError: before anything is received.
     """
-    restorer = restorer or _load(config)
-    worker = _Worker(config, Spool(config.spool), restorer, say)
-    with receiving(config.listener, worker.spool) as port:
+    spool = Spool(config.spool)
+    here = nullcontext(partial(restore, restorer=restorer))
+    with (
+        here if restorer else Apart(config.weights, config.device) as to_restore,
+        receiving(config.listener, spool) as port,
+    ):
+        worker = _Worker(config, spool, to_restore, say)
         say(f"{config.listener.title} listens on {config.listener.host}:{port}")
         while not until():
             worker.turn()
@@ -121,8 +127,14 @@ def run_node(
 class _Worker:
     """Restores and sends, one series at a time, while the receiver's threads fill the spool."""
 
-    def __init__(self, config: NodeConfig, spool: Spool, restorer: Restorer, say: Callable[[str], None]) -> None:
-        self.config, self.spool, self._restorer, self._say = config, spool, restorer, say
+    def __init__(
+        self,
+        config: NodeConfig,
+        spool: Spool,
+        to_restore: Callable[[RestoreConfig], object],
+        say: Callable[[str], None],
+    ) -> None:
+        self.config, self.spool, self._to_restore, self._say = config, spool, to_restore, say
         self._rules = config.rules or tuple(Rule(task.modality, "*", task.name) for task in TASKS.values())
         self._done: dict[Path, int] = {}
         self._failures: dict[str, int] = {}
@@ -150,8 +162,10 @@ class _Worker:
         if not folder.is_restored() and not folder.is_refused() and self._is_due(folder.name):
             try:
                 self._restore(folder)
+            except BugError as error:
+                self._wait(folder, f"not restored, {error}")
             except Exception as error:  # noqa: BLE001 - one series must not keep the others from being served
-                self._wait(folder, f"not restored, a bug in tat ({_place_of(error)})")
+                self._wait(folder, f"not restored, a bug in tat ({place_of(error)})")
         for destination in self.config.destinations:
             self._send(folder, destination)
 
@@ -193,7 +207,7 @@ class _Worker:
             format="dicom",
             dicom=self.config.dicom,
         )
-        restore(config, restorer=self._restorer)
+        self._to_restore(config)
         return len(list(target.iterdir()))
 
     def _send(self, folder: SeriesFolder, destination: Destination) -> None:
@@ -232,13 +246,6 @@ class _Worker:
         self._say(f"series {folder.name}: {problem}; again in {wait:.0f} s")
 
 
-def _place_of(error: BaseException) -> str:
-    """Kind and place of an exception, not its text: that may quote the header."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{place}"
-
-
 def _is_ours(folder: SeriesFolder) -> bool:
     """Whether the series was restored already: a destination that sends back what it gets must not start a circle."""
     from tatcli.volumes.dicom_files import read_dataset, tolerant
@@ -247,10 +254,3 @@ def _is_ours(folder: SeriesFolder) -> bool:
     path = folder.received / folder.inputs()[0]
     with tolerant(path):
         return is_restored(read_dataset(path))
-
-
-def _load(config: NodeConfig) -> Restorer:
-    from tatcli.inference.restorer import Restorer
-    from tatcli.model.weights import DEFAULT_WEIGHTS
-
-    return Restorer(config.weights or DEFAULT_WEIGHTS, device=config.device)

@@ -29,6 +29,7 @@ from tatcli.model.config import PRESETS
 from tatcli.model.tat import Tat
 from tatcli.model.weights import card_for_tasks, save_weights
 from tatcli.networking.peers import Destination, Listener, Tls, send
+from tatcli.networking.spool import Spool
 from tatcli.workflows.node import NodeConfig, Rule, run_node
 from tiny_networks import TINY
 
@@ -230,6 +231,55 @@ def test_a_bug_on_one_series_leaves_the_others_served_and_names_nobody(tmp_path)
         eventually(lambda: any("2 objects sent" in line for line in said))  # it is tried again
     assert len(list((tmp_path / "sink").iterdir())) == 5
     assert not [line for line in said if NAME in line]
+
+
+FAULT = """
+import os, signal, sys
+
+def strike(event, arguments):
+    name = arguments[0] if event == "open" and isinstance(arguments[0], str) else ""
+    if name.endswith(".dcm") and "/received/" in name and "tat-engine" in sys.orig_argv:
+        if os.environ["CRASHES"] in name:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if os.environ["BREAKS"] in name and not os.path.exists(os.environ["BROKEN"]):
+            os.mkdir(os.environ["BROKEN"])
+            raise ZeroDivisionError(os.environ["PATIENT"])
+
+sys.addaudithook(strike)
+"""
+"""Python runs it at start-up: a decoder that crashes on one series, and a bug on another, once."""
+
+
+def test_a_series_that_crashes_its_decoder_ends_nothing_but_its_own_restoration(tmp_path, tiny_weights, monkeypatch):
+    (tmp_path / "faults").mkdir()
+    (tmp_path / "faults/sitecustomize.py").write_text(FAULT, encoding="utf-8")
+    spool, folders = Spool(tmp_path / "spool"), {}
+    for name in ("crashes", "breaks", "good"):
+        files = make_series(tmp_path / name, 2)
+        for file in files:
+            spool.store(name, file.name, file.read_bytes())
+        (folders[name],) = {folder.name for folder in spool.series()} - set(folders.values())
+    monkeypatch.setenv("TAT_WEIGHTS_DIR", str(tiny_weights))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "faults"))
+    monkeypatch.setenv("CRASHES", folders["crashes"])
+    monkeypatch.setenv("BREAKS", folders["breaks"])
+    monkeypatch.setenv("BROKEN", str(tmp_path / "broken"))
+    monkeypatch.setenv("PATIENT", NAME)
+    said, end = [], time.monotonic() + 120
+    run_node(
+        NodeConfig(spool=spool.root, listener=Listener(port=free_port()), settle=0.0, device="cpu"),
+        say=said.append,
+        until=lambda: sum("2 restored" in line for line in said) == 2 or time.monotonic() > end,
+    )
+    crashes, breaks, good = (folders[name] for name in ("crashes", "breaks", "good"))
+    assert f"series {crashes}: 2 objects, not restored: the process that restored it was killed by SIGSEGV" in said
+    assert any(line.startswith(f"series {breaks}: not restored, a bug in tat (ZeroDivisionError in ") for line in said)
+    for name in (breaks, good):
+        assert f"series {name}: 2 objects received, 2 restored" in said
+        assert len(list(spool.root.glob(f"{name}*/restored/*/*.dcm"))) == 2
+    assert not list(spool.root.glob(f"{crashes}*/restored"))
+    assert not list(spool.root.glob("*/.tat-*"))
+    assert NAME not in "".join(said)
 
 
 def test_only_allowed_callers(tmp_path):

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tatcli.errors import TatError, place_of
 from tatcli.inference.restorer import Restorer
 from tatcli.inference.system_memory import default_limit, free_memory, resident
 from tatcli.model.weights import DEFAULT_WEIGHTS
@@ -20,7 +21,7 @@ from tatcli.workflows.batch.locks import Lock
 from tatcli.workflows.batch.roles import Assignment, EngineSettings
 from tatcli.workflows.batch.sidecar import Contents, Sidecar, contents_of, note_of, request_of, sidecar_of, stamp_of
 from tatcli.workflows.batch.staging import publish, staging_folder
-from tatcli.workflows.restore import RestoreReport, restore
+from tatcli.workflows.restore import RestoreConfig, RestoreReport, restore
 
 if TYPE_CHECKING:
     from tatcli.workflows.batch.work import Work
@@ -68,9 +69,11 @@ class Engine:
         }
 
     def answer(self, request: Any, say: Say) -> Any:
-        """Restore a scan (Assignment), or measure what scans would take (Measure)."""
+        """Restore a scan (Assignment; RestoreConfig: one that is no batch's), or measure what scans take (Measure)."""
         if isinstance(request, Measure):
             return measure(request, self._restorer, limit=self._limit(alone=True))
+        if isinstance(request, RestoreConfig):
+            return self._restore_plainly(request, say)
         assert isinstance(request, Assignment)  # noqa: S101  there is no other
         return self._restore(request, say)
 
@@ -101,6 +104,20 @@ class Engine:
             "precision": report.precision,
             "peak_rss_bytes": report.peak_rss_bytes,
         }
+
+    def _restore_plainly(self, config: RestoreConfig, say: Say) -> None:
+        """What a bug is told as has nothing of the scan's."""
+        try:
+            restore(
+                replace(config, max_memory=self._limit(alone=True)),
+                restorer=self._restorer,
+                progress=lambda done, total: say("progress", (done, total)),
+            )
+        except (TatError, OSError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - told without its text
+            msg = f"a bug in tat ({place_of(error)})"
+            raise TatError(msg) from None
 
     @contextmanager
     def _taking_turns(self, say: Say) -> Iterator[None]:

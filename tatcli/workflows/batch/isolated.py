@@ -28,6 +28,7 @@ _MAIN: Final = "from tatcli.workflows.batch.child import main; main()"
 _NOT_INHERITED: Final = "MALLOC_TRIM_THRESHOLD_"
 """Dask has its workers give free memory back at once. In a child the maps of every layer would then come from the
 system anew, page by page: a third of the time of a pass."""
+_LAST_WORDS: Final = "; its last words: "
 Hear = Callable[[str, Any], None]
 
 
@@ -43,11 +44,13 @@ class Gone(Exception):
     """The child ended, or was killed because it hung, before it answered.
 
     Attributes:
+        manner: how, without the child's last words, which may quote a header.
         guilty: whether this request is the one that it died of; False where others were under way.
     """
 
     def __init__(self, reason: str, *, guilty: bool) -> None:
         super().__init__(reason)
+        self.manner = reason.partition(_LAST_WORDS)[0]
         self.guilty = guilty
 
 
@@ -243,7 +246,7 @@ class _Process:
     def _end_in_words(self) -> str:
         code = self._popen.returncode
         last = b" ".join(self._last_words).decode(errors="replace").split()
-        words = f"; its last words: {' '.join(last)[-300:]}" if last else ""
+        words = f"{_LAST_WORDS}{' '.join(last)[-300:]}" if last else ""
         if code is not None and code < 0:
             with suppress(ValueError):
                 name = signal.Signals(-code).name
