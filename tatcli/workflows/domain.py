@@ -18,7 +18,7 @@ from tatcli.tasks import TASKS, Task
 from tatcli.training.pairs import ScanPair, find_scans
 from tatcli.volumes.replacing import replaced
 from tatcli.volumes.slices import in_plane, slices_along, through_plane_axis
-from tatcli.workflows.evaluation.degraded import evenly_spaced, is_constant, read_scan, scan_seed, simulate_slices
+from tatcli.workflows.evaluation.degraded import is_constant, mid_positions, read_scan, scan_seed, simulate_slices
 
 if TYPE_CHECKING:
     from tatcli.intensity import IntensityRule
@@ -88,7 +88,7 @@ def measure_domain(
         except UsageError:
             continue
         found: list[dict[str, float]] = []
-        chosen = [pairs[index] for index in evenly_spaced(len(pairs), config.scans)]
+        chosen = [pairs[index] for index in mid_positions(len(pairs), config.scans)]
         for index, pair in enumerate(chosen):
             progress(f"{name}: {pair.place}", index, len(chosen))
             try:
@@ -126,7 +126,7 @@ def _statistics(
     stack = slices_along(hq.array, axis)
     window = evaluation_window(task, hq.array, rule=rule)
     usable = [index for index in range(len(stack)) if not is_constant(stack[index], window)]
-    indices = [usable[place] for place in evenly_spaced(len(usable), config.slices)]
+    indices = [usable[place] for place in mid_positions(len(usable), config.slices)]
     if not indices:
         return []
     if pair.lq is not None:

@@ -30,7 +30,7 @@ from tatcli.tasks import TASKS
 from tatcli.volumes.reading import read_volume
 from tatcli.workflows.evaluate import EvaluateConfig, evaluate
 from tatcli.workflows.evaluation.cost import CostMeter
-from tatcli.workflows.evaluation.degraded import evenly_spaced, scan_seed
+from tatcli.workflows.evaluation.degraded import mid_positions, scan_seed
 from tatcli.workflows.evaluation.network import EvaluatedNetwork, load_comparison, network_of
 from tatcli.workflows.evaluation.page import html_of
 
@@ -472,11 +472,11 @@ def test_ct_and_pet(tmp_path) -> None:
     assert added == pytest.approx(10.0 * math.sqrt(3.0) * math.sqrt(body.mean()), rel=0.25)
 
 
-def test_evenly_spaced() -> None:
-    assert evenly_spaced(5, None) == evenly_spaced(5, 9) == (0, 1, 2, 3, 4)
-    assert evenly_spaced(9, 3) == (1, 4, 7)
-    assert evenly_spaced(10, 1) == (5,)
-    assert evenly_spaced(100, 4) == (12, 37, 62, 87)
+def test_mid_positions() -> None:
+    assert mid_positions(5, None) == mid_positions(5, 9) == (0, 1, 2, 3, 4)
+    assert mid_positions(9, 3) == (1, 4, 7)
+    assert mid_positions(10, 1) == (5,)
+    assert mid_positions(100, 4) == (12, 37, 62, 87)
 
 
 def test_scan_seeds_differ() -> None:
@@ -546,7 +546,7 @@ def test_planes_across_the_slices_see_the_whole_scan(tmp_path) -> None:
     for planes, wanted in ((None, all_planes), (1, within)):
         asked = EvaluateConfig(data=tmp_path, tasks=("pet",), baselines=(), max_slices=2, planes=planes)
         (task,) = evaluate(asked, network=network_of(restorer, options=asked.options)).tasks
-        chosen = list(evenly_spaced(20, 2))
+        chosen = list(mid_positions(20, 2))
         expected = score_volume(
             wanted[chosen], hq[chosen], task=pet, window=Window(0.0, 20.0), protocol=PROTOCOLS["paper"]
         ).mean

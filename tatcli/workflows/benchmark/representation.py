@@ -114,13 +114,13 @@ def _points_of_scan(
 ) -> list[Point]:
     import torch
 
-    from tatcli.workflows.evaluation.degraded import degrade, evenly_spaced
+    from tatcli.workflows.evaluation.degraded import degrade, mid_positions
 
     scan = degrade(pair, task, rule=rule, strength=task.default_strength, seed=config.seed)
     if scan is None:
         return []
     window = rule.window_for(scan.lq.array)
-    chosen = evenly_spaced(scan.count, config.max_slices or None)
+    chosen = mid_positions(scan.count, config.max_slices or None)
     device = next(network.parameters()).device
     points = []
     for kind, slices in zip((DEGRADED, CLEAN), scan.slices(chosen), strict=True):

@@ -19,7 +19,7 @@ from tatcli.training.pairs import find_pairs, find_scans
 from tatcli.training.subjects import check_found
 from tatcli.volumes.slices import slices_along
 from tatcli.workflows.evaluation.cost import CostMeter
-from tatcli.workflows.evaluation.degraded import degrade, evenly_spaced
+from tatcli.workflows.evaluation.degraded import degrade, mid_positions
 from tatcli.workflows.evaluation.grids import read_mask, step_sizes
 from tatcli.workflows.evaluation.network import EvaluatedNetwork, load_comparison, load_network
 from tatcli.workflows.evaluation.report import INPUT, EvaluateReport, ScanScores, TaskReport, averaging
@@ -232,7 +232,7 @@ class _TaskEvaluation:
     def _scores(self, scan: DegradedScan, tuned: list[TunedBaseline]) -> ScanScores:
         config = self._config
         mask = None if config.mask is None else read_mask(config.mask, scan.name, scan.hq, axis=scan.axis)
-        chosen = evenly_spaced(scan.count, config.max_slices)
+        chosen = mid_positions(scan.count, config.max_slices)
         lq, hq = scan.slices(chosen)
         known = None if scan.seed is None else self._strength
         results: dict[str, NDArray[np.float32]] = {INPUT: lq}

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 __all__ = [
     "DegradedScan",
     "degrade",
-    "evenly_spaced",
     "is_constant",
+    "mid_positions",
     "read_scan",
     "scan_seed",
     "simulate_slices",
@@ -134,7 +134,7 @@ def is_constant(values: NDArray[np.floating[Any]], window: Window) -> bool:
     return not known.size or bool(window.clip(known.min()) == window.clip(known.max()))
 
 
-def evenly_spaced(count: int, most: int | None) -> tuple[int, ...]:
+def mid_positions(count: int, most: int | None) -> tuple[int, ...]:
     """Positions of at most this many of ``count`` slices: the middles of equally long stretches; None: all."""
     if most is None or most >= count:
         return tuple(range(count))

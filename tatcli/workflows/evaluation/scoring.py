@@ -12,7 +12,7 @@ from tatcli.errors import EmptyMaskError, VolumeReadError
 from tatcli.metrics import find_protocol, reference_facts, score_physically, score_volume
 from tatcli.reporting.figures import upright
 from tatcli.training.subjects import subject_of, subject_of_place
-from tatcli.workflows.evaluation.degraded import evenly_spaced
+from tatcli.workflows.evaluation.degraded import mid_positions
 from tatcli.workflows.evaluation.report import INPUT, ScanScores, SlicePicture
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _pictures(scan: ScanStacks, count: int) -> tuple[SlicePicture, ...]:
         return ()
     available = scan.geometry.shape[scan.axis]
     pictures = []
-    for place in evenly_spaced(available, count):
+    for place in mid_positions(available, count):
         images, spacing = {}, (1.0, 1.0)
         for name, stack in {"reference": scan.reference, **scan.methods}.items():
             frame = np.moveaxis(stack[:available], 0, scan.axis)
