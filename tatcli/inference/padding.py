@@ -50,13 +50,14 @@ def without_padding(volume: Volume, rule: IntensityRule) -> tuple[Volume, NDArra
     Returns:
         The volume to show, and which voxels were hidden; the volume itself and None where there are none.
     """
-    if not volume.provenance.padding:
-        return volume, None
     lowest = rule.window.lower if isinstance(rule, FixedRange) else 0.0
+    ranges = [(lower, upper) for lower, upper in volume.provenance.padding if upper > lowest]
+    if not ranges:
+        return volume, None
     hidden = np.zeros(volume.array.shape, dtype=np.bool_)
     planes = volume.array.reshape(-1, *volume.array.shape[-2:])
     for index, out in enumerate(hidden.reshape(planes.shape)):
-        for lower, upper in volume.provenance.padding:
+        for lower, upper in ranges:
             out[(planes[index] > lowest) & (planes[index] >= lower) & (planes[index] <= upper)] = True
         if out.any():
             alike = np.where(out, np.float32(0.0), np.float32(np.nan))  # which is like nothing

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Final
 
 from tatcli.errors import VolumeReadError
 from tatcli.volumes.formats import extension_of
+from tatcli.volumes.members import is_settled
 
 __all__ = [
     "ImageMetadata",
@@ -30,8 +30,6 @@ __all__ = [
 _DATASET: Final = ("dataset_description.json", "participants.tsv")
 _DEPTH: Final = 4
 """Folders from an image up to its dataset: datatype, session, subject, dataset."""
-_SETTLED: Final = 3 * 10**9
-"""ns after a change in which the next one may get the same time: file systems count in up to two seconds."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def last_change(path: Path) -> int | None:
         changed = path.stat().st_mtime_ns
     except OSError:
         return None
-    return changed if time.time_ns() - changed > _SETTLED else None
+    return changed if is_settled(changed) else None
 
 
 def _json_files(folder: Path) -> tuple[Path, ...]:

@@ -48,9 +48,11 @@ def padding_of(dataset: Dataset) -> Padding | None:
 
     A value that was read with the wrong sign (63536 is what -2000 looks like) is put right.
     """
+    value, limit = (dataset.get(keyword) for keyword in _KEYWORDS)
+    if value is None:
+        return None
     allocated = int(dataset.get("BitsAllocated") or 16)
     bits, signed = int(dataset.get("BitsStored") or allocated), bool(dataset.get("PixelRepresentation"))
-    value, limit = (dataset.get(keyword) for keyword in _KEYWORDS)
     first = _as_stored(value, allocated, bits, signed=signed)
     if first is None:
         return None

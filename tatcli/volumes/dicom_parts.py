@@ -102,11 +102,9 @@ def _by_kind(images: Sequence[DicomImage]) -> Callable[[DicomImage], str] | None
 
 def _by_contrast(images: Sequence[DicomImage]) -> Callable[[DicomImage], str] | None:
     """Echoes and b-values that don't all have the same positions; those that do are frames of one scan."""
+    heights = _heights(images)
     for dimension, word in _CONTRASTS:
-        heights: dict[float | None, list[float]] = {}
-        for image in images:
-            heights.setdefault(image.dimensions.get(dimension), []).append(_height(image))
-        places = [_distinct(values) for values in heights.values()]
+        places = [_distinct(values) for values in _by_value(images, heights, dimension).values()]
         if not all(_same(other, places[0]) for other in places):
             return lambda image, dimension=dimension, word=word: f"{word}{image.dimensions.get(dimension, 0.0):g}"  # type: ignore[misc]
     return None
@@ -120,15 +118,14 @@ def _by_acquisition(images: Sequence[DicomImage]) -> Callable[[DicomImage], str]
     """
     if any(image.position is None or image.orientation is None for image in images):
         return None
-    regular = _is_regular([_height(image) for image in images])
+    heights = _heights(images)
+    regular = _is_regular(heights)
     for dimension, word in _ACQUISITIONS:
         if regular and dimension == "AcquisitionNumber" and images[0].modality != "CT":
             continue
-        heights: dict[float | None, list[float]] = {}
-        for image in images:
-            heights.setdefault(image.dimensions.get(dimension), []).append(_height(image))
-        stacks = sorted(heights.values(), key=min)
-        if None in heights or len(stacks) == 1 or not all(map(_is_regular, stacks)):
+        found = _by_value(images, heights, dimension)
+        stacks = sorted(found.values(), key=min)
+        if None in found or len(stacks) == 1 or not all(map(_is_regular, stacks)):
             continue
         across = any(min(upper) < max(lower) for lower, upper in pairwise(stacks))
         places = [_distinct(stack) for stack in stacks]
@@ -145,10 +142,19 @@ def _is_regular(heights: list[float]) -> bool:
     )
 
 
-def _height(image: DicomImage) -> float:
-    if image.position is None or image.orientation is None:
-        return 0.0
-    return float(np.cross(image.orientation[:3], image.orientation[3:]) @ np.array(image.position))
+def _heights(images: Sequence[DicomImage]) -> list[float]:
+    """Of each image along its normal, 0 where it has no place."""
+    nowhere = (0.0,) * 3
+    positions = np.array([image.position or nowhere for image in images])
+    directions = np.array([image.orientation or nowhere * 2 for image in images])
+    return [float(height) for height in (np.cross(directions[:, :3], directions[:, 3:]) * positions).sum(axis=1)]
+
+
+def _by_value(images: Sequence[DicomImage], heights: list[float], dimension: str) -> dict[float | None, list[float]]:
+    found: dict[float | None, list[float]] = {}
+    for image, height in zip(images, heights, strict=True):
+        found.setdefault(image.dimensions.get(dimension), []).append(height)
+    return found
 
 
 def _distinct(heights: list[float]) -> NDArray[np.float64]:
@@ -170,4 +176,6 @@ def _plane(direction: tuple[float, ...]) -> str:
 
 
 def _close(a: tuple[float, ...] | None, b: tuple[float, ...] | None) -> bool:
-    return a is not None and b is not None and bool(np.allclose(a, b, rtol=0, atol=_SAME_DIRECTION))
+    if a is None or b is None:
+        return False
+    return all(abs(one - other) <= _SAME_DIRECTION for one, other in zip(a, b, strict=True))

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from tatcli.errors import UsageError, VolumeReadError
-from tatcli.volumes.dicom_archives import Unpacked, find_files
+from tatcli.volumes.dicom_archives import Unpacked, find_files, is_zip
 from tatcli.volumes.dicom_files import is_media_directory, read_dataset, tolerant
 from tatcli.volumes.dicom_images import DicomImage, has_pixels, images_of, series_uid, text_of
 from tatcli.volumes.dicom_parts import split_parts
-from tatcli.volumes.members import members_of
+from tatcli.volumes.members import is_settled, members_of
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 __all__ = ["DicomFolder", "DicomSeries", "SeriesInfo", "choose_series", "list_series", "read_folder", "series_of"]
 
-_SETTLED: Final = 3 * 10**9
-"""ns after a change in which the next one may get the same time: file systems count in up to two seconds."""
 _last: tuple[tuple[str, ...] | None, DicomFolder | None] = (None, None)
 """The state of the folder that was read last, and what it held."""
 
@@ -127,7 +124,7 @@ def read_folder(path: Path) -> DicomFolder:
         VolumeReadError: the folder or archive can't be read, or holds no DICOM images.
     """
     global _last  # noqa: PLW0603  one folder's, whichever thread read it
-    state = _state_of(path) if path.is_dir() else None  # what an archive was unpacked to is not kept
+    state = None if is_zip(path) else _state_of(path)  # what an archive was unpacked to is not kept
     known, folder = _last
     if state is None or known != state or folder is None:
         folder = _read_folder(path)
@@ -136,21 +133,21 @@ def read_folder(path: Path) -> DicomFolder:
     return folder
 
 
-def _state_of(folder: Path) -> tuple[str, ...] | None:
-    """What tells whether anything in a folder has changed; None: too short a time ago to be told by it."""
-    files = members_of(folder)
+def _state_of(path: Path) -> tuple[str, ...] | None:
+    """What tells whether anything in a folder, or beside a DICOMDIR, has changed; None: too lately to be told by it."""
+    files = members_of(path if path.is_dir() else path.parent)
     try:
         statuses = [file.stat() for file in files]
     except OSError:
         return None
     changes = [max(status.st_mtime_ns, status.st_ctime_ns) for status in statuses]
-    if time.time_ns() - max(changes, default=0) < _SETTLED:
+    if not is_settled(max(changes, default=0)):
         return None
     entries = [
         (str(file), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         for file, status in zip(files, statuses, strict=True)
     ]
-    return str(folder), hashlib.sha256(repr(entries).encode(errors="surrogateescape")).hexdigest()
+    return str(path), hashlib.sha256(repr(entries).encode(errors="surrogateescape")).hexdigest()
 
 
 def _read_folder(path: Path) -> DicomFolder:

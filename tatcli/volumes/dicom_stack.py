@@ -76,7 +76,10 @@ def stack_images(images: Sequence[DicomImage], name: str, *, uneven: bool = Fals
     else:
         groups = _by_position(images, normal)
         dimension = _sort_frames(groups, name)
-        if dimension == "InstanceNumber" and len({group[0].dimensions[dimension] for group in groups}) > 1:
+        # the images of an enhanced object or a mosaic share its number
+        if dimension == "InstanceNumber" and (
+            len(groups) == 1 or len({group[0].dimensions[dimension] for group in groups}) > 1
+        ):
             words = f"{len(groups[0])} images at every position differ in their InstanceNumber alone"
             warnings.append(f"{words}: taken for frames in its order")
         try:
@@ -171,7 +174,7 @@ def _sort_frames(groups: list[list[DicomImage]], name: str) -> str:
             continue
         if dimension in DISCRETE_DIMENSIONS and any(set(row) != set(values[0]) for row in values):
             continue
-        if dimension == "InstanceNumber" and not _are_counted([sorted(filter(None, row)) for row in values]):
+        if dimension == "InstanceNumber" and not _are_counted(values):
             continue
         for group in groups:
             group.sort(key=lambda image: image.dimensions[dimension])
@@ -181,9 +184,9 @@ def _sort_frames(groups: list[list[DicomImage]], name: str) -> str:
     raise GeometryError(msg + " number tells apart; remove the duplicates")
 
 
-def _are_counted(numbers: list[list[float]]) -> bool:
+def _are_counted(numbers: list[list[float | None]]) -> bool:
     """Whether the numbers of each position, in order, tell frames: one stack after the other, or slice by slice."""
-    table = np.array(numbers)
+    table = np.sort(np.array(numbers, dtype=np.float64))
     stacks = (table.max(axis=0)[:-1] < table.min(axis=0)[1:]).all()
     return bool(stacks or (np.diff(table, axis=1) == 1).all())
 

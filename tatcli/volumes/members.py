@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
+from typing import Final
 
-__all__ = ["image_of", "members_of"]
+__all__ = ["image_of", "is_settled", "members_of"]
+
+_SETTLED: Final = 3 * 10**9
+"""ns after a change in which the next one may get the same time: file systems count in up to two seconds."""
 
 
 def members_of(path: Path) -> list[Path]:
@@ -27,6 +32,11 @@ def members_of(path: Path) -> list[Path]:
 
         return [path, *(file for file in data_files_of(path) if file.is_file())]
     return [path]
+
+
+def is_settled(changed: int) -> bool:
+    """Whether the time of a change (ns) is so long ago that the next change will have another."""
+    return time.time_ns() - changed > _SETTLED
 
 
 def image_of(header: Path) -> Path | None:

@@ -10,6 +10,7 @@ from torch import nn
 from tatcli.inference.options import RestoreOptions
 from tatcli.inference.padding import padded, without_padding
 from tatcli.intensity import RobustRange
+from tatcli.tasks import TASKS
 
 
 def by_definition(slice_: np.ndarray, lowest: float) -> np.ndarray:
@@ -87,6 +88,13 @@ def test_padding_on_a_finer_grid(restorer_of, volume_of):
     found = restorer_of(nn.Identity())(volume_of(array, padding=((62000.0, 64000.0),)), "mri", options=options).array
     assert (found[:, :16] == 63000.0).all()
     assert found[:, 16:].max() < 1500.0  # nothing rings
+
+
+def test_padding_below_the_range_costs_nothing(volume_of, monkeypatch):
+    """Nearly every CT names some: no slice is looked at for it, and for that of another slice's rescale."""
+    monkeypatch.setattr(np, "zeros", None)
+    volume = volume_of(np.ones((2, 9, 9), dtype=np.float32), padding=((-3024.0, -3024.0), (-2000.0, -1024.0)))
+    assert without_padding(volume, TASKS["ct-denoise"].intensity) == (volume, None)
 
 
 def test_other_scans_are_what_they_were(volume_of):

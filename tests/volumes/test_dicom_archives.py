@@ -15,7 +15,7 @@ import pytest
 from pydicom.fileset import FileSet
 
 from tatcli.errors import UsageError, VolumeReadError
-from tatcli.volumes import describe, list_series, read_volume
+from tatcli.volumes import describe, dicom_series, list_series, members, read_volume
 from tatcli.volumes.pet_tags import PetTags
 
 RNG = np.random.default_rng(5)
@@ -127,6 +127,21 @@ def test_a_dicomdir_reads_like_its_folder(series: Callable[..., Any], tmp_path: 
     for path in (directory, renamed, directory.parent):
         np.testing.assert_array_equal(read_volume(path).array, array.astype(np.float32) - 1024)
     assert [info.images for info in list_series(directory)] == [4]
+
+
+def test_headers_that_a_dicomdir_names_are_read_once(
+    series: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    maker, read = series(), []
+    maker.add_stack(pixels())
+    directory = media(maker, tmp_path / "disc")
+    once = dicom_series.read_dataset
+    monkeypatch.setattr(dicom_series, "read_dataset", lambda path: read.append(path) or once(path))
+    monkeypatch.setattr(members, "_SETTLED", 0)
+    assert [len(list_series(directory)) for _ in range(3)] == [1, 1, 1]
+    assert len(read) == 4
+    read[0].unlink()
+    assert [info.images for info in list_series(directory)] == [3]
 
 
 def test_files_that_a_dicomdir_names_in_vain(series: Callable[..., Any], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tatcli.volumes import dicom_series
+from tatcli.volumes import dicom_series, members
 from tatcli.volumes.dicom_series import read_folder
 
 
@@ -34,7 +34,7 @@ def test_headers_are_read_again_when_something_changed(
     for _ in range(2):  # files that are this new may change again without a new time
         read_folder(folder)
     assert len(read) == 2 * count
-    monkeypatch.setattr(dicom_series, "_SETTLED", 0)
+    monkeypatch.setattr(members, "_SETTLED", 0)
     read.clear()
     found = [read_folder(folder).series for _ in range(3)]
     assert len(read) == count

@@ -65,6 +65,9 @@ def test_masks(tmp_path, listed):
         partner_in(tmp_path / "masks", "scan0")
     (tmp_path / "masks" / "scan0.mha").unlink()
     assert partner_in(tmp_path / "masks", "other").name == "other_restored.NRRD"
+    long = tmp_path / "masks" / ("x" * 250 + ".mha")  # with more at its end no name can be
+    make(long)
+    assert partner_in(tmp_path / "masks", "x" * 250) == long
 
 
 def test_a_bids_dataset(tmp_path, listed):

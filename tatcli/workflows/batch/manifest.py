@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Row", "is_manifest", "read_manifest"]
 
-_EXTENSIONS: Final = (".csv", ".tsv")
-_DELIMITERS: Final = ",;\t"
+_DELIMITERS: Final = {".csv": ",;\t", ".tsv": "\t,;"}
 """Excel writes semicolons where the comma is the decimal sign."""
 _COLUMNS: Final = ("path", "task", "output", "series", "units", "pet", "options")
 _NUMBERS: Final = ("tile", "overlap", "batch", "planes", "scale")
@@ -43,7 +42,7 @@ class Row:
 
 def is_manifest(path: Path) -> bool:
     """Whether a name is a manifest's."""
-    return path.suffix.lower() in _EXTENSIONS
+    return path.suffix.lower() in _DELIMITERS
 
 
 def read_manifest(path: Path, config: RestoreConfig) -> Iterator[Row]:
@@ -57,8 +56,8 @@ def read_manifest(path: Path, config: RestoreConfig) -> Iterator[Row]:
     except (OSError, UnicodeDecodeError) as error:
         msg = f"{path}: expected a manifest (CSV or TSV, UTF-8), got {reason_of(error)}"
         raise UsageError(msg) from error
-    first = text.partition("\n")[0]  # names of columns, which have none of them
-    delimiter = next((mark for mark in _DELIMITERS if mark in first), ",")
+    marks, first = _DELIMITERS[path.suffix.lower()], text.partition("\n")[0]
+    delimiter = next((mark for mark in marks if mark in first), marks[0])  # names of columns have none of them
     table = csv.DictReader(io.StringIO(text), delimiter=delimiter, strict=True)
     columns = [(name or "").strip().lower() for name in table.fieldnames or ()]
     if "path" not in columns or not set(columns) <= set(_COLUMNS):

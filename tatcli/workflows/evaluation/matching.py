@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -134,8 +135,9 @@ def _spelled_out(folder: Path, name: str) -> Path | None:
     """The scan of this name where one file has it with an extension as usual: a long folder isn't listed for each."""
     names = [name, name + _SUFFIX]
     files = [folder / (each + extension) for each in names for extension in EXTENSIONS if extension not in _DICOM]
-    found = [path for path in files if path.is_file()]
-    return found[0] if len(found) == 1 and not any((folder / each).is_dir() for each in names) else None
+    found = [path for path in files if os.path.isfile(path)]  # noqa: PTH113  Path's raise where a name is too long
+    folders = any(os.path.isdir(folder / each) for each in names)  # noqa: PTH112
+    return found[0] if len(found) == 1 and not folders else None
 
 
 def _partner(name: str, scans: dict[str, Path]) -> Path | None:

@@ -56,6 +56,11 @@ def test_a_table_with_tabs_is_a_manifest_too(batch, tmp_path):
     assert work.config.series == "3"
 
 
+def test_the_only_column_of_a_tsv_has_names_with_commas(batch, tmp_path):
+    (work,) = plan(batch(table(tmp_path, "path\nhead,neck.nii.gz\n", "scans.tsv")), read_stdin=str).works
+    assert work.config.input.name == "head,neck.nii.gz"
+
+
 def test_a_table_as_excel_writes_it_in_europe(batch, tmp_path):
     path = tmp_path / "scans.csv"
     text = 'path;task;options\n"a, b.nii.gz";ct;\ny.nii.gz;mri;"scale=2; axis=coronal"\n'
