@@ -202,7 +202,7 @@ def _assumptions(fields: dict[str, str], header: ItkHeader) -> Iterator[str]:
     """What the header leaves open, and ITK doesn't."""
     names = ("space directions", "spacings", "ElementSpacing", "ElementSize")
     steps = next((fields[name].lower() for name in names if name in fields), "nan")
-    unknown = len(re.findall(r"\bnan\b|\bnone\b", steps))
+    unknown = len(re.findall(r"\([^)]*\bnan\b[^)]*\)|\bnan\b|\bnone\b", steps))  # a vector of an axis counts once
     if unknown > (header.listed or len(header.spacing) == 4) or steps == "nan":
         yield "no spacing of some axes in the header: 1 mm is assumed"
     space = fields.get("space", "").lower().removesuffix("-time")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import socket
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +23,8 @@ from tatcli.networking.spool import Spool
 pynetdicom: Any = pytest.importorskip("pynetdicom", reason="needs pynetdicom: pip install 'tatcli[node]'")
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT, DEFLATED = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99"
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+"""pynetdicom leaves the sockets of peers that have gone to the garbage collector."""
 
 
 @pytest.fixture
@@ -29,6 +33,11 @@ def node(tmp_path: Path) -> Any:
     def running(**options: Any) -> Iterator[int]:
         with receiving(Listener(port=0, **options), Spool(tmp_path / "spool")) as port:
             yield port
+        within(
+            5.0,
+            lambda: not any(isinstance(thread, pynetdicom.association.Association) for thread in threading.enumerate()),
+        )
+        gc.collect()  # here, where its warnings are expected
 
     return running
 

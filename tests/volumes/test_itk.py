@@ -615,3 +615,13 @@ def test_what_itk_assumes_is_said(name: str, grid: str, expected: tuple[str, ...
     assert read_volume(path).provenance.warnings == expected
     assert open_planes(path).header.provenance.warnings == expected
     assert describe(path).warnings == expected
+
+
+@pytest.mark.parametrize("axis", ["none", "(nan,nan,nan)"])
+def test_a_list_of_frames_has_no_spacing_of_its_own(axis: str, tmp_path: Path) -> None:
+    grid = "space: left-posterior-superior\nkinds: list domain domain domain\nspace origin: (0,0,0)\n"
+    header = f"{NRRD.replace('dimension: 3', 'dimension: 4').replace('sizes: 5 4 3', 'sizes: 2 5 4 3')}{grid}"
+    path = written(tmp_path / "in.nrrd", header + SPACE.replace(": ", f": {axis} "), values("int16", (3, 4, 5, 2)))
+    volume = read_volume(path)
+    assert volume.array.shape == (2, 3, 4, 5)
+    assert volume.provenance.warnings == ()
