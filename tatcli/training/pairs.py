@@ -15,6 +15,7 @@ from tatcli.errors import UsageError
 from tatcli.tasks import Task
 from tatcli.training.subjects import subject_of_place
 from tatcli.volumes.dicom_files import holds_dicom
+from tatcli.volumes.members import is_foreign
 
 __all__ = ["ScanPair", "find_pairs", "find_scans", "has_scans", "quality_folder"]
 
@@ -152,7 +153,7 @@ def _scans_below(folder: Path) -> list[Path]:
     """Scan files at any depth, and folders that hold DICOM files."""
     found = []
     for path in sorted(folder.rglob("*")):
-        is_scan = path.is_file() and path.name.lower().endswith(EXTENSIONS)
+        is_scan = path.is_file() and path.name.lower().endswith(EXTENSIONS) and not is_foreign(path)
         if is_scan or (path.is_dir() and holds_dicom(_of_unknown_kind(path))):
             found.append(path)
     return found

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-__all__ = ["image_of", "is_settled", "members_of"]
+__all__ = ["image_of", "is_foreign", "is_settled", "members_of"]
 
 _SETTLED: Final = 3 * 10**9
 """ns after a change in which the next one may get the same time: file systems count in up to two seconds."""
@@ -37,6 +37,18 @@ def members_of(path: Path) -> list[Path]:
 def is_settled(changed: int) -> bool:
     """Whether the time of a change (ns) is so long ago that the next change will have another."""
     return time.time_ns() - changed > _SETTLED
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether a .hdr doesn't begin with the size of a NIfTI or Analyze header: other formats have such names, too."""
+    if path.suffix.lower() != ".hdr":
+        return False
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(4)
+    except OSError:  # reading it tells what is wrong
+        return False
+    return all(int.from_bytes(start, order) not in (348, 540) for order in ("little", "big"))
 
 
 def image_of(header: Path) -> Path | None:

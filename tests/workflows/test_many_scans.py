@@ -11,6 +11,8 @@ import pytest
 
 from tatcli.errors import UsageError
 from tatcli.metrics import statistics
+from tatcli.tasks import TASKS
+from tatcli.training.pairs import find_scans
 from tatcli.workflows.batch.bids import bids_images
 from tatcli.workflows.batch.discovery import Rules
 from tatcli.workflows.evaluation.matching import partner_in
@@ -53,6 +55,16 @@ def test_lq_partners(tmp_path, listed):
     assert found["scan1"].lq.name == "scan1.mha"  # the first by name, of two
     assert found["scan2"].lq.name == "scan2.nii.gz"
     assert listed["LQ"] <= 3
+
+
+def test_headers_of_other_formats_are_no_scans(tmp_path):
+    folder = tmp_path / "CT" / "train" / "HQ"
+    make(folder / "a.nii.gz", tmp_path / "CT" / "train" / "LQ" / "a.nii.gz")
+    for part in ("HQ", "LQ"):
+        (folder.parent / part / "a.hdr").write_text("ENVI\nsamples = 5\n")
+    (candidate,) = find_candidates(tmp_path)
+    (pair,) = find_scans(tmp_path, TASKS["ct-denoise"], "train")
+    assert {path.name for path in (candidate.path, candidate.lq, pair.reference, pair.lq)} == {"a.nii.gz"}
 
 
 def test_masks(tmp_path, listed):

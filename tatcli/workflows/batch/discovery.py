@@ -15,6 +15,7 @@ from tatcli.errors import UsageError, VolumeReadError
 from tatcli.volumes.dicom_archives import is_zip
 from tatcli.volumes.dicom_files import is_dicom
 from tatcli.volumes.formats import extension_of, format_of
+from tatcli.volumes.members import is_foreign
 from tatcli.workflows.batch.sidecar import has_sidecar
 
 __all__ = ["IMAGES", "Found", "Rules", "find_scans", "read_list", "walk"]
@@ -180,19 +181,7 @@ def _kind_of_name(path: Path) -> str | None:
     if path.suffix.lower() == ".zip":
         return "dicom" if is_zip(path) else None
     kind = format_of(path)
-    if kind not in IMAGES or (extension_of(path) == ".hdr" and not _is_nifti(path)):
-        return None
-    return kind
-
-
-def _is_nifti(header: Path) -> bool:
-    """Whether a .hdr begins with the size of a NIfTI or Analyze header: other formats have headers of that name."""
-    try:
-        with header.open("rb") as stream:
-            start = stream.read(4)
-    except OSError:  # reading it tells what is wrong
-        return True
-    return any(int.from_bytes(start, order) in (348, 540) for order in ("little", "big"))
+    return None if kind not in IMAGES or is_foreign(path) else kind
 
 
 def _holds_dicom(folder: Path, names: list[str]) -> bool:

@@ -11,6 +11,7 @@ from tatcli.errors import UsageError
 from tatcli.tasks import TASKS, Task
 from tatcli.training.pairs import EXTENSIONS, quality_folder, stem
 from tatcli.volumes.dicom_files import holds_dicom
+from tatcli.volumes.members import is_foreign
 from tatcli.workflows.provenance import told_by_manifest
 
 __all__ = ["SPLITS", "Candidate", "find_candidates"]
@@ -69,7 +70,7 @@ def find_candidates(root: Path) -> list[Candidate]:
     for place, folders, files in os.walk(root, onerror=refuse):
         folder = Path(place)
         names = sorted(name for name in files if not name.startswith("."))
-        images = [folder / name for name in names if name.lower().endswith(EXTENSIONS)]
+        images = [folder / name for name in names if _is_image(folder / name)]
         others = [folder / name for name in names if not name.lower().endswith(EXTENSIONS)]
         found += [_candidate(path, root, dicom=False, known=known) for path in images]
         if folder.parent in series:
@@ -152,4 +153,4 @@ def _partner(path: Path, root: Path, at: int, listed: dict[Path, dict[str, Path]
 
 
 def _is_image(path: Path) -> bool:
-    return path.name.lower().endswith(EXTENSIONS)
+    return path.name.lower().endswith(EXTENSIONS) and not is_foreign(path)
