@@ -160,7 +160,9 @@ def restore(
     ] = None,
     preview: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.png", help="Draw a slice before, after, and their difference.", show_default=False),
+        typer.Option(
+            metavar="FILE.png", help="Draw the middle slice before, after, and their difference.", show_default=False
+        ),
     ] = None,
     residual: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the map restored - input.", show_default=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,10 @@ MR_PERCENTILE: Final = 99.5
 GAP: Final = 8
 BACKGROUND: Final = 255
 INK: Final = 0
+EDGE: Final = 200
+"""Grey of the frame around a picture: an inverted one is as white as the sheet."""
+_WIDEST: Final = 4
+"""A picture's width over the figure's height, at most."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,8 @@ def before_after(panels: Sequence[Panel], display: Display, *, height: int = 512
     Args:
         panels: at least one.
         display: window and polarity, shared, so that the panels can be compared.
-        height: of each picture in pixels; the width follows from the panel's spacing.
+        height: of each picture in pixels; the width follows from the panel's spacing. A picture wider than four times
+            this is less high instead; a title wider than its picture gets the room that it takes.
 
     Raises:
         ValueError: no panels, or an image that is not 2-D.
@@ -121,16 +127,21 @@ def before_after(panels: Sequence[Panel], display: Display, *, height: int = 512
     pictures = [_picture(panel, display, height) for panel in panels]
     font_size = max(12, height // 24)
     font = ImageFont.load_default(size=font_size)
-    lines = max(panel.title.count("\n") + 1 for panel in panels)
-    top = GAP + lines * (font_size * 5 // 4) + GAP
-    width = GAP + sum(picture.width + GAP for picture in pictures)
-    sheet = Image.new("L", (width, top + height + GAP), BACKGROUND)
+    titles = [panel.title.split("\n") for panel in panels]
+    top = GAP + max(map(len, titles)) * (font_size * 5 // 4) + GAP
+    widths = [
+        max(picture.width, *(math.ceil(font.getlength(line)) for line in lines))
+        for picture, lines in zip(pictures, titles, strict=True)
+    ]
+    size = (GAP + sum(width + GAP for width in widths), top + max(picture.height for picture in pictures) + GAP)
+    sheet = Image.new("L", size, BACKGROUND)
     pen = ImageDraw.Draw(sheet)
     left = GAP
-    for panel, picture in zip(panels, pictures, strict=True):
+    for panel, picture, width in zip(panels, pictures, widths, strict=True):
         pen.multiline_text((left, GAP), panel.title, fill=INK, font=font)
+        pen.rectangle((left - 1, top - 1, left + picture.width, top + picture.height), outline=EDGE)
         sheet.paste(picture, (left, top))
-        left += picture.width + GAP
+        left += width + GAP
     return sheet
 
 
@@ -162,11 +173,13 @@ def check_png(path: Path, *, overwrite: bool) -> None:
 
 
 def _picture(panel: Panel, display: Display, height: int) -> Image.Image:
-    """The panel's greys at the wanted height, with square pixels."""
+    """The panel's greys at the wanted height, or less where that makes it too wide, with square pixels."""
     if panel.image.ndim != 2:
         msg = f"figure: expected a 2-D image for panel {panel.title!r}, got shape {panel.image.shape}"
         raise ValueError(msg)
     rows, columns = panel.image.shape
-    width = max(1, round(height * columns * panel.spacing[1] / (rows * panel.spacing[0])))
+    aspect = columns * panel.spacing[1] / (rows * panel.spacing[0])
+    width = max(1, round(height * min(aspect, _WIDEST)))
+    size = (width, height if aspect <= _WIDEST else max(1, round(width / aspect)))
     grey = Image.fromarray(display.to_grey(panel.image))
-    return grey if grey.size == (width, height) else grey.resize((width, height), Image.Resampling.BICUBIC)
+    return grey if grey.size == size else grey.resize(size, Image.Resampling.BICUBIC)

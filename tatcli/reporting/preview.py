@@ -59,7 +59,7 @@ def preview(
     window = f"[{shown.lower:.4g}, {shown.upper:.4g}] {task.units}"
     sheets = [
         before_after([panel(f"input\n{window}", old), panel("restored\n ", new)], display, height=height),
-        before_after([panel(f"restored - input\n+-{half.window.upper:.3g} {task.units}", change)], half, height=height),
+        before_after([panel(f"restored - input\n±{half.window.upper:.3g} {task.units}", change)], half, height=height),
     ]
     if uncertainty is not None:
         spread = panel("", list(uncertainty.iter_frames())[number])

@@ -79,13 +79,41 @@ def test_panels_stand_side_by_side_with_their_greys():
     assert sheet.size == (8 + 32 + 8 + 32 + 8, 8 + 2 * 15 + 8 + 32 + 8)
     assert (pixels[-40:-8, 8:40] == 0).all()
     assert (pixels[-40:-8, 48:80] == 128).all()
-    assert (pixels[-8:] == 255).all()
+    assert (pixels[-7:] == 255).all()
     assert pixels[:40, 8:40].min() < 128  # a title is there
 
 
 def test_unequal_spacing_becomes_square_pixels():
     sheet = before_after([Panel("coronal", np.zeros((10, 50)), (5.0, 1.0))], Display(Window(0.0, 1.0)), height=100)
     assert sheet.width == 8 + 100 + 8
+
+
+def test_titles_wider_than_their_pictures_are_neither_cut_off_nor_run_into_each_other():
+    narrow = np.ones((64, 2))
+    title = "restored - input\n±100 HU"
+    alone = np.asarray(before_after([Panel(title, narrow)], Display(Window(0.0, 1.0)), height=64)) < 128
+    both = np.asarray(before_after([Panel(title, narrow), Panel(title, narrow)], Display(Window(0.0, 1.0)), height=64))
+    text = slice(0, 8 + 2 * 15)
+    written = np.flatnonzero(alone[text].any(axis=0))
+    assert 80 < written.max() < alone.shape[1] - 8  # the end of the title, and the margin beside it
+    pitch = (both.shape[1] - 8) // 2
+    np.testing.assert_array_equal((both < 128)[text, 8 : 8 + pitch], (both < 128)[text, 8 + pitch :])
+
+
+def test_a_very_wide_slice_is_less_high_and_keeps_its_square_pixels():
+    stripes = np.tile([0.0, 1.0], (10, 150))  # 300 columns, 10 rows
+    sheet = before_after([Panel("wide", stripes)], Display(Window(0.0, 1.0)), height=64)
+    top = 8 + 15 + 8
+    assert sheet.size == (8 + 256 + 8, top + 9 + 8)  # 256 / 30, rounded
+
+
+def test_a_white_picture_has_a_frame_on_the_white_sheet():
+    sheet = before_after([Panel("PET", np.zeros((32, 32)))], Display(Window(0.0, 5.0), inverted=True), height=32)
+    pixels = np.asarray(sheet)
+    top = 8 + 15 + 8
+    assert (pixels[top : top + 32, 8:40] == 255).all()
+    frame = np.concatenate([pixels[top - 1, 7:41], pixels[top + 32, 7:41], pixels[top:-7, 7], pixels[top:-7, 40]])
+    assert (frame == 200).all()
 
 
 @pytest.mark.parametrize("panels", [[], [Panel("volume", np.zeros((2, 2, 2)))]])
