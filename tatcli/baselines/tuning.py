@@ -59,7 +59,8 @@ class TunedBaseline:
     @property
     def setting(self) -> str:
         """The chosen parameter with its unit, for tables; empty where there was nothing to choose."""
-        return f"{self.parameter:g} {self.baseline.unit}" if len(self.baseline.grid) > 1 else ""
+        unit = self.baseline.unit.removesuffix("s") if self.parameter == 1 else self.baseline.unit
+        return f"{self.parameter:g} {unit}" if len(self.baseline.grid) > 1 else ""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""

@@ -18,17 +18,18 @@ __all__ = ["DEFAULT_SLICES", "EvaluationOutputs", "end_with_failures", "pictured
 DEFAULT_SLICES: Final = 1
 """Of each scan, that the page shows."""
 
-_PHYSICAL: Final = {
-    "bias": "bias",
-    "noise_ratio": "noise / ref.",
-    "noise_mean_shift": "NPS mean shift (1/mm)",
-    "noise_peak_shift": "NPS peak shift (1/mm)",
-    "edge_ratio": "edge width / ref.",
-    "residual_structure": "residual structure",
-    "suv_max_error": "SUVmax error (%)",
-    "suv_peak_error": "SUVpeak error (%)",
-    "suv_mean_error": "SUVmean error (%)",
-}
+_PHYSICAL: Final = (
+    "bias",
+    "noise_ratio",
+    "noise_mean_shift",
+    "noise_peak_shift",
+    "edge_ratio",
+    "residual_structure",
+    "suv_max_error",
+    "suv_peak_error",
+    "suv_mean_error",
+)
+"""Scores beyond the protocol that the terminal has room for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +100,8 @@ def pictured_slices(asked: int, html: Path | None) -> int:
 
 def show_task(task: TaskReport, protocol: str) -> None:
     """A task's tables: the protocol's scores, what lies beyond them, paired tests."""
+    from tatcli.workflows.evaluation.page import method_name, physical_heading
+
     if not task.methods:
         return
     subjects = max(row.subjects for row in task.methods)
@@ -115,20 +118,26 @@ def show_task(task: TaskReport, protocol: str) -> None:
         f"MAE ({task.units})",
         "parameter",
     )
-    rows: list[tuple[str, ...]] = [_row(row) for row in task.methods]
+    rows: list[tuple[str, ...]] = [(method_name(row.method), *_row(row)) for row in task.methods]
     if costs:
         columns = (*columns, "s/slice", "memory")
         rows = [(*cells, *_cost(row)) for cells, row in zip(rows, task.methods, strict=True)]
     console.table(columns, rows, title=title + (", with 95 % intervals over subjects" if subjects > 1 else ""))
     shown = [name for name in _PHYSICAL if any(row.physical.get(name) is not None for row in task.methods)]
     if shown:
-        beyond = [(row.method, *(_number(row.physical.get(name)) for name in shown)) for row in task.methods]
-        headings = [_PHYSICAL[name] + (f" ({task.units})" if name == "bias" else "") for name in shown]
+        beyond = [
+            (method_name(row.method), *(_number(row.physical.get(name)) for name in shown)) for row in task.methods
+        ]
+        headings = [physical_heading(name, task) for name in shown]
         console.table(("method", *headings), beyond, title=f"{task.task}: beyond the protocol")
     tests = [test for test in task.tests if test.quantity == "psnr" and test.subjects > 1]
     if tests:
         paired = [
-            (f"{test.method} - {test.other}", f"{test.difference:+.2f}", "" if test.p is None else f"{test.p:.3g}")
+            (
+                f"{method_name(test.method)} - {method_name(test.other)}",
+                f"{test.difference:+.2f}",
+                "" if test.p is None else f"{test.p:.3g}",
+            )
             for test in tests
         ]
         console.table(
@@ -180,7 +189,7 @@ def _row(method: MethodSummary) -> tuple[str, ...]:
         f"{score.rmse:.4g}",
         f"{score.mae:.4g}",
     )
-    return (method.method, *numbers, method.parameter)
+    return (*numbers, method.parameter)
 
 
 def _with_interval(method: MethodSummary, quantity: str, form: Callable[[float], str]) -> str:

@@ -24,6 +24,8 @@ _ROW: Final = 30
 _TOP: Final = 12
 _BOTTOM: Final = 44
 _HEIGHT: Final = 280
+_LETTER: Final = 6.5
+"""Width of a letter, about."""
 _NARROWEST: Final = 1e-13
 """Of its larger end: a narrower range is rounding, and has no round numbers in it."""
 
@@ -64,7 +66,7 @@ def distribution_plot(values: Mapping[str, Sequence[float]], *, label: str) -> s
     for index, (name, numbers) in enumerate(finite.items()):
         middle = _TOP + _ROW * (index + 0.5)
         colour = COLOURS[index % len(COLOURS)]
-        parts.append(_text(_LEFT - 8, middle + 4, name, anchor="end"))
+        parts.append(_text(_LEFT - 8, middle + 4, name, anchor="end", room=_LEFT - 12))
         if not numbers:
             continue
         low, first, median, third, high = (_x(v, ticks) for v in np.percentile(numbers, (0, 25, 50, 75, 100)))
@@ -80,7 +82,7 @@ def distribution_plot(values: Mapping[str, Sequence[float]], *, label: str) -> s
                 f'<circle cx="{_x(value, ticks):.1f}" cy="{middle + jitter:.1f}" r="2" fill="{colour}" '
                 f'fill-opacity="0.6"><title>{escape(name)}: {value:.4g}</title></circle>'
             )
-    return _svg(parts, height=height)
+    return _svg(parts, height=height, label=f"{label}: {', '.join(finite)}")
 
 
 def curve_plot(curves: Sequence[Curve], *, x_label: str, y_label: str) -> str:
@@ -122,7 +124,7 @@ def curve_plot(curves: Sequence[Curve], *, x_label: str, y_label: str) -> str:
             f'<line x1="{_LEFT}" x2="{_LEFT + 26}" y1="{row}" y2="{row}" stroke="{colour}" stroke-width="2"{dash}/>'
         )
         parts.append(_text(_LEFT + 34, row + 4, curve.name))
-    return _svg(parts, height=height)
+    return _svg(parts, height=height, label=f"{y_label} over {x_label}: {', '.join(curve.name for curve in curves)}")
 
 
 def axis_ticks(lower: float, upper: float) -> list[float]:
@@ -158,12 +160,14 @@ def _line(x1: float, y1: float, x2: float, y2: float, colour: str, *, width: flo
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" stroke-width="{width:g}"/>'
 
 
-def _text(x: float, y: float, words: str, *, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
+def _text(x: float, y: float, words: str, *, anchor: str = "start", room: float = math.inf) -> str:
+    """Words, squeezed where they would need more room."""
+    narrow = f' textLength="{room:g}" lengthAdjust="spacingAndGlyphs"' if len(words) * _LETTER > room else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{narrow}>{escape(words)}</text>'
 
 
-def _svg(parts: Sequence[str], *, height: float) -> str:
+def _svg(parts: Sequence[str], *, height: float, label: str) -> str:
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {height:g}" width="{_WIDTH}" role="img" font-size="12" '
-        f'font-family="sans-serif">{"".join(parts)}</svg>'
+        f'<svg viewBox="0 0 {_WIDTH} {height:g}" width="{_WIDTH}" role="img" aria-label="{escape(label)}" '
+        f'font-size="12" font-family="sans-serif">{"".join(parts)}</svg>'
     )

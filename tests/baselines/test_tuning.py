@@ -72,6 +72,7 @@ def test_settings_are_told_in_their_units() -> None:
     """Steps are no factor, and of one value nothing was chosen."""
     steps = TunedBaseline(BASELINES["curvature-flow"], 16.0, {16.0: 30.0}, slices=1)
     assert (steps.setting, steps.at_grid_edge) == ("16 steps", False)
+    assert replace(steps, parameter=1.0).setting == "1 step"
     only = TunedBaseline(BASELINES["bicubic"], 3.0, {3.0: 30.0}, slices=1)
     assert (only.setting, only.at_grid_edge) == ("", False)
     assert TunedBaseline(BASELINES["gaussian"], 2.8, {2.8: 30.0}, slices=1).at_grid_edge

@@ -131,3 +131,22 @@ def test_in_a_browser(page, tmp_path) -> None:
     assert share(greys("range.png")) == pytest.approx(0.8, abs=0.02)
     page.evaluate("(s => {s.value = 2; s.dispatchEvent(new Event('input'))})(document.querySelector('.right'))")
     assert greys("reference.png")[-20, -20] == pytest.approx(127, abs=3)
+
+
+@pytest.mark.filterwarnings("default::ResourceWarning")
+def test_on_paper_and_on_a_phone(page, tmp_path) -> None:
+    """A wide table has all its columns on paper, long names break, and plots stay legible in a narrow window."""
+    columns = ["method", *(f"NPS mean shift {number} (1/mm)" for number in range(10))]
+    table = TableBlock("Beyond the protocol", columns, [["input", *["-0.00492"] * 10]])
+    plot = '<svg viewBox="0 0 640 300" width="640"></svg>'
+    scan = compare_slices("a" * 200, slices(), reference="reference", display=DISPLAY, units="HU")
+    write_page(render("t", [Section("s", [table], [("plot", plot)], [scan])], facts=[]), tmp_path / "page.html")
+    page.call("Emulation.setDeviceMetricsOverride", width=400, height=800, deviceScaleFactor=1, mobile=False)
+    page.open(tmp_path / "page.html")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    assert page.evaluate("document.querySelector('.plots svg').getBoundingClientRect().width") == 480
+    page.call("Emulation.setDeviceMetricsOverride", width=720, height=1000, deviceScaleFactor=1, mobile=False)
+    page.call("Emulation.setEmulatedMedia", media="print")
+    assert page.evaluate("document.querySelector('table').offsetWidth") <= 720
+    assert page.evaluate("getComputedStyle(document.querySelector('.slider')).display") == "none"
+    assert page.evaluate("getComputedStyle(document.querySelector('.wide')).overflowX") == "visible"

@@ -54,6 +54,14 @@ def test_a_distribution() -> None:
     assert distribution_plot({"a": [math.nan]}, label="") == ""
 
 
+def test_names_that_are_too_long_are_squeezed_not_cut_off() -> None:
+    svg = ET.fromstring(distribution_plot({"input": [1.0], "a-network-tuned-on-our-scanner": [2.0]}, label="PSNR (dB)"))
+    room = {element.text: element.get("textLength") for element in svg.iter("text")}
+    assert room["a-network-tuned-on-our-scanner"] == "108"  # it ends at 112, right-aligned
+    assert room["input"] is None
+    assert svg.get("aria-label") == "PSNR (dB): input, a-network-tuned-on-our-scanner"
+
+
 def test_curves() -> None:
     lines = [Curve("ours", [0.0, 1.0], [0.0, 2.0]), Curve("truth", [0.0, 0.5], [1.0, math.nan], dashed=True)]
     svg = ET.fromstring(curve_plot(lines, x_label="x", y_label="y"))

@@ -8,11 +8,13 @@ from dataclasses import replace
 import nibabel
 import numpy as np
 
+from tatcli.cli.scores import show_task
+from tatcli.metrics import PHYSICAL_QUANTITIES
 from tatcli.metrics.noise_power import NoiseSpectrum
 from tatcli.tasks import find_task
 from tatcli.workflows.evaluate import EvaluateConfig, evaluate
 from tatcli.workflows.evaluation.degraded import scan_seed
-from tatcli.workflows.evaluation.page import _mean_curve, html_of, write_html
+from tatcli.workflows.evaluation.page import _HEADINGS, _mean_curve, html_of, write_html
 from tatcli.workflows.evaluation.tables import write_csv
 
 
@@ -21,7 +23,7 @@ def write(path, array):
     nibabel.save(nibabel.Nifti1Image(array.T.astype(np.float32), np.diag([-4.0, -4.0, 4.0, 1.0])), path)
 
 
-def test_a_page_of_a_pet(tmp_path) -> None:
+def test_a_page_of_a_pet(tmp_path, capsys) -> None:
     rng = np.random.default_rng(0)
     for name in ("a", "b"):
         truth = np.full((8, 48, 48), 1.0)
@@ -40,8 +42,10 @@ def test_a_page_of_a_pet(tmp_path) -> None:
     row = task.network
     low, high = row.intervals["psnr"].to_list()
     assert f"<td>{row.score.psnr:.2f} [{low:.2f}, {high:.2f}]</td>" in text
+    assert '<th scope="row">input</th>' in text
+    assert "<dt>max slices</dt>" not in text  # of scans, not of a dataset
     assert f"<td>{row.physical['suv_peak_error']:.3g}</td>" in text
-    for heading in ("bias (SUVbw)", "noise ratio", "noise mean shift (1/mm)", "suv peak error (%)"):
+    for heading in ("bias (SUVbw)", "noise ratio", "NPS mean shift (1/mm)", "SUVpeak error (%)"):
         assert f'<th scope="col">{heading}</th>' in text
     assert text.count('<article class="comparison">') == 4
     assert "window [0, 5] SUVbw, inverted grey; differences ±1.25 SUVbw" in text
@@ -49,8 +53,24 @@ def test_a_page_of_a_pet(tmp_path) -> None:
     assert "lonely: lonely.nii: expected a scan of equal name in hq, found none" in re.sub(rf"{tmp_path}/", "", text)
     assert re.search(r"Mean over 2 subjects, 95 % bootstrap interval", text)
     assert text.count("<polyline") == 3  # input, restored, reference
+    show_task(task, "paper")
+    told = " ".join(capsys.readouterr().out.split())
+    assert "method bias (SUVbw) noise ratio NPS mean shift (1/mm) NPS peak shift (1/mm) edge ratio" in told
+    assert "SUVmax error (%) SUVpeak error (%) SUVmean error (%)" in told
+    assert "lq" not in told  # the input, as on the page
+    assert "restored - input" in told
     write_html(report, tmp_path / "page.html", title="of a test")
     assert (tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_every_score_beyond_the_protocol_has_its_heading_and_settings_read_as_words(tmp_path) -> None:
+    assert list(_HEADINGS) == list(PHYSICAL_QUANTITIES)
+    write(tmp_path / "hq.nii", truth := np.random.default_rng(0).gamma(2.0, 100, (2, 24, 24)))
+    write(tmp_path / "out.nii", truth + 1.0)
+    report = evaluate(EvaluateConfig(restored=tmp_path / "out.nii", reference=tmp_path / "hq.nii", tasks=("mri",)))
+    text = html_of(replace(report, settings={"max_slices": 3, "ensemble": False, "seed": 1}), title="")
+    for name, value in (("max slices", "3"), ("ensemble", "no"), ("seed", "1")):
+        assert f"<dt>{name}</dt><dd>{value}</dd>" in text
 
 
 def test_spectra_are_averaged_where_all_scans_have_them() -> None:

@@ -21,15 +21,24 @@ if TYPE_CHECKING:
     from tatcli.metrics.noise_power import NoiseSpectrum
     from tatcli.workflows.evaluation.report import EvaluateReport, MethodSummary, TaskReport
 
-__all__ = ["html_of", "write_html"]
+__all__ = ["html_of", "method_name", "physical_heading", "write_html"]
 
 _REFERENCE: Final = "reference"
 _INPUT: Final = "input"
-_UNITS: Final = {
-    **dict.fromkeys(("noise_peak", "noise_peak_shift", "noise_mean", "noise_mean_shift"), "1/mm"),
-    **dict.fromkeys(("suv_max_error", "suv_peak_error", "suv_mean_error"), "%"),
+_HEADINGS: Final = {
+    "bias": "bias ({units})",
+    "noise_ratio": "noise ratio",
+    "noise_peak": "NPS peak (1/mm)",
+    "noise_peak_shift": "NPS peak shift (1/mm)",
+    "noise_mean": "NPS mean (1/mm)",
+    "noise_mean_shift": "NPS mean shift (1/mm)",
+    "edge_ratio": "edge ratio",
+    "residual_structure": "residual structure",
+    "suv_max_error": "SUVmax error (%)",
+    "suv_peak_error": "SUVpeak error (%)",
+    "suv_mean_error": "SUVmean error (%)",
 }
-"""Of the scores beyond the protocol, where they have one; bias has the task's."""
+"""Of the scores beyond the protocol, one for each of ``PHYSICAL_QUANTITIES``; ``{units}`` are the task's."""
 
 
 def write_html(report: EvaluateReport, path: Path, *, title: str, command: str = "") -> None:
@@ -53,10 +62,24 @@ def html_of(report: EvaluateReport, *, title: str, command: str = "") -> str:
         ("tat", report.version),
         ("protocol", f"{report.protocol}: {report.protocol_summary}; {report.averaging}"),
         *((name, str(value)) for name, value in report.weights.items() if value),
-        *((name, str(value)) for name, value in report.settings.items() if value not in (None, {})),
+        *((name.replace("_", " "), _fact(value)) for name, value in report.settings.items() if value not in (None, {})),
         *([("command", command)] if command else []),
     ]
     return render(title, [_section(task) for task in report.tasks], facts=facts)
+
+
+def physical_heading(quantity: str, task: TaskReport) -> str:
+    """A column's heading, for one of ``PHYSICAL_QUANTITIES``."""
+    return _HEADINGS[quantity].format(units=task.units)
+
+
+def method_name(method: str) -> str:
+    """What readers know a method as: the LQ scan is the input."""
+    return _INPUT if method == INPUT else method
+
+
+def _fact(value: object) -> str:
+    return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 
 def _section(task: TaskReport) -> Section:
@@ -79,7 +102,7 @@ def _scores(task: TaskReport) -> TableBlock:
     rows = []
     for row in task.methods:
         gain = "" if row.gain is None else f"{row.gain:+.2f}"
-        cells = [_name(row.method), _with(row, "psnr", 2), gain, _with(row, "ssim", 4), _with(row, "rmse", None)]
+        cells = [method_name(row.method), _with(row, "psnr", 2), gain, _with(row, "ssim", 4), _with(row, "rmse", None)]
         cells += [f"{row.score.mae:.4g}", row.parameter]
         rows.append([*cells, *(_cost(row) if costs else ())])
     subjects = max((row.subjects for row in task.methods), default=0)
@@ -106,19 +129,17 @@ def _with(row: MethodSummary, quantity: str, digits: int | None) -> str:
 def _physical(task: TaskReport) -> TableBlock:
     found = [name for name in PHYSICAL_QUANTITIES if any(row.physical.get(name) is not None for row in task.methods)]
     rows = [
-        [_name(row.method), *("" if (v := row.physical.get(name)) is None else f"{v:.3g}" for name in found)]
+        [method_name(row.method), *("" if (v := row.physical.get(name)) is None else f"{v:.3g}" for name in found)]
         for row in task.methods
         if row.physical
     ]
-    units = _UNITS | {"bias": task.units}
-    headings = [name.replace("_", " ") + (f" ({units[name]})" if name in units else "") for name in found]
-    return TableBlock("Beyond the protocol", ["method", *headings], rows)
+    return TableBlock("Beyond the protocol", ["method", *(physical_heading(name, task) for name in found)], rows)
 
 
 def _tests(task: TaskReport) -> TableBlock:
     rows = [
         [
-            f"{_name(test.method)} − {_name(test.other)}",
+            f"{method_name(test.method)} − {method_name(test.other)}",
             test.quantity.upper(),
             f"{test.difference:+.4g}",
             "" if test.p is None else f"{test.p:.3g}",
@@ -134,7 +155,7 @@ def _distributions(task: TaskReport) -> list[tuple[str, str]]:
     plots = []
     for quantity, label in (("psnr", "PSNR (dB)"), ("ssim", "SSIM"), ("rmse", f"RMSE ({task.units})")):
         values = {
-            _name(row.method): [
+            method_name(row.method): [
                 float(getattr(score, quantity)) for scan in task.scans for score in scan.methods[row.method].slices
             ]
             for row in task.methods
@@ -151,7 +172,7 @@ def _spectra(task: TaskReport) -> list[tuple[str, str]]:
     curves = []
     for row in task.methods:
         found = [scan.physical[row.method].spectrum for scan in scans if row.method in scan.physical]
-        curves += _mean_curve(_name(row.method), [spectrum for spectrum in found if spectrum is not None])
+        curves += _mean_curve(method_name(row.method), [spectrum for spectrum in found if spectrum is not None])
     curves += _mean_curve(_REFERENCE, [s.reference_spectrum for s in scans if s.reference_spectrum], dashed=True)
     label = f"NPS ({task.units}² mm²)"
     plot = curve_plot(curves, x_label="spatial frequency (cycles/mm)", y_label=label)
@@ -179,7 +200,7 @@ def _comparisons(task: TaskReport) -> Iterable[Comparison]:
             # MR has no units: the scan's own robust range, not the slice's
             own = Display(Window(*scan.window)) if known.evaluation_window is None else None
             display = own or display_for(known, picture.reference)
-            images = {_name(method): picture.images[method] for method in order if method in picture.images}
+            images = {method_name(method): picture.images[method] for method in order if method in picture.images}
             images[_REFERENCE] = picture.reference
             yield compare_slices(
                 f"{scan.name}, slice {picture.index}",
@@ -189,7 +210,3 @@ def _comparisons(task: TaskReport) -> Iterable[Comparison]:
                 units=task.units,
                 spacing=picture.spacing,
             )
-
-
-def _name(method: str) -> str:
-    return _INPUT if method == INPUT else method
