@@ -102,9 +102,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str |
     """
     from rich import box
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    grid = Table(*columns, box=box.SIMPLE_HEAD, show_header=any(columns))
+    # in a narrow terminal long words are broken, not cut off: a UID is there to be copied
+    grid = Table(*(Column(name, overflow="fold") for name in columns), box=box.SIMPLE_HEAD, show_header=any(columns))
     for row in rows:
         grid.add_row(*map(visible, row))
     # Piped or logged, nothing may be cut off or wrapped.

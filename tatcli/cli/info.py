@@ -37,18 +37,20 @@ def info(
         return
     console.table(("", ""), _facts(found), title=found.path)
     if len(found.series) > 1 or found.shape is None:
-        columns = ("series", "description", "modality", "images", "UID", "problem")
+        columns = ["series", "description", "modality", "images", "UID", "problem"]
         rows = [
-            (
+            [
                 (entry.number or "-") + f":{entry.part}" * bool(entry.part),
                 entry.description,
                 entry.modality,
                 str(entry.images),
                 entry.uid,
                 entry.problem,
-            )
+            ]
             for entry in found.series
         ]
+        if not any(entry.problem for entry in found.series):
+            columns, rows = columns[:-1], [row[:-1] for row in rows]
         console.table(columns, rows, title="choose with --series UID or NUMBER[:PART]")
     if found.tasks:
         words = {True: "yes", False: "no", None: "maybe"}
@@ -86,4 +88,5 @@ def _rescale(found: ScanInfo) -> str:
         return "rescale differs between slices"
     if (found.slope, found.intercept) == (1.0, 0.0):
         return "no rescale"
-    return f"value = stored x {found.slope:g} + {found.intercept:g}"
+    sign = "-" if found.intercept < 0 else "+"
+    return f"value = stored x {found.slope:g} {sign} {abs(found.intercept):g}"

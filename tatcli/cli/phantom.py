@@ -21,7 +21,10 @@ def phantom(
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Make up a whole-body FDG PET without noise, as tat prepare --synthetic-pet does."""
+    """Make up a whole-body FDG PET without noise.
+
+    tat prepare --synthetic-pet adds such ones to a training set.
+    """
     from tatcli.workflows.phantom import PhantomConfig, make_phantom
 
     done = make_phantom(PhantomConfig(output=output, seed=seed, overwrite=overwrite))

@@ -21,7 +21,10 @@ def plot(
     ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Draw a run's curves as PNG: errors, decibels gained on validation scans, sigma, and the learning rate."""
+    """Draw a run's curves as PNG.
+
+    Errors, decibels gained on validation scans, sigma, and the learning rate.
+    """
     from tatcli.workflows.training.curves import plot_run
 
     console.result(str(plot_run(run, output, overwrite=overwrite)))

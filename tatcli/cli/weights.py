@@ -40,7 +40,10 @@ def list_(json: JsonOption = False) -> None:
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME|PATH", help="Installed weights or a file.")] = "tat-small",
 ) -> None:
-    """The card of some weights, as JSON: training data, recipe, metrics, limits."""
+    """The card of some weights, as JSON.
+
+    It tells training data, recipe, metrics and limits.
+    """
     from json import dumps
 
     from tatcli.workflows.weights import show_weights, weights_json
@@ -90,9 +93,9 @@ def import_(
     ] = "paper",
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Turn a checkpoint under the official parameter names into safetensors and a card.
+    """Turn an official checkpoint into safetensors and a card.
 
-    Only tensors are read from it: a pickle that needs code to load is refused.
+    Its parameters have the official names. Only tensors are read from it: a pickle that needs code to load is refused.
     """
     from tatcli.workflows.weights import ImportConfig, import_weights
 
@@ -110,9 +113,9 @@ def domain(
     slices: Annotated[int, typer.Option(metavar="N", help="Of each scan.")] = 4,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the simulated noise.")] = 0,
 ) -> None:
-    """Measure noise, pixel size and range of the training's scans, and note them in the card.
+    """Note in the card what the training's scans are like.
 
-    tat restore warns when a scan lies outside.
+    That is their noise, pixel size and range: tat restore warns when a scan lies outside.
     """
     from tatcli.workflows.domain import DomainConfig, measure_domain
 

@@ -29,7 +29,8 @@ class CurvePanel:
 
     Attributes:
         title: above it.
-        curves: its lines; points that are not finite (or, on a logarithmic axis, not positive) are left out.
+        curves: its lines; points that are not finite (or, on a logarithmic axis, not positive) are left out. A line
+            without any keeps its colour for itself, and has no place in the legend.
         logarithmic: decades on the vertical axis.
     """
 
@@ -83,16 +84,19 @@ class _Plot:
         for tick in self.ticks:
             self._line([(tick, self.levels[0]), (tick, self.levels[-1])], GRID)
             self.pen.write(self._x(tick), self.lower + 10, f"{tick:g}", anchor="mm")
+        row = self.upper + 8
         for number, curve in enumerate(self.panel.curves):
             colour = COLOURS[number % len(COLOURS)]
             points = [(x, self._level(y)) for x, y in _points(CurvePanel("", [curve], self.panel.logarithmic))]
+            if not points:
+                continue
             self._line(points, colour, width=2)
             for x, y in points if len(points) < 60 else []:
                 self.pen.dot(self._x(x), self._y(y), colour)
-            row = self.upper + 18 * number + 8
             left = _WIDTH - _RIGHT + 14
             self.pen.line([(left, row), (left + 20, row)], colour, width=2)
             self.pen.write(left + 26, row, curve.name, anchor="lm")
+            row += 18
 
     def _level(self, value: float) -> float:
         return math.log10(value) if self.panel.logarithmic else value

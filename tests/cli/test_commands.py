@@ -281,6 +281,13 @@ def test_info_tells_the_facts_and_which_task_fits(tat, ct):
     assert json.loads(tat("info", ct, "--json", "--header-only").stdout)["value_range"] is None
 
 
+def test_info_tells_the_rescale_with_its_sign(tat, tmp_path):
+    image = nib.Nifti1Image(np.arange(24, dtype=np.int16).reshape(4, 3, 2), np.eye(4))
+    image.header.set_slope_inter(2.0, -1024.0)
+    nib.save(image, tmp_path / "scan.nii")
+    assert "int16, value = stored x 2 - 1024" in tat("info", tmp_path / "scan.nii").stdout
+
+
 def test_info_says_why_a_series_fits_or_does_not(tat, dicom):
     fits = {fit["task"]: fit for fit in json.loads(tat("info", dicom(), "--json").stdout)["tasks"]}
     assert [fits[task]["fits"] for task in TASKS] == [True, False, False]
@@ -304,6 +311,7 @@ def test_info_lists_the_series_to_choose_from(tat, dicom):
     result = tat("info", dicom(number=7))
     assert result.exit_code == 0
     assert "choose with --series" in result.stdout
+    assert "problem" not in result.stdout  # none has any
     assert "made 4" in result.stdout
     assert "made 7" in result.stdout
 
@@ -555,6 +563,14 @@ def test_version_and_help(tat):
     for command in ("restore", "simulate", "evaluate", "train", "info", "weights"):
         assert command in bare.stdout
         assert tat(command, "--help").exit_code == 0
+
+
+@pytest.mark.parametrize("group", [(), ("train",), ("weights",), ("benchmark",)])
+def test_lists_of_commands_say_what_each_does_in_full(tat, group, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, commands = tat(*group, "--help").stdout.split("Commands:\n")
+    assert commands.strip()
+    assert all(line.endswith(".") and not line.endswith("...") for line in commands.splitlines())
 
 
 def test_the_default_weights_are_what_the_help_says(tat):

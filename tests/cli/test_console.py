@@ -209,3 +209,14 @@ def test_names_give_the_terminal_no_orders(terminal, monkeypatch):
         assert "\x1b]" not in text
         assert "\x1b[2J" not in text
     assert shown.getvalue().count(r"\x1b]0;mine\x07") == 2
+
+
+def test_words_that_are_too_long_for_the_terminal_are_broken_not_cut_off(monkeypatch):
+    uid = "1.3.12.2.1107.5.2.32.35389.2010072308355010673364888.0.0.0"
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stdout", shown)
+    monkeypatch.setenv("COLUMNS", "50")
+    console.table(("series", "UID"), [("4", uid)])
+    rows = [line.split()[-1] for line in shown.getvalue().splitlines() if "." in line]
+    assert len(rows) > 1
+    assert "".join(rows) == uid

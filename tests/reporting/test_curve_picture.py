@@ -46,3 +46,13 @@ def test_panels_without_points_are_left_out() -> None:
     assert draw_curves([full, full], x_label="step").height == one.height + 260
     with pytest.raises(ValueError, match="expected at least one point"):
         draw_curves([empty], x_label="step")
+
+
+def test_a_line_without_points_keeps_its_colour_and_takes_no_place_in_the_legend() -> None:
+    """So a task that isn't validated doesn't move the colours of the others."""
+    empty, flat = Curve("none", [], []), Curve("flat", [0, 100], [1.0, 2.0])
+    pixels = np.asarray(draw_curves([CurvePanel("t", [empty, flat])], x_label="step").convert("RGB"))
+    assert len(places(pixels, RED)) > 100
+    assert not len(places(pixels, BLUE))
+    legend = np.argwhere((np.abs(pixels[:, 558:578].astype(int) - RED) < 30).all(axis=-1))
+    assert legend[:, 0].mean() == pytest.approx(30 + 8, abs=1)  # the first row

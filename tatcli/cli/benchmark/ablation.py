@@ -78,10 +78,11 @@ def ablation(
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train TAT, and TAT less its parts, on the same data, steps and seeds; a table per task.
+    """Train TAT, and TAT less its parts, and compare.
 
-    Arms: tat; static (no adaptive kernels); l1 (no loss balancing); static-l1 (neither); uncertainty and psnr (other
-    losses); single (a network for each task). What is finished in STUDY isn't trained again.
+    All on the same data, steps and seeds; a table per task. Arms: tat; static (no adaptive kernels); l1 (no loss
+    balancing); static-l1 (neither); uncertainty and psnr (other losses); single (a network for each task). What is
+    finished in STUDY isn't trained again.
     """
     from tatcli.inference.runtime import choose_device
     from tatcli.workflows.benchmark.ablation import AblationConfig, ablate

@@ -89,10 +89,10 @@ def quality(
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Compare methods on the same scans: the input, classical filters, comparison networks, TAT.
+    """Compare methods on the same scans.
 
-    Classical methods are tuned on the tuning split first. The table has quality with intervals over subjects, time for
-    a slice, and by how much memory grew.
+    The input, classical filters, comparison networks, TAT. Classical methods are tuned on the tuning split first. The
+    table has quality with intervals over subjects, time for a slice, and by how much memory grew.
     """
     from tatcli.workflows.evaluate import EvaluateConfig, evaluate
 

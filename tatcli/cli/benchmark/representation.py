@@ -45,10 +45,11 @@ def representation(
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """What TREN's task representation Z tells apart: tasks, scans, degraded slices from clean ones.
+    """What TREN's task representation Z tells apart.
 
-    The network is told no task. recognised: slices whose nearest task mean, taken without their own scan, is their
-    task's. clean shift: how far clean slices lie from degraded ones, in units of the task's own spread.
+    Tasks, scans, degraded slices from clean ones. The network is told no task. recognised: slices whose nearest task
+    mean, taken without their own scan, is their task's. clean shift: how far clean slices lie from degraded ones, in
+    units of the task's own spread.
     """
     from tatcli.workflows.benchmark.representation import RepresentationConfig, represent
 

@@ -53,10 +53,10 @@ def speed(
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Slices per second, rate, memory and start-up of the network, and the machine's peak in the same run.
+    """Slices per second, rate, memory and start-up of a network.
 
-    Rates are nominal: what the network's definition asks for, over the time that it took. Each case runs in a process
-    of its own.
+    The machine's peak is measured in the same run. Rates are nominal: what the network's definition asks for, over the
+    time that it took. Each case runs in a process of its own.
     """
     from tatcli.workflows.benchmark.comparison import compare_results, read_results
     from tatcli.workflows.benchmark.speed import SpeedConfig, benchmark_speed

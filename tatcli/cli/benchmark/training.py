@@ -34,7 +34,10 @@ def training(
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Samples per second of a training step, through the fused kernels and through PyTorch's operations, in turn."""
+    """Samples per second of a training step.
+
+    Through the fused kernels and through PyTorch's operations, in turn.
+    """
     from tatcli.workflows.benchmark.training import TrainingConfig, benchmark_training
 
     config = TrainingConfig(

@@ -56,9 +56,10 @@ def volume(
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """What a whole scan costs, reading and writing included, beside its slices alone; and the memory it takes.
+    """What a whole scan costs, beside its slices alone.
 
-    Scans are made up, restored in a process of their own, and deleted.
+    Reading and writing are included, and the memory it takes is told. Scans are made up, restored in a process of their
+    own, and deleted.
     """
     from tatcli.workflows.benchmark.volume import VolumeConfig, benchmark_volume
 

@@ -41,16 +41,17 @@ def run_panels(entries: list[dict[str, Any]]) -> list[CurvePanel]:
     trained = [entry for entry in entries if entry["kind"] == "train"]
     validated = [entry for entry in entries if entry["kind"] == "validation"]
     gains = [{**entry, "gain": {task: told["gain"] for task, told in entry["tasks"].items()}} for entry in validated]
+    tasks = sorted({task for entry in (*trained, *gains) for name in ("l1", "gain") for task in entry.get(name, {})})
     return [
-        CurvePanel("mean absolute error in training, network range", _by_task(trained, "l1"), logarithmic=True),
-        CurvePanel("validation: PSNR gained, dB", _by_task(gains, "gain")),
-        CurvePanel("sigma of the loss", _by_task(trained, "sigma")),
+        CurvePanel("mean absolute error in training, network range", _by_task(tasks, trained, "l1"), logarithmic=True),
+        CurvePanel("validation: PSNR gained, dB", _by_task(tasks, gains, "gain")),
+        CurvePanel("sigma of the loss", _by_task(tasks, trained, "sigma")),
         CurvePanel("learning rate", [_curve("lr", trained, lambda entry: entry.get("lr"))]),
     ]
 
 
-def _by_task(entries: list[dict[str, Any]], quantity: str) -> list[Curve]:
-    tasks = sorted({task for entry in entries for task in entry.get(quantity, {})})
+def _by_task(tasks: list[str], entries: list[dict[str, Any]], quantity: str) -> list[Curve]:
+    """A curve for each task, one without points too: its colour is the task's in all panels."""
     return [_curve(task, entries, lambda entry, task=task: entry.get(quantity, {}).get(task)) for task in tasks]
 
 
