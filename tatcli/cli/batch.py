@@ -138,8 +138,9 @@ def _rehearse(config: BatchConfig) -> None:
         size = "" if step.grid is None else "x".join(str(length) for length in step.grid.shape if length > 1)
         seconds = "" if step.cost is None else _duration(step.cost.seconds)
         memory = "" if step.cost is None else _memory(step.cost.memory)
-        what = f"fails: {step.reason}" if step.reason else step.what
-        rows.append((step.work.place, what, size, seconds, memory, str(step.work.output)))
+        reason = step.reason.removeprefix(f"{Path(step.work.place).name}: ")  # the row names it
+        what = f"fails: {reason}" if reason else step.what
+        rows.append((step.work.place, what, size, seconds, memory, console.from_here(step.work.output)))
     console.table(("scan", "what", "voxels", "time", "memory", "output"), rows)
     todo = sum(step.what == "restore" for step in found.steps)
     console.note(

@@ -19,6 +19,7 @@ __all__ = [
     "Report",
     "attach_closed_streams",
     "error",
+    "from_here",
     "give_json",
     "is_stdout",
     "keep_names",
@@ -77,6 +78,13 @@ def give_json(report: Report, path: Path | None) -> None:
 def visible(text: str) -> str:
     """Text whose control characters are shown, not obeyed: names come from whoever made the scan."""
     return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def from_here(path: Path | str) -> str:
+    """A path as it is named from the current folder, where it lies in there."""
+    here = Path.cwd()
+    path = Path(path)
+    return str(path.relative_to(here) if path.is_relative_to(here) and ".." not in path.parts else path)
 
 
 def note(message: str) -> None:

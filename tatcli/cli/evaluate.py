@@ -79,7 +79,7 @@ def evaluate(
         ),
     ] = "paper",
     max_slices: Annotated[
-        int | None, typer.Option(metavar="N", show_default="all", help="Evenly spaced slices of each scan.")
+        int | None, typer.Option(metavar="N", show_default="all", help="Evenly spaced slices of each scan; 0: all.")
     ] = None,
     tune_slices: Annotated[int, typer.Option(metavar="N", help="Slices to tune the baselines on.")] = 12,
     device: DeviceOption = "auto",
@@ -140,7 +140,7 @@ def evaluate(
         seed=seed,
         baselines=None if baselines is None else parse_list("--baselines", baselines.removeprefix("none"), str),
         protocol=protocol,
-        max_slices=max_slices,
+        max_slices=max_slices or None,
         tune_slices=tune_slices,
         device=device,
         precision=precision,

@@ -283,7 +283,8 @@ def restore(
         return
     for warning in done.warnings:
         console.warn(f"{input_.name}: {warning}")
-    console.note(f"{done.output.path}: {done.task} with {done.weights['name']} in {done.seconds['total']:.1f} s")
+    name = console.from_here(done.output.path)
+    console.note(f"{name}: {done.task} with {done.weights['name']} in {done.seconds['total']:.1f} s")
     for option, path in config.evidence.files.items():
         console.note(f"{path}: {option.removeprefix('--')}")
     if verbose:

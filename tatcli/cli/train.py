@@ -198,7 +198,8 @@ def train(
     threads: ThreadsOption = None,
     device: DeviceOption = "auto",
     cache: Annotated[
-        Path | None, typer.Option(metavar="DIR", show_default="RUN/cache", help="Where prepared references are kept.")
+        Path | None,
+        typer.Option(metavar="FOLDER", show_default="RUN/cache", help="Where prepared references are kept."),
     ] = _DEFAULT.cache,
     card: Annotated[
         Path | None,

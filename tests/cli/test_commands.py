@@ -433,6 +433,11 @@ def test_evaluate_scores_files(tat, ct):
     assert 15 < row["rmse"] < 31  # the noise, less what the window [-160, 240] cuts
 
 
+def test_no_slices_at_most_means_all_of_them(refused, tmp_path):
+    """As in every other command: what is refused is the folder."""
+    refused("evaluate", "--data", tmp_path / "none", "--max-slices", "0", code=2, match="expected a dataset folder")
+
+
 def test_scans_without_anything_to_score_are_told(tat, tmp_path, nifti, ct_array):
     """They count nowhere, so the table's title doesn't count them either."""
     air = np.full_like(ct_array, -1000)

@@ -220,3 +220,11 @@ def test_words_that_are_too_long_for_the_terminal_are_broken_not_cut_off(monkeyp
     rows = [line.split()[-1] for line in shown.getvalue().splitlines() if "." in line]
     assert len(rows) > 1
     assert "".join(rows) == uid
+
+
+def test_paths_are_named_from_the_current_folder_where_they_lie_in_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert console.from_here(tmp_path / "out" / "a.nii") == str(Path("out/a.nii"))
+    assert console.from_here("out/a.nii") == "out/a.nii"
+    assert console.from_here(tmp_path.parent / "a.nii") == str(tmp_path.parent / "a.nii")
+    assert console.from_here(tmp_path / "gone" / ".." / "a.nii") == str(tmp_path / "gone" / ".." / "a.nii")

@@ -70,7 +70,7 @@ def ablation(
         int, typer.Option(metavar="N", help="Batches to compare the tasks' gradients on; 0: none.")
     ] = 8,
     cache: Annotated[
-        Path | None, typer.Option(metavar="DIR", show_default="STUDY/cache", help="Of prepared references.")
+        Path | None, typer.Option(metavar="FOLDER", show_default="STUDY/cache", help="Of prepared references.")
     ] = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,

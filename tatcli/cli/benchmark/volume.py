@@ -50,7 +50,9 @@ def volume(
     repeats: Annotated[int, typer.Option(metavar="N", help="How often each scan is restored.")] = 3,
     folder: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", show_default="the system's for temporary files", help="Where the scans are made."),
+        typer.Option(
+            metavar="FOLDER", show_default="the system's for temporary files", help="Where the scans are made."
+        ),
     ] = None,
     json: JsonOption = None,
     overwrite: OverwriteOption = False,
