@@ -147,7 +147,7 @@ def restore(
         typer.Option(metavar="N", show_default="the source's + 1000", help="DICOM output: of the new series."),
     ] = None,
     series_suffix: Annotated[
-        str, typer.Option(metavar="TEXT", help="DICOM output: is added to the series description.")
+        str, typer.Option(metavar="TEXT", show_default="' restored'", help="DICOM output: ends the series description.")
     ] = " restored",
     anonymise: Annotated[
         bool,

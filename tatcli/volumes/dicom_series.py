@@ -164,11 +164,12 @@ def _read_folder(path: Path) -> DicomFolder:
         raise VolumeReadError(msg)
     warnings = list(scan.warnings)
     if scan.skipped:
-        warnings.append(f"skipped {scan.skipped} files that are not DICOM")
+        warnings.append(f"skipped {scan.skipped} {'file that is' if scan.skipped == 1 else 'files that are'} not DICOM")
     if found.without_pixels:
-        warnings.append(f"skipped {found.without_pixels} DICOM objects without pixels")
+        warnings.append(f"skipped {found.without_pixels} DICOM object{'s' * (found.without_pixels > 1)} without pixels")
     if found.damaged:
-        warnings.append(f"skipped {len(found.damaged)} damaged DICOM files, the first: {found.damaged[0]}")
+        damaged = f"{len(found.damaged)} damaged DICOM file{'s' * (len(found.damaged) > 1)}"
+        warnings.append(f"skipped {damaged}, the first: {found.damaged[0]}")
     return DicomFolder(path, tuple(sorted(series, key=_by_number)), tuple(warnings), scan.unpacked)
 
 

@@ -257,7 +257,7 @@ def test_info_of_the_current_folder_names_it_in_warnings(tat, dicom, monkeypatch
     folder = dicom()
     (folder / "notes.txt").write_text("no DICOM")
     monkeypatch.chdir(folder)
-    assert ".: skipped 1 files that are not DICOM" in tat("info", ".").stderr
+    assert ".: skipped 1 file that is not DICOM" in tat("info", ".").stderr
 
 
 def test_info_tells_the_facts_and_which_task_fits(tat, ct):

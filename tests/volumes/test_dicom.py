@@ -207,7 +207,7 @@ def test_junk_is_skipped_and_counted(series: Callable[..., Any]) -> None:
     np.testing.assert_array_equal(volume.array, pixels.astype(np.float32) - 1024)
     assert volume.provenance.warnings == (
         "skipped 2 files that are not DICOM",
-        "skipped 1 DICOM objects without pixels",
+        "skipped 1 DICOM object without pixels",
     )
 
 

@@ -40,7 +40,7 @@ def test_a_zip_archive_reads_like_its_folder(series: Callable[..., Any], tmp_pat
     for name in ("scan.zip", "scan"):  # known by its content, too
         volume = read_volume(zipped(maker.folder, tmp_path / name))
         np.testing.assert_array_equal(volume.array, read_volume(maker.folder).array)
-        assert volume.provenance.warnings == ("skipped 1 files that are not DICOM",)
+        assert volume.provenance.warnings == ("skipped 1 file that is not DICOM",)
     assert describe(tmp_path / "scan.zip").shape == (4, 6, 8)
 
 
