@@ -35,6 +35,10 @@ _LENIENT: Final = "tat-names"
 """What the codecs call :func:`_as_on_disk`."""
 _UNLIMITED: Final = 10_000
 """Columns of a table that goes to a file."""
+_GUTTER: Final = 3
+"""Columns of the terminal between those of a table."""
+_LONG_WORD: Final = 24
+"""Paths and UIDs are longer, and are broken."""
 _CONTROLS: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """What terminals obey: control characters but the end of a line, and those that turn the direction of writing."""
 
@@ -112,17 +116,39 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str |
     from rich.console import Console
     from rich.table import Column, Table
 
-    # in a narrow terminal long words are broken, not cut off: a UID is there to be copied
-    grid = Table(*(Column(name, overflow="fold") for name in columns), box=box.SIMPLE_HEAD, show_header=any(columns))
-    for row in rows:
-        grid.add_row(*map(visible, row))
+    cells = [[visible(cell) for cell in row] for row in rows]
     # Piped or logged, nothing may be cut off or wrapped.
     console = Console(width=None if sys.stdout.isatty() else _UNLIMITED, markup=False, highlight=False)
     with _told_in_a_line():
         if title is not None:
             # in a narrow table's own title it would be broken up
             console.print(visible(title), style="italic", soft_wrap=True)
-        console.print(grid)
+        longest = _longest_words(columns, cells)
+        least = longest if max(longest) <= _LONG_WORD else [0] * len(longest)
+        for block in _blocks(columns, cells, console.width):
+            # in a narrow terminal long words are broken, not cut off: a UID is there to be copied
+            shown = [Column(columns[index], overflow="fold", min_width=least[index]) for index in block]
+            grid = Table(*shown, box=box.SIMPLE_HEAD, show_header=any(columns))
+            for row in cells:
+                grid.add_row(*(row[index] for index in block))
+            console.print(grid)
+
+
+def _blocks(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[list[int]]:
+    """Which columns stand beside each other: numbers are not broken, so what doesn't fit goes below, with the names."""
+    needs = [longest + _GUTTER for longest in _longest_words(columns, rows)]
+    blocks: list[list[int]] = [[0]]
+    for index in range(1, len(columns)):
+        full = sum(needs[each] for each in blocks[-1]) + needs[index] + _GUTTER > width
+        if full and len(blocks[-1]) > 1 and max(needs) <= _LONG_WORD + _GUTTER:
+            blocks.append([0])
+        blocks[-1].append(index)
+    return blocks
+
+
+def _longest_words(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    texts = zip(columns, *rows, strict=True)
+    return [max((len(word) for text in column for word in text.split()), default=0) for column in texts]
 
 
 def command_line() -> str:

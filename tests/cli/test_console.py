@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import subprocess
 import sys
 import time
@@ -228,3 +229,16 @@ def test_paths_are_named_from_the_current_folder_where_they_lie_in_there(tmp_pat
     assert console.from_here("out/a.nii") == "out/a.nii"
     assert console.from_here(tmp_path.parent / "a.nii") == str(tmp_path.parent / "a.nii")
     assert console.from_here(tmp_path / "gone" / ".." / "a.nii") == str(tmp_path / "gone" / ".." / "a.nii")
+
+
+def test_numbers_are_not_broken_in_a_narrow_terminal(monkeypatch):
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stdout", shown)
+    monkeypatch.setenv("COLUMNS", "40")
+    columns = ("method", *(f"SUVpeak error {number}" for number in range(6)))
+    console.table(columns, [("restored", *(f"-0.0051{number}" for number in range(6)))])
+    lines = re.sub("\x1b[^m]*m", "", shown.getvalue()).splitlines()
+    assert max(map(len, lines)) <= 40
+    found = [line.split() for line in lines if "-0.0051" in line]
+    assert [row[0] for row in found] == ["restored"] * len(found)
+    assert [cell for row in found for cell in row[1:]] == [f"-0.0051{number}" for number in range(6)]
