@@ -25,7 +25,7 @@ from tatcli.metrics import PROTOCOLS, score_volume
 from tatcli.tasks import TASKS
 from tatcli.training.pairs import find_pairs
 from tatcli.volumes.slices import slices_along
-from tatcli.workflows.evaluation.degraded import DegradedScan, degrade, evenly_spaced
+from tatcli.workflows.evaluation.degraded import DegradedScan, degrade, mid_positions
 
 PET = TASKS["pet-synthesis"]
 SIGMAS_MM = np.arange(1.5, 7.1, 0.5)
@@ -40,7 +40,7 @@ class Trial:
 
     def __init__(self, scan: DegradedScan) -> None:
         self._scan, self._array = scan, scan.lq.array
-        self._chosen = list(evenly_spaced(scan.count, 6))
+        self._chosen = list(mid_positions(scan.count, 6))
         self._truth = scan.slices(self._chosen)[1]
 
     def psnr(self, array: NDArray[np.float32] | None = None) -> float:

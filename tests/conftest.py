@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,9 +93,16 @@ def shared() -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first, so that no process is left alone with one; what needs a CUDA device is skipped."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    """Files with slow tests first, so that no process is left alone with one; what needs a CUDA device is skipped.
+
+    Those that mostly wait alternate with those that compute.
+    """
+    slow = dict.fromkeys(item.path for item in items if item.get_closest_marker("slow"))
+    waiting = [path for path in slow if any(item.path == path and item.get_closest_marker("waits") for item in items)]
+    computing = [path for path in slow if path not in waiting]
+    pairs = zip_longest(waiting, computing)
+    turn = {path: place for place, path in enumerate(path for pair in pairs for path in pair if path is not None)}
+    items.sort(key=lambda item: turn.get(item.path, len(turn)))
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return

@@ -34,7 +34,7 @@ from tatcli.workflows.node import NodeConfig, Rule, run_node
 from tiny_networks import TINY
 
 pytest.importorskip("pynetdicom", reason="needs pynetdicom: pip install 'tatcli[node]'")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.waits]
 SETTLE = 1.0
 
 

@@ -31,7 +31,7 @@ from tatcli.workflows.batch.run import run_batch
 from tatcli.workflows.batch.sidecar import Sidecar, sidecar_of
 from tatcli.workflows.batch.staging import lock_path
 
-pytestmark = pytest.mark.usefixtures("kept_processes")
+pytestmark = [pytest.mark.usefixtures("kept_processes"), pytest.mark.waits]
 
 
 def hashes(folder):

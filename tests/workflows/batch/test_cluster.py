@@ -250,6 +250,7 @@ def test_local_workers_give_the_same_files_and_survive_a_poison_scan(scan, resto
     assert not (tmp_path / "out/.tat-work").exists()
 
 
+@pytest.mark.waits
 @pytest.mark.slow
 def test_workers_and_the_scheduler_may_die_and_come_back(scan, cluster, restoring, batch, tmp_path):
     pytest.importorskip("distributed")

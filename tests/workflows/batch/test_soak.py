@@ -13,6 +13,7 @@ SOAK = Path(__file__).resolve().parents[3] / "examples" / "soak_batch.py"
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 def test_a_batch_under_fire_ends_with_every_good_scan_once_and_every_bad_one_listed(tmp_path):
     words = ("--scans", "24", "--bad", "1", "--kills", "2", "--disk", "1", "--timeout", "12")
     command = [
