@@ -54,6 +54,18 @@ def test_all_methods_side_by_side(tat, data, tmp_path) -> None:
     assert (tmp_path / "tables" / "tasks.csv").read_text(encoding="utf-8").count("\n") == 8
 
 
+def test_a_runs_weights_beside_those_that_it_started_from(tat, data, tiny_weights, tmp_path) -> None:
+    (tmp_path / "run").mkdir()
+    for file in tiny_weights.iterdir():
+        (tmp_path / "run" / file.name).write_bytes(file.read_bytes())
+    run = tmp_path / "run" / "tat-small.safetensors"
+    words = ("--methods", "none", "--networks", f"tat={run}", "--max-slices", "1", "--json", "-")
+    told = json.loads(tat("benchmark", "quality", "--data", data, *words).stdout)
+    rows = {row["method"]: row["psnr"] for row in told["tasks"][0]["methods"]}
+    assert list(rows) == ["lq", "tat-small", str(run.with_suffix(""))]
+    assert rows["tat-small"] == rows[str(run.with_suffix(""))]
+
+
 def test_one_method_on_stdout(tat, data) -> None:
     words = ("--weights", "none", "--methods", "unsharp", "--tune-slices", "1", "--max-slices", "0", "--json", "-")
     told = json.loads(tat("benchmark", "quality", "--data", data, *words).stdout)
@@ -103,7 +115,7 @@ def test_what_is_refused(refused, data, tmp_path) -> None:
     refused(*words, "--networks", "unet", code=2, match="--networks 'unet': expected NAME=WEIGHTS")
     refused(*words, "--networks", "resnet=x.safetensors", code=2, match="unknown network 'resnet'")
     refused(*words, "--networks", f"unet={tmp_path / 'no.safetensors'}", code=4, match="expected a network's card")
-    refused(*words, "--networks", "tat=tat-small", code=2, match="expected weights of different names")
+    refused(*words, "--networks", "tat=tat-small", code=2, match="expected each weights file once, got tat-small again")
     refused(*words, "--methods", "magic", code=2, match="unknown baseline 'magic'")
     refused("benchmark", "quality", code=2, match="--data")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -74,12 +75,8 @@ def evaluate_dataset(
     }
     if network is None and config.weights != NO_WEIGHTS:
         network = load_network(config.weights, **how)  # type: ignore[arg-type]
-    networks = [network] if network else []
-    networks += [load_comparison(name, path, **how) for name, path in config.networks]  # type: ignore[arg-type]
-    names = [found.name for found in networks]
-    if len(set(names)) < len(names):
-        msg = f"--networks: expected weights of different names, got {', '.join(names)}; rename a file and its card"
-        raise UsageError(msg)
+    compared = [load_comparison(name, path, **how) for name, path in config.networks]  # type: ignore[arg-type]
+    networks = _told_apart([network] if network else [], compared, [path for _, path in config.networks])
     evaluations = [_TaskEvaluation(config, root, task, networks, progress) for task in tasks]
     check_found(config.subjects, (place for evaluation in evaluations for place in evaluation.places))
     protocol = find_protocol(config.protocol)
@@ -101,6 +98,22 @@ def evaluate_dataset(
         tasks=reports,
         seconds=time.perf_counter() - start,
     )
+
+
+def _told_apart(
+    main: list[EvaluatedNetwork], compared: list[EvaluatedNetwork], paths: Sequence[str]
+) -> list[EvaluatedNetwork]:
+    """All of them, those of a name that others have, too, by their files: a run's weights have their preset's name."""
+    names = Counter(found.name for found in (*main, *compared))
+    named = [
+        found if names[found.name] == 1 else replace(found, name=path.removesuffix(".safetensors"))
+        for found, path in zip(compared, paths, strict=True)
+    ]
+    twice = [name for name, count in Counter(found.name for found in (*main, *named)).items() if count > 1]
+    if twice:
+        msg = f"--networks: expected each weights file once, got {', '.join(twice)} again"
+        raise UsageError(msg)
+    return [*main, *named]
 
 
 def tasks_of(root: Path, names: Sequence[str], split: str) -> list[Task]:
@@ -136,7 +149,9 @@ def _settings(config: EvaluateConfig) -> dict[str, Any]:
         "tune_slices": config.tune_slices,
         "mask": None if config.mask is None else str(config.mask),
         "subjects": config.subjects,
-        "networks": dict(config.networks),
+        "networks": {
+            name: ", ".join(path for other, path in config.networks if other == name) for name, _ in config.networks
+        },
     }
 
 
