@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import scipy.ndimage
 
+from tatcli.volumes.slices import evenly_spaced
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -75,7 +77,7 @@ def edge_widths(
         None for each image where fewer than 20 edge pixels are found, or the mean profile doesn't rise, or is so noisy
         that its ends vary by more than a tenth of its step.
     """
-    chosen = np.unique(np.linspace(0, len(reference) - 1, min(EDGE_SLICES, len(reference))).round().astype(int))
+    chosen = evenly_spaced(len(reference), EDGE_SLICES)
     profiles: list[list[NDArray[np.float64]]] = [[] for _ in images]
     for index in chosen:
         truth = np.nan_to_num(np.asarray(reference[index], np.float64), posinf=0.0, neginf=0.0)

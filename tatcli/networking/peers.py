@@ -21,8 +21,6 @@ _WARNINGS: Final = (0xB000, 0xB006, 0xB007)
 _FULL: Final = range(0xA700, 0xA800)
 """Out of resources: a state of the peer's that says nothing of the object."""
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
-_DEFLATED: Final = "1.2.840.10008.1.2.1.99"
-"""Not taken: it is inflated in memory as a whole, and a few megabytes may become gigabytes. Peers send it otherwise."""
 _PATIENCE: Final = 30.0
 """Seconds that a peer may be silent within a message, or before the first one."""
 
@@ -138,13 +136,16 @@ def receiving(listener: Listener, spool: Spool) -> Iterator[int]:
     Raises:
         UsageError: pynetdicom isn't installed, the certificates don't load, the port is taken.
     """
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
     network = _pynetdicom()
     entity = network.AE(ae_title=listener.title)
     entity.acse_timeout = _PATIENCE
     entity.maximum_associations = listener.associations
     entity.require_called_aet = True
     entity.require_calling_aet = list(listener.allowed)
-    syntaxes = [syntax for syntax in network.ALL_TRANSFER_SYNTAXES if syntax != _DEFLATED]
+    # What is deflated is inflated in memory as a whole, megabytes to gigabytes: peers send it otherwise.
+    syntaxes = [syntax for syntax in network.ALL_TRANSFER_SYNTAXES if syntax != DeflatedExplicitVRLittleEndian]
     for context in network.AllStoragePresentationContexts:
         entity.add_supported_context(context.abstract_syntax, syntaxes)
     entity.add_supported_context("1.2.840.10008.1.1")

@@ -38,7 +38,6 @@ PARSING_FAILURES: Final = (
     struct.error, zlib.error,
 )  # fmt: skip
 """What pydicom raises on damaged files."""
-_DEFLATED: Final = "1.2.840.10008.1.2.1.99"
 _MOST_INFLATED: Final = 2**32
 """Bytes: no element of known length, such as deflated files' pixels, is longer."""
 _DEFLATE_LIMIT: Final = 1032
@@ -129,13 +128,14 @@ def _check_inflated(path: Path) -> None:
     """
     from pydicom.filereader import read_dataset as read_elements
     from pydicom.filereader import read_preamble
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
 
     if path.stat().st_size * _DEFLATE_LIMIT <= _MOST_INFLATED:
         return
     with path.open("rb") as stream:
         read_preamble(stream, force=True)
         meta = read_elements(stream, False, True, stop_when=lambda tag, *_: tag.group != 2)
-        if meta.get("TransferSyntaxUID") != _DEFLATED:
+        if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
             return
         inflate, length = zlib.decompressobj(-zlib.MAX_WBITS), 0
         while not inflate.eof and (packed := inflate.unconsumed_tail or stream.read(_CHUNK)):
