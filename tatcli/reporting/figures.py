@@ -18,7 +18,7 @@ from tatcli.tasks import Task
 from tatcli.volumes.geometry import Geometry
 from tatcli.volumes.replacing import checked_output, replaced
 
-__all__ = ["Display", "Panel", "before_after", "check_png", "display_for", "upright", "write_png"]
+__all__ = ["SIDES", "Display", "Panel", "before_after", "check_png", "display_for", "upright", "write_png"]
 
 SUV_WINDOW: Final = Window(0.0, 5.0)
 """The customary window of whole-body FDG PET, shown on an inverted grey scale."""
@@ -29,6 +29,8 @@ BACKGROUND: Final = 255
 INK: Final = 0
 EDGE: Final = 200
 """Grey of the frame around a picture: an inverted one is as white as the sheet."""
+SIDES: Final = {"axial": ("R", "A"), "coronal": ("R", "S"), "sagittal": ("A", "S")}
+"""What lies at the left and the upper edge of an upright picture (right, anterior, superior), by its plane."""
 _WIDEST: Final = 4
 """A picture's width over the figure's height, at most."""
 
@@ -55,11 +57,13 @@ class Panel:
         title: text above it; a line feed starts a second line.
         image: (rows, columns), physical units, already upright (see :func:`upright`).
         spacing: (row, column) pixel size in mm; unequal sizes are resampled to square pixels.
+        sides: letters inside the picture's left and upper edge, as viewers show what lies there (``R``, ``A`` ...).
     """
 
     title: str
     image: NDArray[np.floating[Any]]
     spacing: tuple[float, float] = (1.0, 1.0)
+    sides: tuple[str, str] = ("", "")
 
 
 def display_for(task: Task, values: NDArray[np.floating[Any]]) -> Display:
@@ -141,6 +145,11 @@ def before_after(panels: Sequence[Panel], display: Display, *, height: int = 512
         pen.multiline_text((left, GAP), panel.title, fill=INK, font=font)
         pen.rectangle((left - 1, top - 1, left + picture.width, top + picture.height), outline=EDGE)
         sheet.paste(picture, (left, top))
+        for letter, place, anchor in zip(
+            panel.sides, ((GAP, picture.height // 2), (picture.width // 2, GAP)), ("lm", "mt"), strict=True
+        ):
+            at = (left + place[0], top + place[1])
+            pen.text(at, letter, fill=255, font=font, anchor=anchor, stroke_width=2, stroke_fill=0)
         left += width + GAP
     return sheet
 

@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from tatcli.intensity import Window
-from tatcli.reporting.figures import BACKGROUND, Display, Panel, before_after, display_for, upright
+from tatcli.reporting.figures import BACKGROUND, SIDES, Display, Panel, before_after, display_for, upright
 from tatcli.reporting.html_page import difference_display
+from tatcli.volumes.slices import plane_across
 from tatcli.volumes.varying_frames import telling_frame
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def preview(
 ) -> Image.Image:
     """The middle slice of the first frame that isn't empty: before, after, difference, each upright under its title.
 
+    Letters say what lies at a picture's left and upper edge, a title which slice it is (counted from 1 as stored).
+
     Args:
         before: the input, on the restored scan's grid.
         after: restored.
@@ -47,18 +50,24 @@ def preview(
     old, new = (list(volume.iter_frames())[number] for volume in (before, after))
     display = display_for(task, old)
     half = difference_display(display)
-    index = after.geometry.shape[axis] // 2
+    count = after.geometry.shape[axis]
+    index = count // 2
+    plane = plane_across(after.geometry, axis)
     with np.errstate(invalid="ignore"):  # infinity less infinity
         change = np.subtract(new, old)
 
     def panel(title: str, frame: NDArray[np.floating[Any]]) -> Panel:
         image, spacing = upright(frame, after.geometry, axis=axis, index=index)
-        return Panel(title, image, spacing)
+        return Panel(title, image, spacing, SIDES[plane])
 
     shown = display.window
     window = f"[{shown.lower:.4g}, {shown.upper:.4g}] {task.units}"
     sheets = [
-        before_after([panel(f"input\n{window}", old), panel("restored\n ", new)], display, height=height),
+        before_after(
+            [panel(f"input\n{window}", old), panel(f"restored\n{plane}, {index + 1} of {count}", new)],
+            display,
+            height=height,
+        ),
         before_after([panel(f"restored - input\n±{half.window.upper:.3g} {task.units}", change)], half, height=height),
     ]
     if uncertainty is not None:

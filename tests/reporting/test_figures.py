@@ -8,7 +8,7 @@ from PIL import Image
 
 from tatcli.errors import OutputError, UsageError
 from tatcli.intensity import Window
-from tatcli.reporting.figures import Display, Panel, before_after, display_for, upright, write_png
+from tatcli.reporting.figures import SIDES, Display, Panel, before_after, display_for, upright, write_png
 from tatcli.tasks import find_task
 from tatcli.volumes.geometry import Geometry
 
@@ -86,6 +86,24 @@ def test_panels_stand_side_by_side_with_their_greys():
 def test_unequal_spacing_becomes_square_pixels():
     sheet = before_after([Panel("coronal", np.zeros((10, 50)), (5.0, 1.0))], Display(Window(0.0, 1.0)), height=100)
     assert sheet.width == 8 + 100 + 8
+
+
+def test_letters_stand_at_the_left_and_the_upper_edge():
+    def picture(sides):
+        panel = Panel("", np.full((60, 100), 0.5), sides=sides)
+        return np.asarray(before_after([panel], Display(Window(0.0, 1.0)), height=240))[-248:-8, 8:408]
+
+    bare = picture(("", ""))
+    assert set(np.unique(bare)) == {128}
+    rows, columns = np.nonzero(picture(SIDES["sagittal"]) != bare)
+    left, top = columns < 40, rows < 40
+    assert (left ^ top).all()
+    np.testing.assert_allclose([rows[left].mean(), columns[top].mean()], [120, 200], atol=3)
+    assert columns[left].min() >= 4
+    assert rows[top].min() >= 4
+    for letter, there in (("A", left), ("S", top)):
+        alone = picture((letter, "") if letter == "A" else ("", letter)) != bare
+        assert alone.sum() == there.sum()
 
 
 def test_titles_wider_than_their_pictures_are_neither_cut_off_nor_run_into_each_other():
