@@ -203,7 +203,8 @@ def _assumptions(fields: dict[str, str], header: ItkHeader) -> Iterator[str]:
     names = ("space directions", "spacings", "ElementSpacing", "ElementSize")
     steps = next((fields[name].lower() for name in names if name in fields), "nan")
     unknown = len(re.findall(r"\([^)]*\bnan\b[^)]*\)|\bnan\b|\bnone\b", steps))  # a vector of an axis counts once
-    if unknown > (header.listed or len(header.spacing) == 4) or steps == "nan":
+    others = int(fields.get("dimension", "0")) - min(3, len(header.spacing))  # axes of frames have none
+    if unknown > max(0, others) or steps == "nan":
         yield "no spacing of some axes in the header: 1 mm is assumed"
     space = fields.get("space", "").lower().removesuffix("-time")
     if space in _ANYWHERE:
@@ -227,7 +228,8 @@ def _scaled(header: ItkHeader, unit: float) -> ItkHeader:
 
 def _nrrd_lines(fields: dict[str, str], header: ItkHeader, unit: float) -> tuple[str, ...]:
     """Fields that ITK reads as numbers and SimpleITK can't give back, for a file in LPS and mm, as ITK writes it."""
-    names = ("sample units",) if header.listed else ("sample units", "thicknesses")  # a list's axes change places
+    own = int(fields["dimension"]) == len(header.spacing)  # a list's axis changes places, or goes
+    names = ("sample units", "thicknesses") if own else ("sample units",)
     kept = {name: fields[name] for name in names if name in fields}
     if unit != 1.0 and "thicknesses" in kept:
         kept["thicknesses"] = " ".join(f"{float(word) * unit:.9g}" for word in kept["thicknesses"].split())

@@ -617,11 +617,17 @@ def test_what_itk_assumes_is_said(name: str, grid: str, expected: tuple[str, ...
     assert describe(path).warnings == expected
 
 
+@pytest.mark.parametrize("frames", [1, 2])
 @pytest.mark.parametrize("axis", ["none", "(nan,nan,nan)"])
-def test_a_list_of_frames_has_no_spacing_of_its_own(axis: str, tmp_path: Path) -> None:
+def test_a_list_of_frames_has_no_spacing_of_its_own(axis: str, frames: int, tmp_path: Path) -> None:
     grid = "space: left-posterior-superior\nkinds: list domain domain domain\nspace origin: (0,0,0)\n"
-    header = f"{NRRD.replace('dimension: 3', 'dimension: 4').replace('sizes: 5 4 3', 'sizes: 2 5 4 3')}{grid}"
-    path = written(tmp_path / "in.nrrd", header + SPACE.replace(": ", f": {axis} "), values("int16", (3, 4, 5, 2)))
+    grid += "thicknesses: NaN NaN NaN 2.5\n"
+    header = f"{NRRD.replace('dimension: 3', 'dimension: 4').replace('sizes: 5 4 3', f'sizes: {frames} 5 4 3')}{grid}"
+    stored = values("int16", (3, 4, 5, frames))
+    path = written(tmp_path / "in.nrrd", header + SPACE.replace(": ", f": {axis} "), stored)
     volume = read_volume(path)
-    assert volume.array.shape == (2, 3, 4, 5)
+    np.testing.assert_array_equal(volume.array.reshape(frames, 3, 4, 5), np.moveaxis(stored, -1, 0))
     assert volume.provenance.warnings == ()
+    again = read_volume(write_volume(volume, tmp_path / "out.nrrd"))  # in which a list of one is no axis any more
+    np.testing.assert_array_equal(again.array, volume.array)
+    np.testing.assert_array_equal(again.geometry.affine, volume.geometry.affine)
