@@ -50,10 +50,12 @@ def low_resolution(slices: NDArray[np.floating[Any]], factor: float) -> NDArray[
         factor: at least 1; any real number.
 
     Returns:
-        The same shape, non-negative. Constants keep their value. Infinite and NaN pixels stay as they are; their
-        neighbours see zeros in their place.
+        The same shape, non-negative; the slices as they are, whatever their sign, where the factor keeps every line.
+        Constants keep their value. Infinite and NaN pixels stay as they are; their neighbours see zeros in their place.
     """
     slices = np.asarray(slices, dtype=np.float32)
+    if all(kept_lines(count, factor).all() for count in slices.shape[-2:]):
+        return slices.copy()
     finite = np.isfinite(slices)
     if finite.all():
         return np.abs(truncate_k_space(slices, factor))
