@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-__all__ = ["processor_field"]
+__all__ = ["MOST_THREADS", "processor_field"]
+
+MOST_THREADS: Final = 1024
+"""That may be asked for: where the system gives no more, OpenMP ends the process."""
 
 _DESCRIPTION: Final = Path("/proc/cpuinfo")
 

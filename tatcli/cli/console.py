@@ -62,7 +62,7 @@ def result(text: str) -> None:
 
 def is_stdout(path: Path | None) -> bool:
     """Whether a file's name stands for stdout."""
-    return str(path) == "-"
+    return str(path) in ("-", "/dev/stdout")
 
 
 def give_json(report: Report, path: Path | None) -> None:

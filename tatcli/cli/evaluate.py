@@ -21,6 +21,7 @@ from tatcli.cli.options import (
     UnitsOption,
     completes,
     parse_list,
+    parse_methods,
     parse_units,
     tasks_option,
 )
@@ -138,7 +139,7 @@ def evaluate(
         weights=weights,
         strength=strength,
         seed=seed,
-        baselines=None if baselines is None else parse_list("--baselines", baselines.removeprefix("none"), str),
+        baselines=None if baselines is None else parse_methods("--baselines", baselines),
         protocol=protocol,
         max_slices=max_slices or None,
         tune_slices=tune_slices,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,7 @@ __all__ = [
     "VerboseOption",
     "completes",
     "parse_list",
+    "parse_methods",
     "parse_pet",
     "parse_size",
     "parse_units",
@@ -74,23 +76,28 @@ def parse_list(option: str, text: str, kind: Callable[[str], Item]) -> tuple[Ite
         raise UsageError(msg) from None
 
 
+def parse_methods(option: str, text: str) -> tuple[str, ...]:
+    """The names of classical methods; of the word ``none`` no name."""
+    return () if text.strip() == "none" else parse_list(option, text, str)
+
+
 def parse_size(option: str, text: str | None) -> int | None:
     """A number of bytes, such as 6GiB, 500 MB or 1.5g; None for None.
 
     Raises:
-        UsageError: it isn't one, or it is zero.
+        UsageError: it isn't one, or it is zero or beyond all numbers.
     """
     if text is None:
         return None
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?b)?|b)?\s*", text.lower())
-    size = 0
+    size = 0.0
     if match is not None:
         number, prefix, ending = match.groups()
-        size = int(float(number) * (1000 if ending == "b" else 1024) ** ("kmgt".index(prefix) + 1 if prefix else 0))
-    if size < 1:
+        size = float(number) * (1000 if ending == "b" else 1024) ** ("kmgt".index(prefix) + 1 if prefix else 0)
+    if not 1 <= size < math.inf:
         msg = f"{option} {text!r}: expected an amount of memory such as 6GiB or 800MiB"
         raise UsageError(msg)
-    return size
+    return int(size)
 
 
 def parse_units(word: str | None) -> Units | None:

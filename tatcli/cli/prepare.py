@@ -98,7 +98,7 @@ def prepare(
         quiet=quiet_noise,
         synthetic_pet=synthetic_pet,
         seed=seed,
-        workers=workers or min(usable_cores(), 8),
+        workers=min(usable_cores(), 8) if workers is None else workers,
     )
     with console.stage_bar(quiet=quiet) as progress:
         done = run(config, on_progress=progress)

@@ -32,6 +32,8 @@ STRENGTHS: Final[dict[str, tuple[float, float]]] = {
     "mri-sr": (1.0, 16.0),
 }
 """The strengths that each task's simulator takes. Dose fraction 1 and factors of 1 add nothing."""
+_GREATEST_NOISE: Final = {"ct-denoise": 1000.0, "pet-synthesis": 10.0}
+"""HU; coefficient of variation. Beyond any scan's, and within what squares can hold."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,8 +176,9 @@ def _check_options(
     if task.name == "mri-sr":
         msg = "mri-sr: expected no reference noise (only CT and PET simulations add noise); leave it out"
         raise UsageError(msg)
-    if not (np.isfinite(reference_noise) and reference_noise > 0):
-        msg = f"{task.name}: expected a positive reference noise, got {reference_noise:g}"
+    most = _GREATEST_NOISE[task.name]
+    if not 0 < reference_noise <= most:
+        msg = f"{task.name}: expected a positive reference noise, at most {most:g}, got {reference_noise:g}"
         raise UsageError(msg)
 
 

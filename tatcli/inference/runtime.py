@@ -15,7 +15,7 @@ from torch import nn
 from tatcli.errors import DeviceError, UsageError, reason_of
 from tatcli.inference.options import PRECISIONS
 from tatcli.inference.system_memory import peak_resident
-from tatcli.processor import processor_field
+from tatcli.processor import MOST_THREADS, processor_field
 
 __all__ = [
     "DTYPES",
@@ -87,10 +87,10 @@ def prepare_runtime(*, device: str = "auto", precision: str = "auto", threads: i
 
     Raises:
         DeviceError: the device is unknown or absent, or doesn't compute in this precision.
-        UsageError: an unknown precision, fewer than one thread.
+        UsageError: an unknown precision, no thread or too many.
     """
-    if threads is not None and threads < 1:
-        msg = f"--threads: expected at least 1, got {threads}"
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        msg = f"--threads: expected 1 to {MOST_THREADS}, got {threads}"
         raise UsageError(msg)
     chosen = choose_device(device)
     number = choose_precision(chosen, precision)

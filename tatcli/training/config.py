@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, Self, get_args, get_origin, get_type_hin
 
 from tatcli.errors import UsageError
 from tatcli.intensity import IntensityRule
+from tatcli.processor import MOST_THREADS
 from tatcli.tasks import MRI_RANGES, TASKS, Task, find_task
 
 __all__ = ["LARGEST_SEED", "PLACES", "WITH_WIDTH", "LossName", "Precision", "TrainConfig", "flag"]
@@ -161,7 +162,7 @@ class TrainConfig:
                 raise UsageError(msg)
         for option, holds in (self._schedule_checks() | self._sample_checks()).items():
             if not holds:
-                msg = f"train: {option}: value out of range"
+                msg = f"train: {option}: value out of range, got {self._told(option)}"
                 raise UsageError(msg)
         try:
             re.compile(self.subjects or "")
@@ -172,20 +173,20 @@ class TrainConfig:
     def _schedule_checks(self) -> dict[str, bool]:
         every = (self.log_every, self.validate_every, self.checkpoint_every)
         return {
-            "--steps": self.steps >= 1,
+            "--steps (at least 1)": self.steps >= 1,
             "--patch (multiples of 8)": all(side >= 8 and side % 8 == 0 for side in self.patch),
-            "--batch": all(size >= 1 for size in self.batch),
+            "--batch (at least 1)": all(size >= 1 for size in self.batch),
             "--patch, --batch and --milestones (one more patch and batch than milestones)": len(self.patch)
             == len(self.batch)
             == len(self.milestones) + 1,
             "--milestones (rising, between 0 and 1)": list(self.milestones) == sorted(self.milestones)
             and all(0 < at < 1 for at in self.milestones),
             "--accumulate (at least 1)": self.accumulate >= 1,
-            "--lr": 0 < self.learning_rate < 1,
+            "--lr (above 0, below 1)": 0 < self.learning_rate < 1,
             "--warmup (0 or more)": self.warmup >= 0,
             "--weight-decay (0 or more)": 0 <= self.weight_decay < math.inf,
             "--clip (0 or more)": self.clip >= 0,
-            "--ema": 0 <= self.ema < 1,
+            "--ema (0 or more, below 1)": 0 <= self.ema < 1,
             "--log-every, --validate-every and --checkpoint-every (at least 1)": min(every) >= 1,
             "--checkpoint-minutes (0 or more)": self.checkpoint_minutes >= 0,
             "--explode (0 or more)": self.explode >= 0,
@@ -193,7 +194,7 @@ class TrainConfig:
 
     def _sample_checks(self) -> dict[str, bool]:
         return {
-            "--tasks": bool(self.tasks),
+            "--tasks (at least one)": bool(self.tasks),
             "--task-weights (one for each task, positive)": not self.task_weights
             or (
                 len(self.task_weights) == len(self.tasks) and all(0 < weight < math.inf for weight in self.task_weights)
@@ -203,16 +204,25 @@ class TrainConfig:
             "--default-share (one, or one for each task, 0 to 1)": self._are_shares(self.default_share),
             "--teacher-share (one, or one for each task, 0 to 1, not all 0)": self._are_shares(self.teacher_share)
             and any(self.teacher_share),
-            "--noise-fields": self.noise_fields >= 1,
+            "--noise-fields (at least 1)": self.noise_fields >= 1,
             "--network-width, --max-slices, --samples and --seed (0 or more)": min(
                 self.network_width, self.max_slices, self.samples, self.seed
             )
             >= 0,
             "--seed (below 2**63)": self.seed < LARGEST_SEED,
+            f"--threads (0 to {MOST_THREADS})": 0 <= self.threads <= MOST_THREADS,
             "--validation-slices and --workers (at least 1)": min(self.validation_slices, self.workers) >= 1,
             "--max-slices (0 with --planes all, which takes whole volumes)": self.planes == "acquired"
             or not self.max_slices,
         }
+
+    def _told(self, text: str) -> str:
+        """The values of the options that a text names."""
+        names = {flag(field.name): field.name for field in fields(self)}
+        values = (_plain(getattr(self, names[word])) for word in re.findall(r"--[a-z-]+", text))
+        return ", ".join(
+            ",".join(map(str, value)) or "none" if isinstance(value, list) else str(value) for value in values
+        )
 
     def _are_shares(self, values: tuple[float, ...]) -> bool:
         """Whether there is one for all tasks or one for each, from 0 to 1."""

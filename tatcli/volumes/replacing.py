@@ -65,8 +65,8 @@ def checked_output(path: Path, *, source: Path | None, overwrite: bool, makes_fo
         makes_folders: whether the caller makes the folders above the output that don't exist.
 
     Raises:
-        OutputError: it exists (unless ``overwrite``), is a folder, is the input itself, its name is too long, or its
-            folder can't be written to.
+        OutputError: it exists (unless ``overwrite``), is a folder, a device or the input itself, its name is too long,
+            or its folder can't be written to.
     """
     check_name(path)
     if source is not None and _same_file(path, source):
@@ -74,6 +74,9 @@ def checked_output(path: Path, *, source: Path | None, overwrite: bool, makes_fo
         raise OutputError(msg)
     if path.is_dir():
         msg = f"{path}: expected a file name as output, got a folder; add a file name"
+        raise OutputError(msg)
+    if path.exists() and not path.is_file():  # renaming would replace it, /dev/null for root
+        msg = f"{path}: expected a file name as output, got a device or pipe; choose another name"
         raise OutputError(msg)
     _check_parent(path, path.parent, makes_folders=makes_folders)
     if path.exists() and not overwrite:

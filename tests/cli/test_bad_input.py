@@ -166,7 +166,7 @@ def test_auto_asks_for_the_task_where_the_file_does_not_say(refused, ct):
         (["--mode", "cube"], "expected one of slice, patch"),
         (["--axis", "oblique"], "expected one of auto, axial, coronal, sagittal"),
         (["--tile", "64"], "add --mode patch"),
-        (["--threads", "0"], "expected at least 1"),
+        (["--threads", "0"], "expected 1 to 1024"),
         (["--scale", "2"], "expected only with mri-sr"),
         (["--series", "3"], "leave --series out"),
         (["--tile", "many"], "--tile"),

@@ -196,6 +196,7 @@ def test_of_scans_computed_at_once_one_is_shown_until_it_is_through():
     ("words", "code", "match"),
     [
         (("--shard", "4/3"), 2, "--shard '4/3': expected I/N"),
+        (("--shard", "²/3"), 2, "--shard '²/3': expected I/N"),
         (("--retries", "-1"), 2, "--retries -1: expected 0 or more"),
         (("--timeout", "inf"), 2, "--timeout inf: expected 0 (never) or up to 1000000 seconds"),
         (("--timeout", "nan"), 2, "--timeout nan: expected 0 (never)"),

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from tatcli.cli import console
+from tatcli.cli.console import is_stdout
 from tatcli.cli.options import completes, parse_list, parse_size, parse_units
 from tatcli.errors import OutputError, UsageError
 from tatcli.intensity import Units
@@ -189,7 +190,7 @@ def test_sizes(text, size):
     assert parse_size("--max-memory", text) == size
 
 
-@pytest.mark.parametrize("text", ["", "much", "0GiB", "-3GiB", "6 gallons", "6iB"])
+@pytest.mark.parametrize("text", ["", "much", "0GiB", "-3GiB", "6 gallons", "6iB", "9" * 400])
 def test_no_sizes(text):
     with pytest.raises(UsageError, match=r"--max-memory .*expected an amount of memory such as 6GiB"):
         parse_size("--max-memory", text)
@@ -242,3 +243,9 @@ def test_numbers_are_not_broken_in_a_narrow_terminal(monkeypatch):
     found = [line.split() for line in lines if "-0.0051" in line]
     assert [row[0] for row in found] == ["restored"] * len(found)
     assert [cell for row in found for cell in row[1:]] == [f"-0.0051{number}" for number in range(6)]
+
+
+def test_what_stands_for_stdout():
+    assert [is_stdout(None if name is None else Path(name)) for name in ("-", "/dev/stdout", "x-", None)] == [
+        True, True, False, False,
+    ]  # fmt: skip

@@ -1,5 +1,8 @@
 """Whole volumes: dispatch, checks, seeds, provenance."""
 
+import math
+import re
+
 import numpy as np
 import pytest
 
@@ -191,8 +194,9 @@ def test_options_of_other_tasks_are_refused(pet):
         simulate(pet, "pet", slice_correlation=0.2)
     with pytest.raises(UsageError, match="slice correlation from 0 to 1"):
         simulate(pet, "ct", slice_correlation=1.2)
-    with pytest.raises(UsageError, match="positive reference noise"):
-        simulate(pet, "pet", reference_noise=-1.0)
+    for noise in (-1.0, math.nan, 1e300):
+        with pytest.raises(UsageError, match=re.escape(f"positive reference noise, at most 10, got {noise:g}")):
+            simulate(pet, "pet", reference_noise=noise)
     with pytest.raises(UsageError, match="unknown CT kernel"):
         simulate(pet, "ct", kernel="B30f")
 

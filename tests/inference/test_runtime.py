@@ -173,8 +173,10 @@ def test_threads():
     finally:
         torch.set_num_threads(before)
     assert prepare_runtime(device="cpu").threads == before
-    with pytest.raises(UsageError, match="--threads: expected at least 1, got 0"):
-        prepare_runtime(threads=0)
+    for threads in (0, 1025, 10**20):
+        with pytest.raises(UsageError, match=f"--threads: expected 1 to 1024, got {threads}"):
+            prepare_runtime(threads=threads)
+    assert torch.get_num_threads() == before
 
 
 def test_fp32_is_no_tf32(machine, monkeypatch):

@@ -120,8 +120,24 @@ def test_what_a_prepared_set_decided_is_refused(tmp_path: Path, option: str) -> 
         ({"seed": 2**63}, "--seed"),
         ({"task_weights": (1.0, float("nan"), 1.0)}, "--task-weights"),
         ({"default_share": (0.3, float("nan"), 0.3)}, "--default-share"),
+        ({"threads": -1}, "--threads"),
+        ({"threads": 10**20}, "--threads"),
     ],
 )
 def test_numbers_out_of_range(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(UsageError, match=f"train: {said}.*: value out of range"):
+    with pytest.raises(UsageError, match=f"train: {said}.*: value out of range, got "):
+        resolve(PLACES | options)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"learning_rate": 5.0}, r"--lr \(above 0, below 1\): value out of range, got 5\.0$"),
+        ({"patch": "33,64", "batch": "1,1", "milestones": "0.5"}, r"--patch \(multiples of 8\): value .* got 33,64$"),
+        ({"milestones": "0.5"}, r"one more patch and batch than milestones\): value out of range, got 128, 4, 0\.5$"),
+        ({"tasks": ","}, r"--tasks \(at least one\): value out of range, got none$"),
+    ],
+)
+def test_what_was_expected_and_what_came(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
         resolve(PLACES | options)

@@ -10,7 +10,7 @@ import pytest
 
 from tatcli.errors import OutputError
 from tatcli.volumes import replacing
-from tatcli.volumes.replacing import checked_folder, renamed, replaced, replaced_folder, sync
+from tatcli.volumes.replacing import checked_folder, checked_output, renamed, replaced, replaced_folder, sync
 
 
 @pytest.fixture
@@ -105,3 +105,13 @@ def test_a_file_that_a_virus_scanner_holds_is_renamed_later(monkeypatch: pytest.
         temporary.write_bytes(b"newer")
     assert sum(waits[2:]) < 2  # it isn't asked for ever
     assert (tmp_path / "scan").read_bytes() == b"new"
+
+
+def test_a_pipe_or_device_is_never_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match=r"pipe: expected a file name as output, got a device or pipe; choose"):
+            checked_output(pipe, source=None, overwrite=overwrite)
+    with pytest.raises(OutputError, match="/dev/null: expected a file name as output, got a device or pipe"):
+        checked_output(Path("/dev/null"), source=None, overwrite=True)

@@ -69,8 +69,9 @@ def root(tmp_path) -> Path:
 
 
 def config(root: Path, **options) -> EvaluateConfig:
-    chosen = {"tasks": ("mri",), "baselines": (), "weights": "none", "tune_slices": 4} | options
-    return EvaluateConfig(data=root, **chosen)
+    chosen = {"tasks": ("mri",), "baselines": (), "weights": "none"} | options
+    tuning = {} if chosen["baselines"] == () else {"tune_slices": 4}
+    return EvaluateConfig(data=root, **(tuning | chosen))
 
 
 IDENTITY = EvaluatedNetwork("identity", lambda volume, task, window: volume)
@@ -290,9 +291,14 @@ def test_the_usual_baselines_of_the_task(root) -> None:
     assert [row.method for row in task.methods] == ["lq", "unsharp", "tv-kspace"]
 
 
+def test_data_consistency_of_other_tasks_alone_is_refused(root) -> None:
+    with pytest.raises(UsageError, match="--data-consistency: expected only with mri-sr, got pet-synthesis; leave it"):
+        evaluate(EvaluateConfig(data=root, tasks=("pet",), baselines=(), data_consistency=True))
+
+
 def test_planes_of_mri_alone_are_refused(root) -> None:
     with pytest.raises(UsageError, match="--planes 3: expected 1 with mri-sr"):
-        evaluate(config(root, planes=3), network=IDENTITY)
+        evaluate(config(root, planes=3, weights=None), network=IDENTITY)
 
 
 def test_lq_files_are_taken_as_they_are(tmp_path) -> None:
@@ -503,7 +509,10 @@ def test_scan_seeds_differ() -> None:
         ({"data": Path(), "compare": Path()}, "--compare"),
         ({"data": Path(), "subjects": "("}, "--subjects .*: expected a regular expression"),
         ({"restored": Path(), "reference": Path(), "networks": (("unet", "x"),)}, "--networks"),
-        ({"data": Path(), "pictures": -1}, r"--pictures: .* got -1"),
+        ({"data": Path(), "pictures": -1}, r"--html-slices: .* got -1"),
+        ({"data": Path(), "weights": "none", "ensemble": True}, "--ensemble: expected together with a network, got"),
+        ({"data": Path(), "weights": "none", "device": "cuda"}, "--device: expected together with a network"),
+        ({"data": Path(), "baselines": (), "tune_split": "x"}, "--tune-split: expected together with classical filt"),
         ({"data": Path(), "tasks": ("us",)}, "unknown task"),
     ],
 )

@@ -22,6 +22,7 @@ from tatcli.cli.options import (
     ThreadsOption,
     completes,
     parse_list,
+    parse_methods,
 )
 from tatcli.cli.scores import DEFAULT_SLICES, EvaluationOutputs, end_with_failures, pictured_slices, show_task
 from tatcli.errors import UsageError
@@ -105,7 +106,7 @@ def quality(
         networks=tuple(map(_network, networks or ())),
         strength=strength,
         seed=seed,
-        baselines=parse_list("--methods", methods.removeprefix("none"), str),
+        baselines=parse_methods("--methods", methods),
         protocol=protocol,
         max_slices=max_slices or None,
         tune_slices=tune_slices,

@@ -45,7 +45,7 @@ def local_workers(address: str) -> int | None:
     if not address.startswith(_LOCAL):
         return None
     number = address[len(_LOCAL) :]
-    if number.isdigit() and int(number) >= 1:
+    if number.isdecimal() and int(number) >= 1:
         return int(number)
     msg = f"--cluster {address!r}: expected the address of a scheduler, or local:N with N workers"
     raise UsageError(msg)

@@ -35,7 +35,7 @@ class Shard:
             UsageError: it isn't one, or I isn't in 1..N.
         """
         index, slash, count = text.partition("/")
-        if slash and index.strip().isdigit() and count.strip().isdigit() and 1 <= int(index) <= int(count):
+        if slash and index.strip().isdecimal() and count.strip().isdecimal() and 1 <= int(index) <= int(count):
             return cls(int(index), int(count))
         msg = f"--shard {text!r}: expected I/N with I from 1 to N, such as 3/16"
         raise UsageError(msg)

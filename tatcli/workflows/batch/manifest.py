@@ -22,7 +22,8 @@ _DELIMITERS: Final = {".csv": ",;\t", ".tsv": "\t,;"}
 _COLUMNS: Final = ("path", "task", "output", "series", "units", "pet", "options")
 _NUMBERS: Final = ("tile", "overlap", "batch", "planes", "scale")
 _WORDS: Final = ("mode", "axis")
-_FLAGS: Final = ("ensemble", "ignore_modality")
+_FACTORS: Final = ("kspace_factor",)
+_FLAGS: Final = ("ensemble", "ignore_modality", "data_consistency", "no_data_consistency")
 
 
 @dataclass(frozen=True)
@@ -104,14 +105,23 @@ def _options(text: str) -> dict[str, Any]:
     for part in filter(None, (part.strip() for part in text.replace(";", " ").split())):
         key, equals, value = part.partition("=")
         key = key.replace("-", "_")
-        if equals and key in _NUMBERS and value.isdigit():
-            found[key] = int(value)
-        elif equals and key in _WORDS:
+        if equals and value and key in (*_NUMBERS, *_FACTORS):
+            found[key] = _number(part, value, int if key in _NUMBERS else float)
+        elif equals and value and key in _WORDS:
             found[key] = value
         elif key in _FLAGS and value.lower() in ("", "true", "yes", "1"):
-            found[key] = True
+            name = key.removeprefix("no_")
+            found[name] = name == key
         else:
-            known = ", ".join((*_WORDS, *_NUMBERS, *_FLAGS))
-            msg = f"options {part!r}: expected KEY=VALUE with a key of {known}"
+            known = ", ".join(key.replace("_", "-") for key in (*_WORDS, *_NUMBERS, *_FACTORS, *_FLAGS))
+            msg = f"options {part!r}: expected KEY=VALUE (of a flag, KEY alone) with a key of {known}"
             raise UsageError(msg)
     return found
+
+
+def _number(part: str, value: str, kind: type[int | float]) -> float:
+    try:
+        return kind(value)
+    except ValueError:
+        msg = f"options {part!r}: expected a {'whole ' if kind is int else ''}number after the ="
+        raise UsageError(msg) from None

@@ -167,4 +167,4 @@ def threads_for(engines: int) -> int | None:
         return None
     asked = os.environ.get("OMP_NUM_THREADS", "")
     cores = usable_cores()
-    return max(1, min(cores, int(asked) if asked.isdigit() else cores) // engines)
+    return max(1, min(cores, int(asked) if asked.isdecimal() else cores) // engines)

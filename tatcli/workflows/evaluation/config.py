@@ -13,7 +13,9 @@ from tatcli.intensity import Units
 from tatcli.metrics.protocols import find_protocol
 from tatcli.tasks import find_task
 
-__all__ = ["EvaluateConfig"]
+__all__ = ["NO_WEIGHTS", "EvaluateConfig"]
+
+NO_WEIGHTS: Final = "none"
 
 _OF_FILES: Final = ("input", "compare", "units")
 """What belongs to a restored scan and its reference alone."""
@@ -22,6 +24,8 @@ _OF_A_DATASET: Final = (
     "planes", "data_consistency", "networks", "device", "precision", "threads",
 )  # fmt: skip
 """What belongs to a dataset alone, whose scans are degraded and restored: of restored scans it would change nothing."""
+_OF_A_NETWORK: Final = ("ensemble", "planes", "data_consistency", "device", "precision", "threads")
+_OF_BASELINES: Final = ("tune_split", "tune_slices")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,13 +127,15 @@ class EvaluateConfig:
         """Refuse what would have no effect on what is evaluated."""
         defaults = {field.name: field.default for field in fields(self)}
         given = [name for name, default in defaults.items() if getattr(self, name) != default]
-        strangers, home = (
-            (_OF_FILES, "a restored scan and its --reference")
-            if self.restored is None
-            else (_OF_A_DATASET, "a dataset (--data)")
+        idle = (
+            (_OF_FILES, self.restored is None, "a restored scan and its --reference"),
+            (_OF_A_DATASET, self.restored is not None, "a dataset (--data)"),
+            (_OF_A_NETWORK, self.weights == NO_WEIGHTS and not self.networks, "a network, got --weights none"),
+            (_OF_BASELINES, self.baselines == (), "classical filters to tune, got none"),
         )
-        for name in strangers:
-            if name in given:
+        for names, is_idle, home in idle:
+            name = next((name for name in names if name in given), None)
+            if is_idle and name is not None:
                 option = "--" + name.replace("_", "-")
                 msg = f"{option}: expected together with {home}; leave it out"
                 raise UsageError(msg)
@@ -139,11 +145,11 @@ class EvaluateConfig:
             ("--max-slices", self.max_slices),
             ("--tune-slices", self.tune_slices),
             ("--seed", self.seed + 1),
-            ("--pictures", self.pictures + 1),
+            ("--html-slices", self.pictures + 1),
         )
         for option, count in counts:
             if count is not None and count < 1:
-                from_zero = option in ("--seed", "--pictures")
+                from_zero = option in ("--seed", "--html-slices")
                 wanted = "number from 0" if from_zero else "positive number"
                 msg = f"{option}: expected a {wanted}, got {count - from_zero}"
                 raise UsageError(msg)

@@ -19,6 +19,7 @@ from tatcli.tasks import TASKS, Task
 from tatcli.training.pairs import find_pairs, find_scans
 from tatcli.training.subjects import check_found
 from tatcli.volumes.slices import slices_along
+from tatcli.workflows.evaluation.config import NO_WEIGHTS
 from tatcli.workflows.evaluation.cost import CostMeter
 from tatcli.workflows.evaluation.degraded import degrade, mid_positions
 from tatcli.workflows.evaluation.grids import read_mask, step_sizes
@@ -37,9 +38,7 @@ if TYPE_CHECKING:
     from tatcli.workflows.evaluation.degraded import DegradedScan
     from tatcli.workflows.evaluation.report import Kind
 
-__all__ = ["NO_WEIGHTS", "evaluate_dataset", "tasks_of"]
-
-NO_WEIGHTS = "none"
+__all__ = ["evaluate_dataset", "tasks_of"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -67,6 +66,10 @@ def evaluate_dataset(
     if config.planes not in (None, 1) and all(task.modality == "MR" for task in tasks):
         msg = f"--planes {config.planes}: expected 1 with mri-sr, whose resolution was lost within slices; leave it out"
         raise UsageError(msg)
+    names = ", ".join(task.name for task in tasks)
+    if config.data_consistency and all(task.modality != "MR" for task in tasks):
+        msg = f"--data-consistency: expected only with mri-sr, got {names}; leave it out"
+        raise UsageError(msg)
     how = {
         "device": config.device,
         "precision": config.precision,
@@ -85,8 +88,7 @@ def evaluate_dataset(
     if not any(report.methods for report in reports):
         reasons = (reason for report in reports for reason in report.failures.values())
         reason = next(reasons, "all are constant inside the evaluation window")
-        wanted = ", ".join(task.name for task in tasks)
-        msg = f"{root}: expected {wanted} scans that can be evaluated, got none ({reason})"
+        msg = f"{root}: expected {names} scans that can be evaluated, got none ({reason})"
         raise PartialFailure(msg)
     return EvaluateReport(
         version=tatcli.__version__,

@@ -74,7 +74,7 @@ class PrepareConfig:
             "--planes (acquired, or all with --max-slices 0)": self.planes == "acquired"
             or (self.planes == "all" and not self.max_slices),
             "--default-share (0 to 1)": 0 <= self.default_share <= 1,
-            "--ct-thickness, --ct-quiet (not negative)": min(self.thickness, self.quiet) >= 0,
+            "--ct-thickness, --ct-quiet (not negative)": self.thickness >= 0 and self.quiet >= 0,
             "--workers (at least 1)": self.workers >= 1,
         }
         for option, holds in checks.items():

@@ -31,7 +31,7 @@ PATIENCE = 400.0
 def test_local_workers_are_counted():
     assert local_workers("local:3") == 3
     assert local_workers("tcp://10.0.0.1:8786") is None
-    for text in ("local:", "local:0", "local:two"):
+    for text in ("local:", "local:0", "local:two", "local:²"):
         with pytest.raises(UsageError, match="expected the address of a scheduler, or local:N"):
             local_workers(text)
 

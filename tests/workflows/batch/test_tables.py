@@ -40,6 +40,13 @@ def test_a_manifest_says_what_differs(batch, tmp_path):
     assert not first.config.options.ignore_modality
 
 
+def test_a_manifest_says_how_k_space_was_cut(batch, tmp_path):
+    rows = "path,task,options\nx.nii,mri,kspace-factor=2.5\ny.nii,mri,no-data-consistency\nz.nii,mri,data-consistency\n"
+    works = plan(batch(table(tmp_path, rows)), read_stdin=str).works
+    found = [(work.config.options.kspace_factor, work.config.options.data_consistency) for work in works]
+    assert found == [(2.5, None), (None, False), (None, True)]
+
+
 @pytest.mark.parametrize("word", ["scans.csv", "./scans.csv", "deeper/../scans.csv", "deeper//scans.csv"])
 def test_a_manifest_is_no_scan_however_it_is_spelled(batch, tmp_path, monkeypatch, word):
     (tmp_path / "deeper").mkdir()
@@ -77,6 +84,11 @@ def test_a_table_as_excel_writes_it_in_europe(batch, tmp_path):
         ("path,task\nx.nii,blur\n", "scans.csv, line 2: unknown task 'blur'"),
         ("path,units\nx.nii,furlongs\n", "line 2: units 'furlongs': expected one of HU"),
         ("path,options\nx.nii,speed=9\n", "line 2: options 'speed=9'"),
+        ("path,options\nx.nii,scale=²\n", "line 2: options 'scale=²': expected a whole number after the ="),
+        ("path,options\nx.nii,axis=\n", "line 2: options 'axis='"),
+        ("path,options\nx.nii,ensemble=no\n", r"line 2: options 'ensemble=no': expected KEY=VALUE \(of a flag, KEY a"),
+        ("path,options\nx.nii,kspace-factor=nan\n", "line 2: --kspace-factor: expected at least 1, got nan"),
+        ("path,options\nx.nii,kspace-factor=2 no-data-consistency\n", "line 2: --kspace-factor: expected without"),
         ("path,task\nx.nii,ct,more\n", "line 2: expected a path and 2 columns"),
         ("path,task\n,ct\n", "line 2: expected a path"),
     ],
