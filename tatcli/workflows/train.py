@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from tatcli.errors import OutputError, UsageError, some_of
+from tatcli.errors import OutputError, UsageError, reason_of, some_of
 from tatcli.inference.runtime import choose_device, refuse_tf32
 from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
@@ -107,11 +107,12 @@ def train(
         board_writer()  # says at once where it is missing
     network = make_network(config)
     teachers = load_teachers(config)
-    try:
-        config.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        msg = f"{config.output}: can't be used as a run folder: {error.strerror}"
-        raise OutputError(msg) from error
+    for option, folder in (("--output", config.output), ("--cache", config.cache or config.output)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            msg = f"{option} {folder}: expected a folder, or a name for one, got {reason_of(error)}; choose another"
+            raise OutputError(msg) from error
     with world.joined(torch.device(config.device)):
         with world.first_goes_first():
             references = {

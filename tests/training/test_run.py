@@ -538,3 +538,10 @@ def test_without_tensorboard_it_is_an_extra(make_config: Make, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UsageError, match=r"pip install 'tatcli\[tensorboard\]'"):
         train(make_config(tasks=("mri",), steps=1, tensorboard=True))
+
+
+@pytest.mark.parametrize("place", ["output", "cache"])
+def test_a_file_is_no_folder_of_a_run(make_config: Make, tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=rf"--{place} .*file: expected a folder, or a name for one, got File exists"):
+        train(make_config(**{place: tmp_path / "file"}))

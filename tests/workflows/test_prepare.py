@@ -581,6 +581,7 @@ def test_an_entry_tells_no_path() -> None:
     [
         ({"validation": 1.0}, "--val"),
         ({"workers": 0}, "--workers"),
+        ({"quiet": float("nan")}, "--ct-quiet"),
         ({"seed": 2**63}, "--seed"),
         ({"subject": "("}, "regular expression"),
     ],

@@ -16,7 +16,7 @@ from torch import nn
 
 import tatcli
 from tatcli.baselines.networks import ComparisonCard, save_comparison_weights
-from tatcli.errors import UsageError
+from tatcli.errors import UsageError, reason_of
 from tatcli.model.config import TatConfig, preset_of
 from tatcli.model.tat import Tat
 from tatcli.model.weights import TaskCard, WeightsCard, file_sha256, save_weights
@@ -55,7 +55,7 @@ def read_card_fields(card: Path | None) -> dict[str, Any]:
     try:
         fields = json.loads(card.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        msg = f"{card}: expected JSON with fields of a weights card, got {type(error).__name__}: {error}"
+        msg = f"{card}: expected JSON with fields of a weights card, got {reason_of(error)}"
         raise UsageError(msg) from error
     if not isinstance(fields, dict) or not fields.keys() <= _FIELDS.keys():
         msg = f"{card}: expected an object with name, limits, license or training"
