@@ -91,3 +91,19 @@ def test_volume_refuses_before_it_measures(refused, tmp_path):
     refused(*command, "--weights", "tat-huge", code=2, match="unknown preset")
     refused(*command, "--weights", tmp_path / "none.safetensors", code=4, match="none.safetensors")
     refused(*command, "--slices", "2", "--sizes", "16", "--max-memory", "1MiB", code=5, match="even in tiles")
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (("-o", "x.png", "--json", "x.png"), "x.png: expected a file of its own for each result"),
+        (("--seed", "-1"), "--seed: expected 0 or more, got -1"),
+    ],
+)
+def test_representation_refuses_before_the_work(refused, tmp_path, monkeypatch, words, match):
+    monkeypatch.chdir(tmp_path)
+    refused("benchmark", "representation", "--data", tmp_path, *words, code=2, match=match)
+
+
+def test_training_of_no_preset_is_refused(refused):
+    refused("benchmark", "training", "--preset", ",", code=2, match="--preset: expected at least one value, got none")

@@ -27,6 +27,7 @@ def measure(
     json: Path | None,
     overwrite: bool,
     quiet: bool,
+    picture: Path | None = None,
 ) -> None:
     """Run a benchmark, show its report, and write it where that was asked for.
 
@@ -36,6 +37,7 @@ def measure(
         json: of the report; ``-``: stdout, where the tables then don't go.
         overwrite: whether an existing one may be replaced.
         quiet: no bar.
+        picture: what the benchmark draws, which needs a file of its own.
 
     Raises:
         OutputError: the report exists, or can't be written.
@@ -43,7 +45,7 @@ def measure(
     from tatcli.workflows.output_checks import check_results
 
     on_stdout = console.is_stdout(json)
-    check_results(() if json is None or on_stdout else (json,), overwrite=overwrite)
+    check_results(filter(None, (None if on_stdout else json, picture)), overwrite=overwrite)
     with console.stage_bar(quiet=quiet) as progress:
         report = benchmark(progress)
     console.give_json(report, json)

@@ -66,7 +66,12 @@ def representation(
         overwrite=overwrite,
     )
     measure(
-        lambda progress: represent(config, progress=progress), show=_show, json=json, overwrite=overwrite, quiet=quiet
+        lambda progress: represent(config, progress=progress),
+        show=_show,
+        json=json,
+        overwrite=overwrite,
+        quiet=quiet,
+        picture=picture,
     )
 
 

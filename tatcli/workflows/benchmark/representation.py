@@ -67,6 +67,9 @@ class RepresentationConfig:
         if self.max_slices < 0:
             msg = f"--max-slices: expected 0 (all) or more, got {self.max_slices}"
             raise UsageError(msg)
+        if self.seed < 0:
+            msg = f"--seed: expected 0 or more, got {self.seed}"
+            raise UsageError(msg)
 
 
 def represent(config: RepresentationConfig, *, progress: Progress = lambda *_: None) -> RepresentationReport:

@@ -44,6 +44,9 @@ class TrainingConfig:
             if number < 1:
                 msg = f"{option}: expected at least 1, got {number}"
                 raise UsageError(msg)
+        if not self.presets:
+            msg = "--preset: expected at least one value, got none"
+            raise UsageError(msg)
         if self.patch % 8:
             msg = f"--patch: expected a multiple of 8, got {self.patch}"
             raise UsageError(msg)
