@@ -98,6 +98,8 @@ def _built() -> Path:
     openmp = _openmp_of_torch()
     folder = cache_folder()
     path = folder / f"kernels-{_fingerprint(compiler, openmp)}.so"
+    if folder.is_dir():
+        _check_private(folder)
     if path.is_file():
         return path
     if compiler is None:
@@ -111,11 +113,21 @@ def _built() -> Path:
             # PyTorch's own OpenMP runtime, so that both share one pool of threads instead of fighting for the cores.
             runtime = [str(openmp)] if openmp else ["-fopenmp"]
             _run([compiler, "-shared", str(unit), *runtime, "-o", str(made)])
+            with made.open("rb") as stream:
+                os.fsync(stream.fileno())  # half a library, as a crash may leave, ends the process that loads it
             made.replace(path)
     except OSError as error:
         msg = f"can't be compiled in {folder}: {error.strerror}"
         raise _CannotBuildError(msg) from error
     return path
+
+
+def _check_private(folder: Path) -> None:
+    """Code is loaded from no folder that others may put it into, as ``~/.cache/tat`` is where HOME is ``/tmp``."""
+    found = folder.stat()
+    if found.st_uid not in (os.getuid(), 0) or found.st_mode & 0o022:
+        msg = f"{folder}: expected a folder that only this user may write to, got another's or a shared one"
+        raise _CannotBuildError(msg)
 
 
 def _openmp_of_torch() -> Path | None:
@@ -138,12 +150,15 @@ def _run(command: list[str]) -> None:
 
 
 def _fingerprint(compiler: str | None, openmp: Path | None) -> str:
-    """Of all that decides the machine code: sources, flags, compiler, runtime, processor."""
+    """Of all that decides the machine code: sources, flags, compiler, runtime, C library, processor.
+
+    A container that shares its user's home with the machine around it has other libraries than that.
+    """
     digest = hashlib.sha256()
     for source in sorted(SOURCES.glob("*.*")):
         digest.update(source.read_bytes())
     processor = (platform.machine(), platform.processor(), processor_field("flags", "Features"))
-    digest.update(repr((FLAGS, compiler, openmp, *processor)).encode())
+    digest.update(repr((FLAGS, compiler, openmp, platform.libc_ver(), *processor)).encode())
     return digest.hexdigest()[:16]
 
 

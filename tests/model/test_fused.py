@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -374,3 +375,31 @@ def test_building_in_an_unwritable_cache(fresh: pytest.MonkeyPatch, tmp_path: Pa
     fresh.setenv("CXX", "/bin/true")
     assert native_library.native_library() is None
     assert native_library.why_not_native().startswith(f"can't be compiled in {tmp_path / 'tat'}: ")
+
+
+@pytest.mark.parametrize("shared", ["another's", "writable for all"])
+def test_building_loads_nothing_that_others_may_have_put_there(
+    fresh: pytest.MonkeyPatch, tmp_path: Path, shared: str
+) -> None:
+    """Where HOME is /tmp, as in some containers and jobs, anyone may make the cache first."""
+    folder = tmp_path / "tat"
+    folder.mkdir(mode=0o700)
+    fresh.setattr(native_library, "_fingerprint", lambda *_: "known")
+    (folder / "kernels-known.so").write_bytes(b"planted")
+    if shared == "another's":
+        fresh.setattr("os.getuid", lambda: folder.stat().st_uid + 1)
+        if folder.stat().st_uid == 0:  # root's own are trusted by all
+            os.chown(folder, 12345, -1)
+    else:
+        folder.chmod(0o777)
+    assert native_library.native_library() is None
+    why = f"{folder}: expected a folder that only this user may write to, got another's or a shared one"
+    assert native_library.why_not_native() == why
+
+
+def test_building_afresh_for_another_c_library(fresh: pytest.MonkeyPatch) -> None:
+    """As in a container that shares its user's home."""
+    fresh.setattr(native_library.platform, "libc_ver", lambda: ("glibc", "2.28"))
+    old = native_library._fingerprint("/usr/bin/c++", None)
+    fresh.setattr(native_library.platform, "libc_ver", lambda: ("glibc", "2.39"))
+    assert native_library._fingerprint("/usr/bin/c++", None) != old
