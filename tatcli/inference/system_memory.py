@@ -56,17 +56,34 @@ def peak_resident() -> int | None:
 
 
 def _left_in_groups() -> Iterator[int]:
-    """What this process's control groups (version 2) leave; the file cache in them can be had, too."""
-    group = next((line[3:] for line in _text(_PROC / "self" / "cgroup").splitlines() if line.startswith("0::")), "/")
-    folder = _CGROUPS / group.strip("/")
+    """What this process's control groups leave; files in their cache can be had, too, but for those in memory alone."""
+    for line in _text(_PROC / "self" / "cgroup").splitlines():
+        _, controllers, group = line.split(":", 2)
+        if not controllers:
+            yield from _left(_CGROUPS, group, ("memory.max", "memory.current", "file", "shmem"))
+        elif "memory" in controllers.split(","):
+            files = "memory.limit_in_bytes", "memory.usage_in_bytes"
+            yield from _left(_CGROUPS / "memory", group, (*files, "total_cache", "total_shmem"))
+
+
+def _left(root: Path, group: str, names: tuple[str, str, str, str]) -> Iterator[int]:
+    """What a group and those around it leave.
+
+    Args:
+        root: the outermost one; the names of the others may be those outside a container, which aren't seen in it.
+        group: of this process.
+        names: what version 1 or 2 of the control groups calls limit, use, and of the use cache and what is in memory
+            alone (``/dev/shm``, a job's own ``/tmp``).
+    """
+    folder = root / group.strip("/")
     for level in (folder, *folder.parents):
-        if not level.is_relative_to(_CGROUPS):
+        if not level.is_relative_to(root):
             return
-        limit, used = _text(level / "memory.max").strip(), _text(level / "memory.current").strip()
+        limit, used = (_text(level / name).strip() for name in names[:2])
         if limit.isdigit() and used.isdigit():
-            lines = _text(level / "memory.stat").splitlines()
-            cache = next((int(line.split()[1]) for line in lines if line.startswith("file ")), 0)
-            yield max(0, int(limit) - int(used) + cache)
+            fields = dict(line.split() for line in _text(level / "memory.stat").splitlines())
+            cache, in_memory = (int(fields.get(name, 0)) for name in names[2:])
+            yield max(0, int(limit) - int(used) + cache - in_memory)
 
 
 def _kibibytes(path: Path, field: str) -> int | None:

@@ -53,6 +53,28 @@ def test_the_tightest_group_counts_without_its_cache(system):
     assert free_memory() == 0
 
 
+def test_files_in_memory_alone_cannot_be_had(system, tmp_path):
+    """As in /dev/shm, or where a job's /tmp is memory."""
+    system(available_kb=4096, groups={"outer": (3 * MIB, 2 * MIB, MIB)})
+    stat = tmp_path / "cgroup" / "outer" / "memory.stat"
+    stat.write_text(f"anon 7\nfile {MIB}\nshmem {MIB // 4}\n")
+    assert free_memory() == 3 * MIB - 2 * MIB + MIB - MIB // 4
+
+
+@pytest.mark.parametrize("seen", ["old/job", ""])
+def test_groups_of_version_1_count(system, tmp_path, seen):
+    """As on clusters with older systems; in a container the group may have another name than outside."""
+    system(available_kb=4096)
+    (tmp_path / "proc" / "self" / "cgroup").write_text("9:cpu,cpuacct:/old\n4:hugetlb,memory:/old/job\n0::/\n")
+    for name, limit in (("old/job", 2**63 - 4096), ("", 2**63 - 4096), (seen, 3 * MIB)):
+        folder = tmp_path / "cgroup" / "memory" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "memory.limit_in_bytes").write_text(f"{limit}\n")
+        (folder / "memory.usage_in_bytes").write_text(f"{2 * MIB}\n")
+        (folder / "memory.stat").write_text(f"cache 5\ntotal_cache {MIB}\ntotal_shmem {MIB // 2}\n")
+    assert free_memory() == 3 * MIB - 2 * MIB + MIB // 2
+
+
 def test_systems_that_do_not_tell(system, monkeypatch):
     system()
     monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}.__getitem__)
