@@ -79,7 +79,7 @@ def prepare(
 
     SET/MANIFEST.tsv tells what became of every scan, and why.
     """
-    from tatcli.workflows.cores import usable_cores
+    from tatcli.processor import usable_cores
     from tatcli.workflows.prepare import prepare as run
     from tatcli.workflows.preparing.config import PrepareConfig
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import warnings
@@ -15,7 +16,7 @@ from torch import nn
 from tatcli.errors import DeviceError, UsageError, reason_of
 from tatcli.inference.options import PRECISIONS
 from tatcli.inference.system_memory import peak_resident
-from tatcli.processor import MOST_THREADS, processor_field
+from tatcli.processor import MOST_THREADS, processor_field, usable_cores
 
 __all__ = [
     "DTYPES",
@@ -28,6 +29,7 @@ __all__ = [
     "peak_memory",
     "prepare_runtime",
     "refuse_tf32",
+    "set_threads",
 ]
 
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -81,7 +83,7 @@ class Runtime:
 
 
 def prepare_runtime(*, device: str = "auto", precision: str = "auto", threads: int | None = None) -> Runtime:
-    """Check and settle the machine's part of a restoration; sets PyTorch's thread number where one is given.
+    """Check and settle the machine's part of a restoration, PyTorch's threads (:func:`set_threads`) included.
 
     On CUDA devices fp32 is fp32 from then on (:func:`refuse_tf32`).
 
@@ -96,9 +98,21 @@ def prepare_runtime(*, device: str = "auto", precision: str = "auto", threads: i
     number = choose_precision(chosen, precision)
     if chosen.type == "cuda":
         refuse_tf32()
+    set_threads(threads)
+    return Runtime(chosen, number, torch.get_num_threads())
+
+
+def set_threads(threads: int | None) -> None:
+    """Have PyTorch compute in so many threads.
+
+    Args:
+        threads: None: as many as it takes by itself, but not more than the process has time for, where nobody said how
+            many. PyTorch knows nothing of a container's limit, and its threads would wait for each other.
+    """
+    if threads is None and "OMP_NUM_THREADS" not in os.environ:
+        threads = min(torch.get_num_threads(), usable_cores())
     if threads is not None:
         torch.set_num_threads(threads)
-    return Runtime(chosen, number, torch.get_num_threads())
 
 
 def refuse_tf32() -> None:

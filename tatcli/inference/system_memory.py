@@ -8,12 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from tatcli.control_groups import groups_of, kept
+
 __all__ = ["default_limit", "free_memory", "peak_resident", "resident"]
 
 _USABLE: Final = 0.8
 """Most of what is free: the rest is for the disk cache, and for what others ask for meanwhile."""
 _PROC: Final = Path("/proc")
-_CGROUPS: Final = Path("/sys/fs/cgroup")
+_NAMES: Final = {
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_cache", "total_shmem"),
+    2: ("memory.max", "memory.current", "file", "shmem"),
+}
+"""What the versions of the control groups call limit, use, and of the use the cache, and what of that is in memory
+alone (``/dev/shm``, a job's own ``/tmp``)."""
 
 
 def default_limit() -> int | None:
@@ -57,42 +64,14 @@ def peak_resident() -> int | None:
 
 def _left_in_groups() -> Iterator[int]:
     """What this process's control groups leave; files in their cache can be had, too, but for those in memory alone."""
-    for line in _text(_PROC / "self" / "cgroup").splitlines():
-        _, controllers, group = line.split(":", 2)
-        if not controllers:
-            yield from _left(_CGROUPS, group, ("memory.max", "memory.current", "file", "shmem"))
-        elif "memory" in controllers.split(","):
-            files = "memory.limit_in_bytes", "memory.usage_in_bytes"
-            yield from _left(_CGROUPS / "memory", group, (*files, "total_cache", "total_shmem"))
-
-
-def _left(root: Path, group: str, names: tuple[str, str, str, str]) -> Iterator[int]:
-    """What a group and those around it leave.
-
-    Args:
-        root: the outermost one; the names of the others may be those outside a container, which aren't seen in it.
-        group: of this process.
-        names: what version 1 or 2 of the control groups calls limit, use, and of the use cache and what is in memory
-            alone (``/dev/shm``, a job's own ``/tmp``).
-    """
-    folder = root / group.strip("/")
-    for level in (folder, *folder.parents):
-        if not level.is_relative_to(root):
-            return
-        limit, used = (_text(level / name).strip() for name in names[:2])
+    for version, folder in groups_of("memory"):
+        limit_file, used_file, cache, in_memory = _NAMES[version]
+        limit, used = kept(folder / limit_file), kept(folder / used_file)
         if limit.isdigit() and used.isdigit():
-            fields = dict(line.split() for line in _text(level / "memory.stat").splitlines())
-            cache, in_memory = (int(fields.get(name, 0)) for name in names[2:])
-            yield max(0, int(limit) - int(used) + cache - in_memory)
+            fields = dict(line.split() for line in kept(folder / "memory.stat").splitlines())
+            yield max(0, int(limit) - int(used) + int(fields.get(cache, 0)) - int(fields.get(in_memory, 0)))
 
 
 def _kibibytes(path: Path, field: str) -> int | None:
     """A field in kB of a file under /proc, in bytes."""
-    return next((int(line.split()[1]) * 1024 for line in _text(path).splitlines() if line.startswith(field)), None)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return ""
+    return next((int(line.split()[1]) * 1024 for line in kept(path).splitlines() if line.startswith(field)), None)

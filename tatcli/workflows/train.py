@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from tatcli.errors import OutputError, UsageError, reason_of, some_of
-from tatcli.inference.runtime import choose_device, refuse_tf32
+from tatcli.inference.runtime import choose_device, refuse_tf32, set_threads
 from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
 from tatcli.training.distributed import World, this_world
@@ -99,8 +99,7 @@ def train(
     settings, config = to_toml(config), _on_its_device(config, world)
     if torch.device(config.device).type == "cuda":
         refuse_tf32()  # as validation does: no step may depend on whether one came before it
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    set_threads(config.threads or None)
     extra = read_card_fields(card)
     check_sources(config)
     if config.tensorboard:

@@ -179,6 +179,22 @@ def test_threads():
     assert torch.get_num_threads() == before
 
 
+def test_threads_of_a_container_that_has_the_time_of_one_core(monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setattr(runtime, "usable_cores", lambda: 1)
+    try:
+        torch.set_num_threads(3)
+        monkeypatch.setenv("OMP_NUM_THREADS", "3")
+        assert prepare_runtime(device="cpu").threads == 3
+        monkeypatch.delenv("OMP_NUM_THREADS")
+        assert prepare_runtime(device="cpu").threads == 1
+        assert prepare_runtime(device="cpu", threads=2).threads == 2
+        monkeypatch.setattr(runtime, "usable_cores", lambda: 8)
+        assert prepare_runtime(device="cpu").threads == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_fp32_is_no_tf32(machine, monkeypatch):
     machine(cuda=1, bf16={0})
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # PyTorch's default, and put back

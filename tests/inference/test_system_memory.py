@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from tatcli import control_groups
 from tatcli.inference import system_memory
 from tatcli.inference.system_memory import default_limit, free_memory, peak_resident, resident
 
@@ -30,7 +31,8 @@ def system(tmp_path, monkeypatch):
             (folder / "memory.current").write_text(f"{used}\n")
             (folder / "memory.stat").write_text(f"anon 7\nfile {cache}\nfile_mapped 3\n")
         monkeypatch.setattr(system_memory, "_PROC", proc)
-        monkeypatch.setattr(system_memory, "_CGROUPS", cgroups)
+        monkeypatch.setattr(control_groups, "_MINE", proc / "self" / "cgroup")
+        monkeypatch.setattr(control_groups, "_ROOT", cgroups)
 
     return make
 

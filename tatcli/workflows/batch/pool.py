@@ -11,11 +11,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from tatcli.errors import DeviceError
+from tatcli.processor import usable_cores
 from tatcli.workflows.batch.isolated import as_errors
 from tatcli.workflows.batch.lane import Lane, LaneSettings
 from tatcli.workflows.batch.roles import EngineSettings
 from tatcli.workflows.batch.work import Failure, Outcome, Work
-from tatcli.workflows.cores import usable_cores
 
 if TYPE_CHECKING:
     from tatcli.workflows.batch.config import BatchConfig

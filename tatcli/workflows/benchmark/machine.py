@@ -12,8 +12,7 @@ import torch
 from torch.nn import functional
 
 from tatcli.inference.runtime import DTYPES, Runtime
-from tatcli.processor import processor_field
-from tatcli.workflows.cores import usable_cores
+from tatcli.processor import processor_field, usable_cores
 
 __all__ = ["Machine", "Peak", "best_peak", "measure_copy_rate", "measure_peak", "this_machine"]
 
