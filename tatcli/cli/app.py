@@ -24,12 +24,15 @@ from tatcli.cli.simulate import simulate
 from tatcli.cli.train import train
 from tatcli.cli.train_plot import plot
 from tatcli.cli.weights import weights
-from tatcli.errors import TatError, UsageError, reason_of
+from tatcli.errors import DeviceError, TatError, UsageError, reason_of
 
 __all__ = ["app", "main"]
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as in a shell."""
+
+_NO_THREAD = "can't start new thread"
+"""What Python says, in a plain RuntimeError, where the system starts none."""
 
 _MAY_BE_EMPTY = ("--series-suffix",)
 """Options that an empty word means something to."""
@@ -66,18 +69,30 @@ class TatGroup(TyperGroup):
             console.error(str(error))
             code = error.exit_code
         except Exception as error:
-            # Typer's own mistakes of usage; their common base is not public.
-            if not hasattr(error, "format_message"):
+            known = _known(error)
+            if known is None:
                 raise
-            command = getattr(getattr(error, "ctx", None), "command_path", "tat")
-            console.error(f"{error.format_message().rstrip('.')}; see {command} --help")
-            code = getattr(error, "exit_code", 2)
+            message, code = known
+            console.error(message)
         code = code if isinstance(code, int) else 0
         if code == INTERRUPTED:
             console.error("interrupted")
         if standalone_mode:
             raise SystemExit(code)
         return code
+
+
+def _known(error: Exception) -> tuple[str, int] | None:
+    """What to say of an exception that is none of tat's own, and its exit code; None for a bug."""
+    if isinstance(error, BlockingIOError) or str(error) == _NO_THREAD:
+        message = f"expected the system to start another thread or process, got {reason_of(error)}; "
+        remedy = "give the job more processes and address space (ulimit -u, ulimit -v, a container's limit of pids)"
+        return message + remedy, DeviceError.exit_code
+    # Typer's own mistakes of usage; their common base is not public.
+    if not hasattr(error, "format_message"):
+        return None
+    command = getattr(getattr(error, "ctx", None), "command_path", "tat")
+    return f"{error.format_message().rstrip('.')}; see {command} --help", getattr(error, "exit_code", 2)
 
 
 def _check_values(words: Sequence[str]) -> None:

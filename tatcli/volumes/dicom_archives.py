@@ -21,10 +21,18 @@ _NOT_IN_NAMES: Final = '/\\:*?"<>|'
 
 
 class Unpacked:
-    """A temporary folder, private to its user, that lives as long as this object (or the process)."""
+    """A temporary folder, private to its user, that lives as long as this object (or the process).
+
+    Raises:
+        VolumeReadError: there is no place for one.
+    """
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="tat-"))
+        try:
+            self.folder = Path(tempfile.mkdtemp(prefix="tat-"))
+        except OSError as error:
+            msg = f"temporary folder: expected one to unpack to, got {error.strerror}; set TMPDIR to one with space"
+            raise VolumeReadError(msg) from error
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
@@ -377,6 +378,21 @@ def test_a_full_disk_leaves_nothing(refused, ct, monkeypatch):
 
     monkeypatch.setattr("tatcli.volumes.nifti._put", full)
     refused("restore", ct, *CT, code=2, match="No space left on device; check space and permissions")
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [RuntimeError("can't start new thread"), BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")],
+)
+def test_a_job_that_may_start_no_more_threads_or_processes_is_no_bug(refused, ct, monkeypatch, refusal):
+    """As under ``ulimit -u``, or a container's limit of pids."""
+
+    def none_left(*_, **__):
+        raise refusal
+
+    monkeypatch.setattr("tatcli.inference.restorer.prepare_runtime", none_left)
+    line = refused("restore", ct, *CT, code=5, match="expected the system to start another thread or process, got ")
+    assert "ulimit -u" in line
 
 
 def test_a_bug_shows_its_traceback(tat, ct, monkeypatch):

@@ -103,6 +103,19 @@ def test_archives_that_do_not_unpack(series: Callable[..., Any], tmp_path: Path)
         read_volume(whole, pet=PetTags(weight=70.0))
 
 
+def test_an_archive_where_there_is_no_temporary_folder(
+    series: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container whose file system is read-only."""
+    maker = series()
+    maker.add_stack(pixels())
+    archive = zipped(maker.folder, tmp_path / "scan.zip")
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: [str(tmp_path / "absent")])
+    with pytest.raises(VolumeReadError, match=r"temporary folder: expected one to unpack to, got No usable .* TMPDIR"):
+        read_volume(archive)
+
+
 def media(maker: Any, folder: Path) -> Path:
     """A DICOMDIR with the maker's files, as on a patient's disc."""
     with warnings.catch_warnings():
