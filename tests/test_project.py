@@ -76,6 +76,16 @@ def test_start_up_loads_no_heavy_library(module):
     assert not set(HEAVY) & set(loaded)
 
 
+def test_the_package_runs_as_the_command_does():
+    """Where ``tat`` is on no path, as after ``pip install --user``."""
+    command = [sys.executable, "-m", "tatcli"]
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"tat {tatcli.__version__}\n", "")
+    done = subprocess.run([*command, "info"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.endswith("; see tat info --help\n")
+
+
 def test_help_and_version_load_no_heavy_library():
     for arguments in (["--help"], ["restore", "--help"], ["--version"]):
         code = (
