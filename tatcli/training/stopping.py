@@ -11,8 +11,9 @@ __all__ = ["StopRequest"]
 
 
 class StopRequest:
-    """While the block runs, SIGINT and SIGTERM are only noted; the second one ends the process at once.
+    """While the block runs, SIGINT, SIGTERM and SIGHUP are only noted; the second one ends the process at once.
 
+    SIGHUP, of a terminal that was closed, stays ignored where it is (as nohup does).
     In any thread but the main one, where Python hears no signals, nothing changes.
     """
 
@@ -22,8 +23,10 @@ class StopRequest:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # (Windows has no SIGHUP)
+                number = getattr(signal, name, None)
+                if number is not None and not (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):
+                    self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(
@@ -43,11 +46,11 @@ class StopRequest:
 
         Raises:
             KeyboardInterrupt: SIGINT came.
-            SystemExit: SIGTERM came, here or in another process; 143, as in a shell.
+            SystemExit: another one came, or one in another process; 128 + its number (or SIGTERM's), as in a shell.
         """
         if self.number == signal.SIGINT:
             raise KeyboardInterrupt
-        raise SystemExit(128 + signal.SIGTERM)
+        raise SystemExit(128 + (self.number or signal.SIGTERM))
 
     def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a signal handler
         if self.made:

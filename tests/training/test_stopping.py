@@ -9,11 +9,16 @@ import pytest
 
 from tatcli.training.stopping import StopRequest
 
+SIGNALS = [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+if hasattr(signal, "SIGHUP"):
+    SIGNALS.append((signal.SIGHUP, SystemExit))
 
-@pytest.mark.parametrize(("number", "ends"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+
+@pytest.mark.parametrize(("number", "ends"), SIGNALS)
 def test_a_signal_is_noted_and_obeyed_later(number: signal.Signals, ends: type[BaseException]) -> None:
     before = signal.getsignal(number)
     with StopRequest() as stop:
+        assert signal.getsignal(number) == stop._note
         assert not stop.made
         signal.raise_signal(number)
         assert stop.made
@@ -21,7 +26,18 @@ def test_a_signal_is_noted_and_obeyed_later(number: signal.Signals, ends: type[B
             stop.obey()
     assert signal.getsignal(number) is before
     if ends is SystemExit:
-        assert caught.value.code == 143
+        assert caught.value.code == 128 + number
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no hangup")
+def test_nohup_holds_in_training_too() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.made
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_second_signal_ends_the_process_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
