@@ -6,6 +6,7 @@ The crops and strengths of step n are drawn from (seed, n), so no generator stat
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,10 +52,15 @@ def load_checkpoint(folder: Path, config: TrainConfig) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
+        with zipfile.ZipFile(path) as archive:  # PyTorch doesn't compare what it reads with the file's check sums
+            damaged = archive.testzip()
+        if damaged:
+            raise ValueError(f"other bytes in {damaged} than were written")  # noqa: EM102, TRY301 - told below
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         before = json.loads(state["config"])
     except Exception as error:
-        msg = f"{path}: expected a checkpoint of tat train, got {reason_of(error)}; choose another output folder"
+        msg = f"{path}: expected a checkpoint of tat train, got {reason_of(error)}; delete it to"
+        msg += " begin anew, or choose another output folder"
         raise WeightsError(msg) from error
     before = TrainConfig(data=config.data, output=config.output).fixed() | _OLDER | before
     for share in ("default_share", "teacher_share"):
