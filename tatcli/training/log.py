@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from tatcli.errors import UsageError, reason_of
+from tatcli.errors import OutputError, UsageError, reason_of
 from tatcli.training.distributed import World
 from tatcli.volumes.replacing import replaced
 
@@ -41,10 +41,18 @@ class RunLog:
         self._board = board_writer()(str(folder / BOARD), purge_step=start + 1) if board else None
 
     def add(self, kind: str, step: int, seconds: float, **fields: Any) -> None:
-        """One entry."""
+        """One entry.
+
+        Raises:
+            OutputError: the system refuses to write (disk full, folder gone).
+        """
         line = {"kind": kind, "step": step, "seconds": round(seconds, 1), **fields}
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
+        try:
+            with self.path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line) + "\n")
+        except OSError as error:
+            msg = f"{self.path}: expected to write the log, got {reason_of(error)}; check space and permissions"
+            raise OutputError(msg) from error
         if self._board is not None:
             for name, value in _numbers(kind, fields):
                 self._board.add_scalar(name, value, step)
@@ -70,8 +78,8 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
         if not all(isinstance(entry, dict) and {"kind", "step"} <= entry.keys() for entry in entries):
             raise ValueError("a line without kind and step")  # noqa: EM101, TRY301 - told below
     except (OSError, ValueError) as error:
-        msg = f"{path}: expected the log of a tat train run, got {reason_of(error)}"
-        raise UsageError(msg) from error
+        msg = f"{path}: expected the log of a tat train run, got {reason_of(error)}; correct it, or"
+        raise UsageError(msg + " move it away, without which the run goes on all the same") from error
     return entries
 
 

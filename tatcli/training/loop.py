@@ -66,6 +66,11 @@ class Trainer:
         self.stepper = Stepper(self.network, config, world=self.world, teachers=teachers)
         self.step = 0
         self.seconds = 0.0
+        self.data: list[dict[str, str]] = []
+        """What is trained on, as the weights' card tells it; none where a checkpoint is from before it was kept."""
+        self.former_data: list[dict[str, str]] = []
+        """What was trained on, and isn't any more since the run went on with other scans."""
+        self._means = TaskMeans(config.tasks)
         self._saved = time.monotonic()
         state = load_checkpoint(config.output, config)
         if state is not None:
@@ -97,17 +102,16 @@ class Trainer:
         config = self.config
         started = time.monotonic() - self.seconds
         scores: dict[str, ValidationScore] = {}
-        means = TaskMeans(config.tasks)
         log = RunLog(config.output, board=config.tensorboard, start=self.step) if self.world.first else None
         try:
             with _deterministic(wanted=config.deterministic), StopRequest() as stop:
                 for batch in self.sampler.batches(self.step, config.steps):
                     done = self.stepper.update(batch, self.step, stop=stop.made)
-                    means.add(done.tasks, done.l1, done.sigma)
+                    self._means.add(done.tasks, done.l1, done.sigma)
                     self.step += 1
                     self.seconds = time.monotonic() - started
-                    on_step(Progress(self.step, done.loss, means.means()["l1"]))
-                    self._log_step(log, means)
+                    on_step(Progress(self.step, done.loss, self._means.means()["l1"]))
+                    self._log_step(log)
                     found = self._validated(log, on_sample)
                     if found:
                         on_validation(found)
@@ -134,6 +138,7 @@ class Trainer:
         """Save everything that the run needs to go on."""
         if self.world.first:
             state = {"step": self.step, "seconds": self.seconds, "passes": self._passes, **self.stepper.state()}
+            state |= {"data": self.data, "former_data": self.former_data, "means": self._means.sums}
             save_checkpoint(self.config.output, self.config, state)
         self._saved = time.monotonic()
 
@@ -154,11 +159,14 @@ class Trainer:
             )
             raise UsageError(msg)
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        self.data, self.former_data = state.get("data", []), state.get("former_data", [])
+        if self.world.first:  # (of other processes' samples since the last entry nothing is kept)
+            self._means.sums = state.get("means", self._means.sums)
         self.stepper.restore(state)
 
-    def _log_step(self, log: RunLog | None, means: TaskMeans) -> None:
+    def _log_step(self, log: RunLog | None) -> None:
         if self.step % self.config.log_every == 0 or self._last:
-            found = means.take(self.world, self.stepper.device)
+            found = self._means.take(self.world, self.stepper.device)
             if log is not None:
                 log.add("train", self.step, self.seconds, lr=self.stepper.rate(self.step - 1), **found)
 

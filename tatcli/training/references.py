@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,16 +32,10 @@ from tatcli.volumes.bids_pet import derived_fields
 from tatcli.volumes.formats import format_of
 from tatcli.volumes.grids import check_grid
 from tatcli.volumes.members import members_of
-from tatcli.volumes.replacing import renamed
+from tatcli.volumes.replacing import new_folder
 from tatcli.volumes.slices import has_cubic_voxels, in_plane, is_isotropic
 
-__all__ = [
-    "Reference",
-    "ReferenceScan",
-    "draw_strength",
-    "prepare_references",
-    "prepare_scan",
-]
+__all__ = ["Reference", "ReferenceScan", "draw_strength", "prepare_references", "prepare_scan"]
 
 FORMAT: Final = 6
 """Raised whenever prepared files change, so that old ones are not reused."""
@@ -83,6 +76,11 @@ class Reference:
     default_share: float
     subject: str = ""
     """Whom the scan is of, where a prepared set or its folders tell."""
+
+    @property
+    def label(self) -> str:
+        """What people tell it by: in a prepared set, scans of several subjects may have equal names."""
+        return self.name if self.subject in self.name else f"{self.subject}/{self.name}"
 
     def low_quality(self, index: int, rng: np.random.Generator, crop: Crop = WHOLE) -> NDArray[np.float32]:
         """A degraded version of slice ``index``, or of a crop of it: (rows, columns), physical units."""
@@ -133,6 +131,7 @@ def prepare_references(
         UsageError: no scans.
         VolumeReadError: one that can't be read, or none that can serve as a reference.
         GeometryError: an LQ partner on another grid.
+        OutputError: the cache can't be written (disk full).
     """
     from tatcli.training.prepared_set import is_prepared, prepared_references
 
@@ -142,8 +141,7 @@ def prepare_references(
     else:
         roots = [root for root in (config.data, *config.also) if has_references(root, task, split)]
         roots = roots or [config.data]  # (which says what is missing)
-    references = []
-    left_out = []
+    references, left_out = [], []
     for root in roots:
         if is_prepared(root):
             references += prepared_references(root, task, split, config)
@@ -191,22 +189,13 @@ def _cached(pair: ScanPair, task: Task, config: TrainConfig, check: Check) -> li
     digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
     folder = cache / f"{pair.name}-{digest}"
     if not folder.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=cache) as staging:
-            made = Path(staging) / folder.name
-            made.mkdir()
+        with new_folder(folder) as made:  # (a run that shares the cache may be faster: what it makes is the same)
             _read_and_prepare(pair, task, config, check, made)
-            try:
-                renamed(made, folder)
-            except OSError:
-                if not folder.is_dir():  # else a run that shares the cache was faster: what it made is the same
-                    raise
     try:
         return _loaded(folder, pair, task, config)
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         msg = f"{folder}: expected a prepared reference, got a damaged one ({' '.join(str(error).split())}); delete"
-        msg += " that folder, and the reference is prepared again"
-        raise VolumeReadError(msg) from error
+        raise VolumeReadError(msg + " that folder, and the reference is prepared again") from error
 
 
 def _loaded(folder: Path, pair: ScanPair, task: Task, config: TrainConfig) -> list[Reference] | str:
@@ -289,8 +278,13 @@ def prepare_scan(scan: ReferenceScan, task: Task, config: TrainConfig, folder: P
     np.save(folder / "hq.npy", hq)
     if fields is not None:
         np.save(folder / "fields.npy", fields)
-    facts = {"window": [window.lower, window.upper], "noise": noise, "rejected": None, "all_planes": every}
-    facts["unit"] = unit
+    facts = {
+        "window": [window.lower, window.upper],
+        "noise": noise,
+        "rejected": None,
+        "all_planes": every,
+        "unit": unit,
+    }
     (folder / "facts.json").write_text(json.dumps(facts))
     return None
 

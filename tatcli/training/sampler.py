@@ -89,7 +89,7 @@ class Sampler:
             task = drawn[number]
             scans = self.references[task]
             scan = scans[rng.choice(len(scans), p=self.shares[task])]
-            samples.append((*self._sample(scan, patch, rng), task, scan.name, int(rng.integers(8))))
+            samples.append((*self._sample(scan, patch, rng), task, scan.label, int(rng.integers(8))))
         lq, hq, mask, tasks, names, views = zip(*samples, strict=True)
         stacked = [torch.from_numpy(np.stack(part)[:, None]) for part in (lq, hq, mask)]
         return Batch(stacked[0], stacked[1], stacked[2], tasks, names, views)

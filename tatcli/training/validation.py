@@ -94,7 +94,7 @@ def _validate_task(
                 y = network(x)
             restored = lq + window.denormalise(y[0, 0].float().cpu().numpy()) - window.clip(lq)
             if number < config.samples and index == indices[len(indices) // 2]:
-                on_sample(Sample(scan.name, scan.task, int(index), lq, np.asarray(restored, dtype=np.float32), hq))
+                on_sample(Sample(scan.label, scan.task, int(index), lq, np.asarray(restored, dtype=np.float32), hq))
             data_range = float(reference.max() - reference.min())
             rows.append([psnr(shown.clip(image), reference, data_range=data_range) for image in (lq, restored)])
     means = np.mean(rows, axis=0) if rows else (float("nan"), float("nan"))

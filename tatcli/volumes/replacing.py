@@ -8,6 +8,7 @@ import re
 import secrets
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,10 +18,12 @@ from typing import Final
 from tatcli.errors import OutputError
 
 __all__ = [
+    "TEMPORARY",
     "check_name",
     "checked_folder",
     "checked_output",
     "is_ours",
+    "new_folder",
     "renamed",
     "replaced",
     "replaced_folder",
@@ -28,6 +31,8 @@ __all__ = [
 ]
 
 _OURS: Final = re.compile(r"\d{5,}\.dcm")
+TEMPORARY: Final = ".tat-"
+"""How the temporary names begin; a process that is killed leaves its own."""
 _LITTER: Final = (".DS_Store", "Thumbs.db", "desktop.ini")
 """What macOS and Windows put into a folder that somebody looks at."""
 _WAITS: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
@@ -129,7 +134,7 @@ def replaced_folder(path: Path) -> Iterator[Path]:
         OutputError: the system refuses to write (disk full, folder gone).
     """
     place = path.resolve()
-    temporary, before = (place.with_name(f".tat-{secrets.token_hex(8)}") for _ in range(2))
+    temporary, before = (place.with_name(f"{TEMPORARY}{secrets.token_hex(8)}") for _ in range(2))
     try:
         temporary.mkdir()
         yield temporary
@@ -154,6 +159,29 @@ def replaced_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that gets the name ``path`` when the block succeeds, unless another process's has it by then.
+
+    Raises:
+        OutputError: the system refuses to write (disk full, folder gone).
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as staging:
+            made = Path(staging) / path.name
+            made.mkdir()
+            yield made
+            try:
+                renamed(made, path)
+            except OSError:
+                if not path.is_dir():
+                    raise
+    except OSError as error:
+        msg = f"{path}: expected to write the output, got {error.strerror or error}; check space and permissions"
+        raise OutputError(msg) from error
+
+
+@contextmanager
 def replaced(path: Path, *, extension: str) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block succeeds and is deleted when it doesn't.
 
@@ -164,7 +192,7 @@ def replaced(path: Path, *, extension: str) -> Iterator[Path]:
     Raises:
         OutputError: the system refuses to write (disk full, folder gone).
     """
-    temporary = path.with_name(f".tat-{secrets.token_hex(8)}{extension}")
+    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}{extension}")
     try:
         yield temporary
         sync(temporary)

@@ -19,22 +19,38 @@ _TAKEN: Final = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES)
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, command: str, *, required: bool = True) -> Iterator[bool]:
     """Keep others out while the block runs; the system lets go when the process ends, however it does.
+
+    Args:
+        folder: to be alone in.
+        command: what is at work there, and so kept out.
+        required: whether a folder that can't be locked is an error; else the block gets False.
 
     Raises:
         OutputError: another process is in, or the folder can't be locked.
+        OSError: the folder can't be written to.
     """
-    with (folder / _LOCK).open("a") as stream:
+    try:
+        stream = (folder / _LOCK).open("a")
+    except OSError:
+        if required:
+            raise
+        yield False
+        return
+    with stream:
         try:
             _claim(stream.fileno())
         except OSError as error:
             if error.errno in _TAKEN:
-                msg = f"{folder}: expected to be alone, got another tat prepare at work on this set; wait for it to end"
-            else:
+                msg = f"{folder}: expected to be alone, got another {command} at work in it; wait for it to end"
+                raise OutputError(msg) from error
+            if required:
                 msg = f"{folder}: expected a folder that can be locked, got {reason_of(error)}; choose a local disk"
-            raise OutputError(msg) from error
-        yield
+                raise OutputError(msg) from error
+            yield False
+            return
+        yield True
 
 
 def _claim(descriptor: int) -> None:

@@ -19,10 +19,10 @@ from tatcli.errors import OutputError, UsageError
 from tatcli.training.prepared_set import Entry, SetWriter, is_prepared
 from tatcli.training.subjects import check_found
 from tatcli.volumes.replacing import replaced
+from tatcli.workflows.lock import locked
 from tatcli.workflows.preparing.candidates import find_candidates
 from tatcli.workflows.preparing.config import PrepareConfig, PrepareReport
 from tatcli.workflows.preparing.job import NO_MEMORY, Job, Outcome, job_key, run_job, start_process, synthetic_job
-from tatcli.workflows.preparing.lock import locked
 from tatcli.workflows.preparing.manifest import MANIFEST, write_manifest
 from tatcli.workflows.preparing.splits import assign_splits, splits_in
 from tatcli.workflows.preparing.survey import Found, survey
@@ -63,7 +63,7 @@ def prepare(config: PrepareConfig, *, on_progress: Progress = lambda *_: None) -
         jobs, refused = _plan(found, config)
         try:
             config.output.mkdir(parents=True, exist_ok=True)
-            with locked(config.output):
+            with locked(config.output, "tat prepare"):
                 writer = SetWriter(config.output)
                 _check_same(writer, config, {job.key for job in jobs} | {entry.key for entry in refused})
                 report = _fill(writer, jobs, refused, (config, each, on_progress))

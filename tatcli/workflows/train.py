@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,12 @@ from tatcli.training.distributed import World, this_world
 from tatcli.training.log import board_writer
 from tatcli.training.loop import Progress, Trainer
 from tatcli.training.references import Reference, prepare_references
-from tatcli.training.settings import SETTINGS_FILE, read_settings, to_toml
+from tatcli.training.settings import SETTINGS_FILE, to_toml
 from tatcli.training.sources import check_sources, has_references
 from tatcli.training.subjects import check_found, named_by
 from tatcli.training.validation import Sample, ValidationScore
-from tatcli.volumes.replacing import replaced
+from tatcli.volumes.replacing import TEMPORARY, replaced
+from tatcli.workflows.lock import locked
 from tatcli.workflows.training.network import make_network
 from tatcli.workflows.training.samples import save_sample
 from tatcli.workflows.training.teachers import load_teachers
@@ -91,7 +94,7 @@ def train(
         VolumeReadError: a scan can't be read, or none of a task's can be used.
         GeometryError: an LQ partner lies on another grid than its reference.
         WeightsError: a teacher, or the weights to start from, are missing or damaged.
-        OutputError: the run folder can't be written.
+        OutputError: the run folder can't be written, or another process trains in it.
         DeviceError: fewer GPUs than processes on this machine.
         TrainingDiverged: the loss became NaN or infinite, or exploded.
     """
@@ -112,7 +115,7 @@ def train(
         except OSError as error:
             msg = f"{option} {folder}: expected a folder, or a name for one, got {reason_of(error)}; choose another"
             raise OutputError(msg) from error
-    with world.joined(torch.device(config.device)):
+    with world.joined(torch.device(config.device)), _alone(config, world):
         with world.first_goes_first():
             references = {
                 task: prepare_references(TASKS[task], "train", config, on_scan=on_prepare, check=usable_scan)
@@ -131,11 +134,13 @@ def train(
         )
         weights = RunWeights(network, trainer, extra, references=references, command=command)
         path = weights.path
-        other_data = _has_other_data(config, trainer, on_warning)
+        other_data = weights.has_other_data and trainer.step >= config.steps
         if other_data and not path.is_file():
-            told = f"{config.output}: expected the --data and --also of its {SETTINGS_FILE}"
-            msg = f"{told} to write {path.name}, got others"
+            msg = f"{config.output}: expected the scans that the run was trained on to write {path.name}, got others"
             raise UsageError(msg)
+        if weights.has_other_data and not other_data:
+            told = f"{weights.gone} that it was trained on are gone or changed, {weights.new} are new"
+            on_warning(f"{config.output}: the run goes on with other scans: {told}; its card will name both")
         if world.first and not other_data:
             with replaced(config.output / SETTINGS_FILE, extension=".toml") as temporary:
                 temporary.write_text(settings, encoding="utf-8")
@@ -169,18 +174,23 @@ def _subjects(scans: Iterable[Reference], config: TrainConfig) -> set[str]:
     return found - {""}
 
 
-def _has_other_data(config: TrainConfig, trainer: Trainer, on_warning: Callable[[str], None]) -> bool:
-    """Whether the run in the folder is at its end, and was told to train on other data; one that isn't is warned of."""
-    path = config.output / SETTINGS_FILE
-    if not trainer.step or not path.is_file():
-        return False
-    before = read_settings(path)
-    told = [place.resolve() for place in (before["data"], *before.get("also", ()))]
-    if told == [place.resolve() for place in (config.data, *config.also)]:
-        return False
-    if trainer.step < config.steps:
-        on_warning(f"{path}: the run goes on with other --data or --also than these; its card will name those alone")
-    return trainer.step >= config.steps
+@contextmanager
+def _alone(config: TrainConfig, world: World) -> Iterator[None]:
+    """Keep another run out of the folder, and take away what one that was killed was writing (by the first process).
+
+    Raises:
+        OutputError: another run is in.
+    """
+    if not world.first:
+        yield
+        return
+    with locked(config.output, "tat train", required=False) as alone:
+        if alone:
+            for path in config.output.glob(f"{TEMPORARY}*"):
+                path.unlink(missing_ok=True)
+            for folder in (config.output / "cache").glob("*/.*-*/") if config.cache is None else ():
+                shutil.rmtree(folder, ignore_errors=True)
+        yield
 
 
 def _on_its_device(config: TrainConfig, world: World) -> TrainConfig:

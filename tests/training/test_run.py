@@ -248,28 +248,46 @@ def test_a_recipes_size_gives_way_to_the_weights() -> None:
 
 
 def test_a_run_that_goes_on_with_other_data_is_told(make_config: Make, dataset: Path, tmp_path: Path) -> None:
-    config = make_config(tasks=("mri",), steps=2)
+    """The card names what it was trained on before, too; where the same scans lie elsewhere, nothing is said."""
+    config = make_config(tasks=("mri",), steps=4)
+    told: list[str] = []
     with pytest.raises(KeyboardInterrupt):
         train(config, on_step=interrupt_at(1))
-    shutil.copytree(dataset / "MRI", tmp_path / "other" / "MRI")
-    told: list[str] = []
-    train(replace(config, data=tmp_path / "other"), on_warning=told.append)
-    assert [message.partition(": ")[2] for message in told] == [
-        "the run goes on with other --data or --also than these; its card will name those alone"
-    ]
+    other = tmp_path / "other"
+    shutil.copytree(dataset / "MRI", other / "MRI")
+    with pytest.raises(KeyboardInterrupt):
+        train(replace(config, data=other), on_step=interrupt_at(2), on_warning=told.append)
+    assert not told
+    (other / "MRI" / "train" / "mri1.nii.gz").rename(other / "MRI" / "train" / "mri2.nii.gz")
+    changed = replace(config, data=other)
+    with pytest.raises(KeyboardInterrupt):
+        train(changed, on_step=interrupt_at(3), on_warning=told.append)
+    expected = "other scans: 1 that it was trained on are gone or changed, 1 are new; its card will name both"
+    assert [message.partition("goes on with ")[2] for message in told] == [expected]
+    report = train(changed, on_warning=told.append)
+    assert len(told) == 1
+    report.weights.unlink()  # as where it was killed before it wrote them
+    report = train(changed, on_warning=told.append)
+    assert not report.other_data
+    assert [row["file"] for row in read_card(report.weights).training["data"]] == [
+        "MRI/train/mri0.nii.gz", "MRI/train/mri2.nii.gz", "MRI/train/mri1.nii.gz",
+    ]  # fmt: skip
 
 
 def test_a_finished_run_keeps_the_data_that_it_was_trained_on(make_config: Make, dataset: Path, tmp_path: Path) -> None:
-    config = make_config(tasks=("mri",), steps=1)
+    data = tmp_path / "data"
+    shutil.copytree(dataset / "MRI", data / "MRI")
+    config = make_config(tasks=("mri",), steps=1, data=data)
     report = train(config, command="first")
     kept = {path: path.read_bytes() for path in report.output.iterdir() if path.suffix in (".toml", ".json")}
-    other = tmp_path / "other"
-    shutil.copytree(dataset / "MRI", other / "MRI")
-    again = train(replace(config, data=other), command="second")
+    new = data / "MRI" / "train" / "mri2.nii.gz"
+    shutil.copy(dataset / "MRI" / "val" / "mri0.nii.gz", new)
+    again = train(config, command="second")
     assert (report.other_data, again.other_data, again.weights) == (False, True, report.weights)
     assert {path: path.read_bytes() for path in kept} == kept
-    with pytest.raises(UsageError, match=r"expected the --data and --also of its config.toml"):
-        train(replace(config, data=other), card=_named(tmp_path, "mine"))
+    with pytest.raises(UsageError, match=r"expected the scans that the run was trained on to write mine.safetensors"):
+        train(config, card=_named(tmp_path, "mine"))
+    new.unlink()
     assert train(config, card=_named(tmp_path, "mine")).weights.name == "mine.safetensors"
 
 
@@ -321,6 +339,18 @@ def test_damaged_checkpoint(make_config: Make) -> None:
     config.output.mkdir()
     (config.output / CHECKPOINT).write_bytes(b"not a checkpoint")
     with pytest.raises(WeightsError, match="expected a checkpoint of tat train"):
+        load_checkpoint(config.output, config)
+
+
+def test_a_checkpoint_with_another_bit_is_damaged(make_config: Make) -> None:
+    """PyTorch reads it without a word."""
+    config = make_config()
+    config.output.mkdir()
+    path = save_checkpoint(config.output, config, {"network": torch.arange(10_000)})
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.arange(5000, 5010).numpy().tobytes())] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"got ValueError: other bytes in \S+ than were written; delete it to begin"):
         load_checkpoint(config.output, config)
 
 

@@ -1,4 +1,4 @@
-"""One preparation at a time in a folder: on every system, and with the right reason."""
+"""One process at a time in a folder: on every system, and with the right reason."""
 
 import errno
 import fcntl
@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from tatcli.errors import OutputError
-from tatcli.workflows.preparing.lock import locked
+from tatcli.workflows.lock import locked
 
 
 @pytest.fixture
@@ -30,9 +30,13 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_second_one_is_kept_out_on_windows_too(windows: None, tmp_path: Path) -> None:
-    with locked(tmp_path), pytest.raises(OutputError, match="another tat prepare at work"), locked(tmp_path):
+    with (
+        locked(tmp_path, "tat prepare"),
+        pytest.raises(OutputError, match="another tat prepare at work in it"),
+        locked(tmp_path, "tat prepare"),
+    ):
         pass
-    with locked(tmp_path):
+    with locked(tmp_path, "tat prepare"):
         pass
 
 
@@ -41,5 +45,10 @@ def test_a_drive_without_locks_is_not_said_to_be_taken(monkeypatch: pytest.Monke
         raise OSError(errno.ENOTSUP, "Operation not supported")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(OutputError, match="a folder that can be locked, got Operation not supported"), locked(tmp_path):
+    with (
+        pytest.raises(OutputError, match="a folder that can be locked, got Operation not supported"),
+        locked(tmp_path, "tat prepare"),
+    ):
         pass
+    with locked(tmp_path, "tat train", required=False) as alone:
+        assert not alone

@@ -27,11 +27,11 @@ from tatcli.training.references import FORMAT, Reference, prepare_references
 from tatcli.training.sampler import Sampler
 from tatcli.volumes import Geometry, Volume, read_volume
 from tatcli.workflows import prepare as prepare_module
+from tatcli.workflows.lock import locked
 from tatcli.workflows.prepare import prepare
 from tatcli.workflows.preparing import job as job_module
 from tatcli.workflows.preparing.candidates import Candidate, find_candidates
 from tatcli.workflows.preparing.config import PrepareConfig
-from tatcli.workflows.preparing.lock import locked
 from tatcli.workflows.preparing.splits import assign_splits
 from tatcli.workflows.preparing.survey import Found, survey
 from tatcli.workflows.training.advice import for_training
@@ -391,7 +391,7 @@ def test_outputs_that_would_hurt_are_refused(make: Make, scans: Path, tmp_path: 
     with pytest.raises(OutputError, match="other files"):
         prepare(make(output=tmp_path / "full"))
     (tmp_path / "full" / "thesis.txt").unlink()
-    with locked(tmp_path / "full"), pytest.raises(OutputError, match="another tat prepare at work"):
+    with locked(tmp_path / "full", "tat prepare"), pytest.raises(OutputError, match="another tat prepare at work"):
         prepare(make(output=tmp_path / "full"))
     with pytest.raises(UsageError, match="expected a folder with scans"):
         prepare(make(roots=(tmp_path / "nowhere",)))

@@ -81,6 +81,11 @@ class RunWeights:
         extra: of :func:`read_card_fields`.
         references: task -> what it is trained on: scans that were left out aren't named.
         command: the command line.
+
+    Attributes:
+        path: of the last weights.
+        best: the best ones so far; None: there are none.
+        gone, new: scans that the run was trained on before and that aren't there any more, and those that came.
     """
 
     def __init__(
@@ -94,10 +99,29 @@ class RunWeights:
     ) -> None:
         self._network, self._trainer, self._extra = network, trainer, extra
         self._command = command
-        # now, as what is trained on was read before: files may be gone, or others there, once weights are written
-        self._data = _data(trainer.config, references) if trainer.world.first else []
+        self.gone, self.new = 0, 0
+        if trainer.world.first:
+            self._tell(_data(trainer.config, references))
         self.path = weights_path(network, trainer.config, extra)
         self.best = Best.of(self.path) if trainer.step else None  # (a run that begins knows nothing of a former one)
+
+    @property
+    def has_other_data(self) -> bool:
+        """Whether the scans are others than those that the run was trained on before."""
+        return bool(self.gone or self.new)
+
+    def _tell(self, found: list[dict[str, str]]) -> None:
+        """Note what the run goes on with, unless it is at its end; now, since the scans may go meanwhile."""
+        trainer = self._trainer
+        before, now = ({(row["file"], row["sha256"]): row for row in rows} for rows in (trainer.data, found))
+        if before:
+            self.gone, self.new = len(before.keys() - now.keys()), len(now.keys() - before.keys())
+        if not self.has_other_data:
+            trainer.data = found
+        elif trainer.step < trainer.config.steps:
+            former = {(row["file"], row["sha256"]): row for row in trainer.former_data} | before
+            trainer.former_data = [row for key, row in former.items() if key not in now]
+            trainer.data = found
 
     def save(self) -> None:
         """Write the weights as they are (the first process does)."""
@@ -156,7 +180,7 @@ class RunWeights:
             "date": datetime.now(UTC).date().isoformat(),
             "parameters": parameter_count(trainer.network),
             "torch": torch.__version__,
-            "data": self._data,
+            "data": [*trainer.data, *trainer.former_data],
         }
 
 

@@ -1,0 +1,142 @@
+"""What may befall a run of a week: full disks, damaged files, kills, another run in its folder."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tatcli.errors import OutputError, UsageError
+from tatcli.intensity import Window
+from tatcli.tasks import TASKS
+from tatcli.training.config import TrainConfig
+from tatcli.training.log import LOG, RunLog, read_log
+from tatcli.training.loop import Progress
+from tatcli.training.references import Reference
+from tatcli.training.sampler import Sampler
+from tatcli.workflows.train import train
+
+Make = Callable[..., TrainConfig]
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+def interrupt_at(step: int) -> Callable[[Progress], None]:
+    def stop(progress: Progress) -> None:
+        if progress.step == step:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def test_a_full_disk_under_the_log_is_said_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = RunLog(tmp_path, board=False, start=0)
+    log.add("train", 1, 0.1)
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise FULL
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", refuse)
+        with pytest.raises(OutputError, match=r"log\.jsonl: expected to write the log, got No space left on device"):
+            log.add("train", 2, 0.2)
+    assert [line["step"] for line in read_log(tmp_path)] == [1]
+
+
+def test_a_full_disk_under_the_cache_is_said_in_a_line(
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(tasks=("mri",), steps=1, cache=tmp_path / "cache")
+
+    def refuse(*_: object) -> None:
+        raise OSError("6144 requested and 3040 written")  # noqa: EM101 - NumPy's words for it
+
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "save", refuse)
+        with pytest.raises(OutputError, match=r"expected to write the output, got 6144 requested and 3040 written; ch"):
+            train(config)
+    assert not list((tmp_path / "cache" / "mri-sr").iterdir())
+    assert train(config).steps == 1
+
+
+def test_settings_that_were_damaged_are_written_anew(make_config: Make) -> None:
+    config = make_config(tasks=("mri",), steps=2)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, on_step=interrupt_at(1))
+    settings = config.output / "config.toml"
+    whole = settings.read_text(encoding="utf-8")
+    for damaged in ("", "\0\0\0"):
+        settings.write_text(damaged)
+        with pytest.raises(KeyboardInterrupt):
+            train(replace(config, steps=2), on_step=interrupt_at(2))
+        assert settings.read_text(encoding="utf-8") == whole
+        (config.output / "checkpoint.pt").unlink()
+        with pytest.raises(KeyboardInterrupt):
+            train(config, on_step=interrupt_at(1))
+
+
+def test_a_damaged_log_says_what_to_do(make_config: Make) -> None:
+    config = make_config(tasks=("mri",), steps=1)
+    train(config)
+    (config.output / LOG).write_text("{}\n")
+    with pytest.raises(UsageError, match="correct it, or move it away, without which the run goes on all the same"):
+        train(config)
+    (config.output / LOG).unlink()
+    assert train(config).steps == 1
+
+
+def test_a_second_run_in_the_folder_is_kept_out(make_config: Make) -> None:
+    config = make_config(tasks=("mri",), steps=2)
+    refused: list[str] = []
+
+    def again(_: Progress) -> None:
+        with pytest.raises(OutputError, match="expected to be alone, got another tat train at work in it") as error:
+            train(config)
+        refused.append(str(error.value))
+
+    assert train(config, on_step=again).steps == 2
+    assert len(refused) == 2
+    assert len([line for line in read_log(config.output) if line["kind"] == "train"]) == 1
+
+
+def test_what_a_killed_run_was_writing_is_taken_away(make_config: Make) -> None:
+    config = make_config(tasks=("mri",), steps=1, cache=None)
+    left = [config.output / ".tat-0011.pt", config.output / "cache" / "mri-sr" / ".mri0-0a1b-xyz" / "mri0-0a1b"]
+    left[1].mkdir(parents=True)
+    for path in (left[0], left[1] / "hq.npy"):
+        path.write_bytes(b"half of it")
+    train(config)
+    hidden = {path.name for path in config.output.rglob(".*")}
+    assert hidden == {".lock"}
+
+
+def test_the_log_after_a_stop_is_that_of_a_run_that_went_on(make_config: Make) -> None:
+    """Stopped between two entries: the next one is the mean of all steps since the last."""
+    options = {"tasks": ("mri", "ct"), "steps": 4, "log_every": 4}
+    straight, cut = make_config("straight", **options), make_config("cut", **options)
+    train(straight)
+    with pytest.raises(KeyboardInterrupt):
+        train(cut, on_step=interrupt_at(3))
+    train(cut)
+    entries = [
+        [{**line, "seconds": 0} for line in read_log(config.output) if line["kind"] != "stopped"]
+        for config in (straight, cut)
+    ]
+    assert entries[0] == entries[1]
+
+
+def test_scans_of_equal_names_are_told_apart(make_config: Make) -> None:
+    """In a prepared set, a scan's name is its file's or series' own."""
+    hq = np.full((1, 32, 32), 500, dtype=np.float32)
+    scans = [
+        Reference("T1", TASKS["mri-sr"], Window(0, 1000), hq, None, None, 0.3, subject=subject)
+        for subject in ("anna", "bert")
+    ]
+    batch = Sampler({"mri-sr": scans}, make_config(tasks=("mri",), batch=(16,))).batch(0)
+    assert set(batch.scans) == {"anna/T1", "bert/T1"}
+    assert replace(scans[0], name="anna/T1").label == "anna/T1"
+    assert replace(scans[0], subject="").label == "T1"
