@@ -22,7 +22,16 @@ from tatcli.volumes.replacing import replaced
 from tatcli.workflows.lock import locked
 from tatcli.workflows.preparing.candidates import find_candidates
 from tatcli.workflows.preparing.config import PrepareConfig, PrepareReport
-from tatcli.workflows.preparing.job import NO_MEMORY, Job, Outcome, job_key, run_job, start_process, synthetic_job
+from tatcli.workflows.preparing.job import (
+    CHANGED,
+    NO_MEMORY,
+    Job,
+    Outcome,
+    job_key,
+    run_job,
+    start_process,
+    synthetic_job,
+)
 from tatcli.workflows.preparing.manifest import MANIFEST, write_manifest
 from tatcli.workflows.preparing.splits import assign_splits, splits_in
 from tatcli.workflows.preparing.survey import Found, survey
@@ -110,7 +119,7 @@ def _fill(
 ) -> PrepareReport:
     """Prepare what isn't in the set yet, append it in order, and mark the set as whole."""
     config, each, on_progress = run
-    known = {entry.key for entry in writer.entries if entry.rejected != NO_MEMORY}
+    known = {entry.key for entry in writer.entries if entry.rejected not in (CHANGED, NO_MEMORY)}
     due = [job for job in jobs if job.key not in known]
     if due or any(entry.key not in known for entry in refused):
         writer.reopen()

@@ -284,6 +284,25 @@ def test_want_of_memory_is_tried_again(make: Make, monkeypatch: pytest.MonkeyPat
     assert prepare(config).new == 0
 
 
+def test_a_scan_that_went_away_for_a_moment_is_tried_again(make: Make, scans: Path) -> None:
+    config = make(workers=1)
+    scan = next(path for path in sorted(scans.rglob("*.nii.gz")) if "CT" not in path.parts)
+    kept = scan.read_bytes()
+
+    def damage(stage: str, done: int, _: int) -> None:
+        if stage == "prepare" and not done:
+            scan.write_bytes(kept[:300])
+
+    try:
+        report = prepare(config, on_progress=damage)
+    finally:
+        scan.write_bytes(kept)
+    assert [why for file, why in report.rejected if file.endswith(scan.name)] == [job_module.CHANGED]
+    again = prepare(config)
+    assert again.new == 1
+    assert not [file for file, _ in again.rejected if file.endswith(scan.name)]
+
+
 def test_a_set_of_another_version_is_trained_on_but_not_mixed(make: Make, scans: Path) -> None:
     config = make()
     prepare(config)

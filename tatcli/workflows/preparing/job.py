@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from tatcli.volumes.volume import Volume
     from tatcli.workflows.preparing.survey import Found
 
-__all__ = ["NO_MEMORY", "Job", "Outcome", "job_key", "run_job", "start_process", "synthetic_job"]
+__all__ = ["CHANGED", "NO_MEMORY", "Job", "Outcome", "job_key", "run_job", "start_process", "synthetic_job"]
 
 NO_MEMORY: Final = "it takes more memory than there is; fewer --workers leave more for each"
 """Why a scan was left out that is tried again by the next run."""
+CHANGED: Final = "it changed or went away while the set was made; run tat prepare again"
+"""Likewise: what was found is there again, perhaps (a network drive's)."""
 
 _SYNTHETIC_SLICES: Final = 96
 _SYNTHETIC_VARIATION: Final = (0.05, 0.12)
@@ -112,13 +114,21 @@ def run_job(job: Job, config: PrepareConfig, part: Path) -> Outcome:
         prepare_scan(made, task, replace(options, max_slices=_most(options, job)), part)
         rejected = json.loads((part / "facts.json").read_text(encoding="utf-8"))["rejected"] or ""
     except TatError as error:
-        rejected = for_training(str(error))
+        rejected = for_training(str(error)) if _is_as_found(job, config) else CHANGED
     except MemoryError:
         rejected = NO_MEMORY
     except Exception as error:
         error.add_note(f"while preparing {job.name if job.scan is None else job.scan.shown}")
         raise
     return Outcome(part, rejected, source)
+
+
+def _is_as_found(job: Job, config: PrepareConfig) -> bool:
+    """Whether the scan still has the bytes that it was found with."""
+    from tatcli.workflows.preparing.survey import survey
+
+    scan = job.scan
+    return scan is None or any(found.sha256 == scan.sha256 for found in survey(scan.candidate, config))
 
 
 def _read(job: Job, task: Task, config: PrepareConfig, source: dict[str, Any]) -> ReferenceScan:
