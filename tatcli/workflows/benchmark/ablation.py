@@ -71,7 +71,7 @@ def ablate(config: AblationConfig, *, progress: Progress = lambda *_: None) -> A
         progress: is called with (what is being done, done, in all): arms, and within a training its steps.
 
     Raises:
-        UsageError: the folder holds results of other options.
+        UsageError: the folder holds results of other options, or an arm that was trained on other scans.
         TrainingDiverged: an arm's loss exploded.
         PartialFailure: no scan of a task can be scored.
     """
@@ -149,6 +149,9 @@ def _train_and_score(run: _Run, config: AblationConfig, progress: Progress) -> d
     for task in run.config.tasks:
         find_pairs(run.config.data, TASKS[task], config.split)  # says before the training where nothing could be scored
     done = train(run.config, on_step=on_step)
+    if done.other_data:
+        msg = f"{run.config.output}: expected the scans that this arm was trained on, got others; use another folder"
+        raise UsageError(msg)
     return {
         "parameters": done.parameters,
         "seconds": round(done.seconds, 1),

@@ -76,6 +76,17 @@ def test_trained_once_and_scored(training: TrainConfig, monkeypatch: pytest.Monk
         ablate(replace(config, training=replace(training, data=training.data / "MRI")))
 
 
+def test_an_arm_trained_on_other_scans_is_not_scored_as_if_on_these(training: TrainConfig) -> None:
+    """As where it was killed after its training, before its result was written, and the dataset changed."""
+    config = AblationConfig(training=training, arms=("l1",), seeds=(3,), max_slices=1)
+    ablate(config)
+    (training.output / "l1-seed3" / "result.json").unlink()
+    scan = training.data / "MRI" / "train" / "scan.npy"
+    np.save(scan, np.load(scan)[::-1])
+    with pytest.raises(UsageError, match="expected the scans that this arm was trained on, got others"):
+        ablate(config)
+
+
 def test_what_cant_be_scored_is_told_before_the_training(training: TrainConfig) -> None:
     shutil.rmtree(training.data / "MRI" / "val")
     with pytest.raises(UsageError, match="expected a folder MRI/val"):
