@@ -16,7 +16,7 @@ from tatcli.model import fused
 from tatcli.model.depthwise import DepthwiseConv, expand_and_convolve, row_strips
 from tatcli.model.fused import can_fuse
 from tatcli.model.packing import PackedWeights
-from tatcli.model.windows import Cells, cut_into_cells
+from tatcli.model.windows import Cells, Window, cut_into_cells
 
 __all__ = ["ChannelAttention"]
 
@@ -31,11 +31,11 @@ class ChannelAttention(nn.Module):
     Args:
         dim: channels in and out.
         heads: groups of channels that attend among themselves.
-        window: side of the local windows; a map no larger than this is one window (global attention).
+        window: the local windows; a map no larger than one of them is a single window (global attention).
         adaptive: take kernels from TREN.
     """
 
-    def __init__(self, dim: int, *, heads: int, window: int, adaptive: bool) -> None:
+    def __init__(self, dim: int, *, heads: int, window: Window, adaptive: bool) -> None:
         super().__init__()
         self.heads = heads
         self.window = window
@@ -64,15 +64,16 @@ class ChannelAttention(nn.Module):
                 x, norm, self.qkv.weight, kernels, (self.heads, self.packed), cells
             )
             return fused.attention_mix(x, value, self._folded(statistics, cells), cells, spent=spent)
+        return x + (self._of_equal_cells if cells.equal else self._of_cells)(x, norm, kernels, cells)
+
+    def _of_cells(self, x: Map, norm: nn.LayerNorm, kernels: Tensor, cells: Cells) -> Map:
+        """What is added to x, cell by cell."""
         grams: list[Tensor] = []  # one per cell: (batch, heads, c, c + 2): G, |q|^2, |k|^2
         values: list[Tensor] = []
         for bounds in cells.rows:
             row_grams: list[Tensor | None] = [None] * len(cells.columns)
             for rows in row_strips(x, 3 * x.shape[1], bounds):
-                qkv = expand_and_convolve(
-                    x, rows, lambda part: self.qkv(norm(part)), lambda part: self.depthwise(part, kernels)
-                )
-                query, key, value = qkv.chunk(3, dim=1)
+                query, key, value = self._expanded(x, rows, norm, kernels)
                 values.append(value)
                 for column, (left, right) in enumerate(cells.columns):
                     gram = self._gram(query[..., left:right], key[..., left:right])
@@ -80,7 +81,28 @@ class ChannelAttention(nn.Module):
                     row_grams[column] = gram if before is None else before + gram
             grams += [gram for gram in row_grams if gram is not None]
         value = values[0] if len(values) == 1 else torch.cat(values, dim=2)
-        return x + self._mix(value, self._folded(torch.stack(grams), cells), cells)
+        return self._mix(value, self._folded(torch.stack(grams), cells), cells)
+
+    def _of_equal_cells(self, x: Map, norm: nn.LayerNorm, kernels: Tensor, cells: Cells) -> Map:
+        """The same of many small cells: those of a band are a batch, filled up by zeros, which add nothing."""
+        at_once = torch.is_grad_enabled() or x.device.type != "cpu"
+        bands = ((0, x.shape[2]),) if at_once else cells.rows
+        grams, values = [], []
+        for rows in bands:
+            query, key, value = (_in_cells(part, cells.sides) for part in self._expanded(x, rows, norm, kernels))
+            grams.append(self._gram(query, key))
+            values.append(value)
+        statistics = torch.cat(grams)  # of cells, and in each of samples
+        folded = self._folded(statistics.view(cells.count, -1, *statistics.shape[1:]), cells).flatten(0, 1)
+        mixed = _per_sample_1x1(torch.cat(values), folded.to(values[0].dtype))
+        return _out_of_cells(mixed, (len(cells.rows), len(cells.columns)))[:, :, : x.shape[2], : x.shape[3]]
+
+    def _expanded(self, x: Map, rows: tuple[int, int], norm: nn.LayerNorm, kernels: Tensor) -> tuple[Tensor, ...]:
+        """These rows of q, k and v."""
+        qkv = expand_and_convolve(
+            x, rows, lambda part: self.qkv(norm(part)), lambda part: self.depthwise(part, kernels)
+        )
+        return qkv.chunk(3, dim=1)
 
     def _gram(self, query: Map, key: Map) -> Float[Tensor, "batch heads c c_plus_2"]:
         """G, |q|^2 and |k|^2 over these pixels, in float32."""
@@ -128,3 +150,20 @@ def _per_sample_1x1(x: Map, weights: Float[Tensor, "batch out channels"]) -> Flo
     batch, _, rows, columns = x.shape
     pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
     return (pixels @ weights.transpose(1, 2)).view(batch, rows, columns, -1).permute(0, 3, 1, 2)
+
+
+def _in_cells(x: Map, sides: tuple[int, int]) -> Float[Tensor, "cells_and_batch channels side other_side"]:
+    """A map cut into cells of these sides, row after row of them, each with all samples; the last ones end in zeros."""
+    batch, channels, rows, columns = x.shape
+    down, across = -(-rows // sides[0]), -(-columns // sides[1])
+    filled = functional.pad(x, (0, across * sides[1] - columns, 0, down * sides[0] - rows))
+    parts = filled.view(batch, channels, down, sides[0], across, sides[1]).permute(2, 4, 0, 1, 3, 5)
+    return parts.flatten(0, 2)
+
+
+def _out_of_cells(parts: Tensor, counts: tuple[int, int]) -> Map:
+    """The map whose (down, across) cells these are."""
+    channels, *sides = parts.shape[1:]
+    batch = parts.shape[0] // (counts[0] * counts[1])
+    whole = parts.view(*counts, batch, channels, *sides).permute(2, 3, 0, 4, 1, 5)
+    return whole.reshape(batch, channels, counts[0] * sides[0], counts[1] * sides[1])

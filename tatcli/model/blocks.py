@@ -13,6 +13,7 @@ from torch.nn import functional
 from tatcli.model.attention import ChannelAttention
 from tatcli.model.depthwise import expand_and_convolve, row_strips
 from tatcli.model.feedforward import GatedFeedForward
+from tatcli.model.windows import Window
 
 __all__ = ["Downsample", "Fusion", "LayerNorm", "Stage", "StageKernels", "TransformerBlock", "Upsample"]
 
@@ -39,7 +40,7 @@ class LayerNorm(nn.LayerNorm):
 class TransformerBlock(nn.Module):
     """x + attention(norm1(x)), then x + ffn(norm2(x)); adaptive: the paper's WATB."""
 
-    def __init__(self, dim: int, *, heads: int, hidden: int, window: int, adaptive: bool) -> None:
+    def __init__(self, dim: int, *, heads: int, hidden: int, window: Window, adaptive: bool) -> None:
         super().__init__()
         self.norm1 = LayerNorm(dim)
         self.attention = ChannelAttention(dim, heads=heads, window=window, adaptive=adaptive)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Self
 
 from tatcli.errors import UsageError, WeightsError
+from tatcli.model.windows import Window
 
 __all__ = ["PRESETS", "TatConfig", "find_preset"]
 
@@ -26,8 +27,10 @@ class TatConfig:
         heads: attention heads at 1, 1/2, 1/4 and 1/8 resolution.
         expansion: hidden width of a feed-forward block over its width (rounded down).
         tren_width: channels of TREN's first convolutions; its representation has four times as many.
-        train_patch: side of the paper's training crops, from which the local windows follow (1.5 times it, see
-            ``windows``); a run's ``--patch`` doesn't change it.
+        train_patch: side of the paper's training crops, from which its local windows follow (1.5 times it at full
+            resolution, as few as cover the map); a run's ``--patch`` doesn't change it.
+        windows: sides of local windows at 1, 1/2, 1/4 and 1/8 resolution that start every half of one instead
+            (``examples/STUDIES.md``: where they show how the noise changes from place to place). Empty: the paper's.
 
     Raises:
         UsageError: sizes that make no network.
@@ -42,6 +45,7 @@ class TatConfig:
     expansion: float = 2.66
     tren_width: int = 64
     train_patch: int = 128
+    windows: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         stages = (len(self.encoder_blocks), len(self.decoder_blocks), len(self.heads))
@@ -53,6 +57,9 @@ class TatConfig:
                 dim = self.dim(level)
                 msg = f"network config: width {dim} of level {level + 1} must be a multiple of its {heads} heads"
                 raise UsageError(msg)
+        if self.windows and (len(self.windows) != LEVELS or min(self.windows) < 2):
+            msg = f"network config: expected windows of {LEVELS} levels, each of at least 2 pixels, got {self.windows}"
+            raise UsageError(msg)
         if self.width < 2 or self.width % 2:
             msg = f"network config: expected an even width of at least 2, got {self.width}"
             raise UsageError(msg)
@@ -69,9 +76,19 @@ class TatConfig:
         """Hidden width of a feed-forward block of this width."""
         return int(self.expansion * dim)
 
-    def window(self, level: int) -> int:
-        """Side of the local attention windows at this level: 1.5 training crops (192, 96, 48, 24 in the paper)."""
+    def paper_window(self, level: int) -> int:
+        """Side of the paper's local attention windows at this level: 1.5 training crops (192, 96, 48, 24)."""
         return max(1, int(1.5 * self.train_patch / 2**level))
+
+    def window(self, level: int) -> Window:
+        """The local attention windows at this level."""
+        if self.windows:
+            return Window(self.windows[level], halves=True)
+        return Window(self.paper_window(level))
+
+    def is_size_of(self, other: TatConfig) -> bool:
+        """Whether weights of one fit into the other: all but the windows, which have none."""
+        return replace(self, windows=other.windows) == other
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form, for a weights card."""
@@ -104,6 +121,7 @@ PRESETS: Final[dict[str, TatConfig]] = {
         refinement_blocks=1,
         expansion=2.0,
         tren_width=16,
+        windows=(120, 72, 36, 18),
     ),
     "tat-tiny": TatConfig(
         width=16,
@@ -130,8 +148,8 @@ as it took 1.4 times as many steps. So few steps favour the quickest network, an
 
 
 def preset_of(config: TatConfig) -> str | None:
-    """The name of the preset with this config; None: it is none of them."""
-    return next((name for name, known in PRESETS.items() if known == config), None)
+    """The name of the preset with these sizes; None: it is none of them."""
+    return next((name for name, known in PRESETS.items() if config.is_size_of(known)), None)
 
 
 def find_preset(name: str) -> TatConfig:

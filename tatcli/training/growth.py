@@ -25,7 +25,7 @@ def grown(network: Tat, config: TatConfig) -> Tat:
 
     Args:
         network: trained.
-        config: of the deeper network; equal but for the numbers of blocks.
+        config: of the deeper network; equal but for the numbers of blocks, and its windows.
 
     Returns:
         In training mode, on the CPU, with the trained weights and blocks that change nothing yet.
@@ -48,6 +48,8 @@ def _start(name: str, value: Tensor) -> Tensor:
 
 def _check(old: TatConfig, new: TatConfig) -> None:
     for field in fields(old):
+        if field.name == "windows":  # no weights depend on them
+            continue
         before, after = getattr(old, field.name), getattr(new, field.name)
         if field.name not in _DEPTHS:
             if before != after:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from tatcli.model import PRESETS, Tat, TatConfig, fused, native_library
 from tatcli.model.blocks import LayerNorm, TransformerBlock
 from tatcli.model.fused import without_kernels
+from tatcli.model.windows import Window
 
 NARROW = TatConfig(
     width=16,
@@ -48,9 +50,10 @@ def fuses(network: Tat) -> bool:
 
 @pytest.mark.parametrize("size", [(8, 8), (24, 16), (33, 70), (96, 96), (130, 65)])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_outputs(size: tuple[int, int], batch: int) -> None:
+@pytest.mark.parametrize("windows", [(), (48, 36, 18, 9)])
+def test_outputs(size: tuple[int, int], batch: int, windows: tuple[int, ...]) -> None:
     """Sizes below, at and above a tile, a window and the padding's multiple."""
-    network = random_network(NARROW).eval()
+    network = random_network(replace(NARROW, windows=windows)).eval()
     assert fuses(network)
     x = torch.rand(batch, 1, *size)
     with torch.inference_mode():
@@ -98,7 +101,7 @@ def test_gradients(size: tuple[int, int]) -> None:
 def test_gradients_of_the_input(rows: int, columns: int) -> None:
     """Every pixel's gradient, at the borders of maps and of tiles too."""
     torch.manual_seed(2)
-    block = TransformerBlock(32, heads=2, hidden=40, window=48, adaptive=False)
+    block = TransformerBlock(32, heads=2, hidden=40, window=Window(48), adaptive=False)
     weights = torch.randn(2, 32, rows, columns)
     results = []
     for way in (torch.enable_grad, without_kernels):
@@ -110,9 +113,10 @@ def test_gradients_of_the_input(rows: int, columns: int) -> None:
     assert (results[0] - results[1]).abs().max() <= 1e-4 * results[1].std()
 
 
-def test_crops_beyond_the_window_train_too() -> None:
+@pytest.mark.parametrize("windows", [(), (48, 36, 18, 9)])
+def test_crops_beyond_the_window_train_too(windows: tuple[int, ...]) -> None:
     """Several windows in training are left to PyTorch's operations, with the same gradients."""
-    network = random_network(NARROW).train()
+    network = random_network(replace(NARROW, windows=windows)).train()
     x = torch.rand(1, 1, 64, 64)
     _, found = gradients(network, x)
     with without_kernels():
@@ -272,7 +276,7 @@ def test_odd_channel_counts_are_left_to_the_operations() -> None:
     assert not fused.can_fuse(torch.zeros(1, 24, 8, 8), 24)
     assert not fused.can_fuse(torch.zeros(1, 32, 8, 8, dtype=torch.float64), 32)
     assert fused.can_fuse(torch.zeros(1, 32, 8, 8), 32)
-    block = TransformerBlock(24, heads=1, hidden=48, window=48, adaptive=False)
+    block = TransformerBlock(24, heads=1, hidden=48, window=Window(48), adaptive=False)
     x = torch.rand(1, 24, 8, 8)
     with torch.inference_mode(), without_kernels():
         expected = block(x)
@@ -282,7 +286,7 @@ def test_odd_channel_counts_are_left_to_the_operations() -> None:
 
 def test_norm_of_a_constant_pixel() -> None:
     """All channels alike: the variance is 0 and LayerNorm's epsilon decides."""
-    block = TransformerBlock(32, heads=1, hidden=64, window=48, adaptive=False)
+    block = TransformerBlock(32, heads=1, hidden=64, window=Window(48), adaptive=False)
     torch.nn.init.normal_(block.norm1.bias)
     x = torch.ones(1, 32, 12, 12)
     with torch.inference_mode():

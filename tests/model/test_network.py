@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -14,7 +15,8 @@ from tatcli.model import PRESETS, Tat, TatConfig, find_preset, from_official, to
 from tatcli.model import depthwise as depthwise_module
 from tatcli.model.attention import ChannelAttention
 from tatcli.model.blocks import LayerNorm
-from tatcli.model.windows import cut_into_cells, window_starts
+from tatcli.model.config import preset_of
+from tatcli.model.windows import Window, cut_into_cells, window_starts
 from tiny_networks import TINY
 
 
@@ -124,43 +126,94 @@ def test_windows_cover_evenly(length: int, window: int) -> None:
     assert starts == [min(i * step, length - size) for i in range(len(starts))]
 
 
-@pytest.mark.parametrize(("rows", "columns", "heads"), [(50, 70, 1), (30, 100, 2), (24, 24, 4), (20, 33, 2)])
-def test_cells_equal_averaged_windows(rows: int, columns: int, heads: int) -> None:
+@pytest.mark.parametrize("length", [1, 20, 24, 29, 30, 31, 47, 48, 49, 96, 100, 144, 500])
+def test_windows_by_halves_cover_twice_and_evenly(length: int) -> None:
+    """Cells of one length, but for a shorter last one; every two neighbours are a window."""
+    cells = cut_into_cells(length, 1, Window(24, halves=True))
+    if length <= 30:  # two cells and a half: one window of them
+        assert cells.rows == ((0, length),)
+        return
+    sides = [stop - start for start, stop in cells.rows]
+    assert cells.rows[0][0] == 0
+    assert cells.rows[-1][1] == length
+    assert set(sides[:-1]) == {cells.sides[0]}
+    assert 9 <= cells.sides[0] <= 12 + 3
+    assert 0 < sides[-1] <= cells.sides[0]
+    pairs = torch.eye(len(sides)) + torch.eye(len(sides)).roll(1, 1)
+    assert torch.equal(cells.members, pairs[:-1])
+    covered = torch.tensor([1.0, *[2.0] * (len(sides) - 2), 1.0])
+    assert torch.equal(cells.average, pairs[:-1].t() / covered[:, None])
+
+
+def bounds_along(length: int, window: Window) -> list[tuple[int, int]]:
+    """Of the windows, as told in words: the paper's, or every two neighbouring cells."""
+    if not window.halves:
+        size = min(window.side, length)
+        return [(start, start + size) for start in window_starts(length, window.side)]
+    edges = [0, *(stop for _, stop in cut_into_cells(length, 1, window).rows)]
+    return [(0, length)] if len(edges) == 2 else list(zip(edges[:-2], edges[2:], strict=True))
+
+
+@pytest.mark.parametrize("halves", [False, True])
+@pytest.mark.parametrize(
+    ("rows", "columns", "heads"), [(50, 70, 1), (30, 100, 2), (24, 24, 4), (20, 33, 2), (64, 25, 2)]
+)
+def test_cells_equal_averaged_windows(rows: int, columns: int, heads: int, halves: bool) -> None:
     """The algebra (cells, Gram matrices, folded projection) against attention written as in the paper."""
     torch.manual_seed(1)
-    dim, window = 8, 24
+    dim, window = 8, Window(24, halves=halves)
     attention = ChannelAttention(dim, heads=heads, window=window, adaptive=False)
     norm = LayerNorm(dim)
-    x = torch.randn(1, dim, rows, columns)
+    x = torch.randn(2, dim, rows, columns)
     with torch.inference_mode():
         qkv = attention.depthwise(attention.qkv(norm(x)), attention.depthwise.kernels(None))
-        total, covered = torch.zeros(1, dim, rows, columns), torch.zeros(rows, columns)
-        for top in window_starts(rows, window):
-            for left in window_starts(columns, window):
-                area = (..., slice(top, top + min(window, rows)), slice(left, left + min(window, columns)))
+        total, covered = torch.zeros(2, dim, rows, columns), torch.zeros(rows, columns)
+        for top, bottom in bounds_along(rows, window):
+            for left, right in bounds_along(columns, window):
+                area = (..., slice(top, bottom), slice(left, right))
                 part = qkv[area]
-                q, k, v = (t.reshape(heads, dim // heads, -1) for t in part.chunk(3, dim=1))
+                q, k, v = (t.reshape(2, heads, dim // heads, -1) for t in part.chunk(3, dim=1))
                 q, k = functional.normalize(q, dim=-1), functional.normalize(k, dim=-1)
                 scores = (q @ k.transpose(-1, -2) * attention.temperature.view(-1, 1, 1)).softmax(dim=-1)
-                total[area] += (scores @ v).reshape(1, dim, *part.shape[2:])
+                total[area] += (scores @ v).reshape(2, dim, *part.shape[2:])
                 covered[area[1:]] += 1
         expected = attention.project(total / covered)
         found = attention(x, norm) - x
+    with_gradients = attention(x, norm) - x  # all bands at once, as on a GPU
     assert (found - expected).abs().max() <= 1e-5 * expected.std()
+    assert (with_gradients - expected).abs().max() <= 1e-5 * expected.std()
+
+
+def test_windows_are_part_of_the_card_and_not_of_the_size() -> None:
+    small = PRESETS["tat-small"]
+    papers = replace(small, windows=())
+    assert [papers.window(level) for level in range(4)] == [Window(side) for side in (192, 96, 48, 24)]
+    assert [small.window(level) for level in range(4)] == [Window(side, halves=True) for side in small.windows]
+    assert TatConfig.from_dict(small.to_dict()) == small
+    older = {key: value for key, value in small.to_dict().items() if key != "windows"}
+    assert TatConfig.from_dict(older) == papers
+    assert preset_of(papers) == "tat-small"
+    assert not papers.is_size_of(replace(small, latent_blocks=5))
+
+
+@pytest.mark.parametrize("windows", [(96, 48, 24), (96, 48, 24, 1)])
+def test_impossible_windows_are_refused(windows: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match="expected windows of 4 levels, each of at least 2 pixels, got"):
+        TatConfig(windows=windows)
 
 
 def test_members_and_average_agree() -> None:
-    cells = cut_into_cells(50, 70, 24)
+    cells = cut_into_cells(50, 70, Window(24))
     assert torch.allclose(cells.average.sum(dim=1), torch.ones(cells.count))
     areas = torch.tensor([(b - a) * (d - c) for a, b in cells.rows for c, d in cells.columns], dtype=torch.float)
     assert torch.equal(cells.members @ areas, torch.full((len(cells.members),), 24.0 * 24.0))
 
 
 def test_matrices_stay_where_a_recorded_graph_reads_them() -> None:
-    before = cut_into_cells(50, 70, 24)
+    before = cut_into_cells(50, 70, Window(24))
     for rows in range(24, 124):
-        cut_into_cells(rows, 71, 24)
-    after = cut_into_cells(50, 70, 24)
+        cut_into_cells(rows, 71, Window(24))
+    after = cut_into_cells(50, 70, Window(24))
     assert after.members is before.members
     assert after.average is before.average
 
@@ -179,7 +232,7 @@ def test_bf16_stays_close() -> None:
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
 def test_sums_over_pixels_are_float32_under_autocast(kind: torch.dtype) -> None:
     """The Gram matrix of large maps is beyond what half precision holds: 65504, or 8 bits."""
-    attention = ChannelAttention(4, heads=2, window=64, adaptive=False)
+    attention = ChannelAttention(4, heads=2, window=Window(64), adaptive=False)
     query, key = (torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(i)).to(kind) * 8 for i in (0, 1))
     with torch.autocast("cpu", kind):
         sums = attention._gram(query, query + key)

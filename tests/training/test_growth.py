@@ -34,6 +34,7 @@ def test_the_deeper_network_gives_the_same(trained: Tat) -> None:
     with torch.inference_mode():
         torch.testing.assert_close(deeper(x), trained(x), rtol=0, atol=1e-6)
     assert deeper.config == DEEP
+    assert grown(trained, replace(DEEP, windows=(96, 48, 24, 12))).config.windows == (96, 48, 24, 12)
 
 
 def test_refinement_may_grow_only_where_there_is_some_to_add_to(trained: Tat) -> None:

@@ -2,7 +2,8 @@
 
 A rate in nominal FLOP/s compares implementations and machines, since tricks that save work (windows without overlap, a
 folded projection) raise the rate instead of lowering the work. One multiply-add counts as two; norms, activations,
-softmax and sums aren't counted. Every local window of the attention counts in full, overlaps too.
+softmax and sums aren't counted. Every local window of the attention counts in full, overlaps too, and always the
+paper's windows: others cost the same, to a few percent.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ def _block(config: TatConfig, level: int, dim: int, slice_shape: tuple[int, int]
     rows, columns = (length >> level for length in slice_shape)
     pixels, hidden = rows * columns, config.hidden(dim)
     attention = 3 * dim * (dim + CONV3) * pixels  # q, k, v
-    attention += 2 * dim * (dim // config.heads[level]) * _visited(rows, columns, config.window(level))  # q k^T, A v
+    attention += (
+        2 * dim * (dim // config.heads[level]) * _visited(rows, columns, config.paper_window(level))
+    )  # q k^T, A v
     attention += dim * dim * pixels  # projection
     feedforward = 2 * hidden * (dim + CONV3) * pixels + hidden * dim * pixels
     return attention + feedforward

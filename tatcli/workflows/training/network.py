@@ -77,7 +77,7 @@ def _tat(config: TrainConfig) -> Tat:
         start = load_weights(config.init)[0]
         if config.grow:
             return grown(start, find_preset(config.size))
-        if config.preset and start.config != find_preset(config.preset):
+        if config.preset and not start.config.is_size_of(find_preset(config.preset)):
             found = preset_of(start.config) or "another"
             msg = f"--preset {config.preset}: expected the size of --init {config.init}, which is {found}"
             raise UsageError(msg + "; leave --preset out, or --grow them")
