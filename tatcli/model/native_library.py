@@ -99,7 +99,7 @@ def _built() -> Path:
     folder = cache_folder()
     path = folder / f"kernels-{_fingerprint(compiler, openmp)}.so"
     if folder.is_dir():
-        _check_private(folder)
+        _make_private(folder)
     if path.is_file():
         return path
     if compiler is None:
@@ -122,12 +122,20 @@ def _built() -> Path:
     return path
 
 
-def _check_private(folder: Path) -> None:
-    """Code is loaded from no folder that others may put it into, as ``~/.cache/tat`` is where HOME is ``/tmp``."""
+def _make_private(folder: Path) -> None:
+    """Code is loaded from no folder that others may put it into, as ``~/.cache/tat`` is where HOME is ``/tmp``.
+
+    A folder of this user's that others could write to (made under umask 002, or unpacked from a cache of builds) is
+    closed to them, and what they may have put there is built anew.
+    """
+    if folder.stat().st_uid == os.getuid() and folder.stat().st_mode & 0o022:
+        folder.chmod(0o700)
+        for library in folder.glob("kernels-*.so"):
+            library.unlink(missing_ok=True)
     found = folder.stat()
     if found.st_uid not in (os.getuid(), 0) or found.st_mode & 0o022:
         msg = f"{folder}: expected a folder that only this user may write to, got another's or a shared one"
-        raise _CannotBuildError(msg)
+        raise _CannotBuildError(msg + "; set XDG_CACHE_HOME to another")
 
 
 def _openmp_of_torch() -> Path | None:

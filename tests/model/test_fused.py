@@ -381,24 +381,35 @@ def test_building_in_an_unwritable_cache(fresh: pytest.MonkeyPatch, tmp_path: Pa
     assert native_library.why_not_native().startswith(f"can't be compiled in {tmp_path / 'tat'}: ")
 
 
-@pytest.mark.parametrize("shared", ["another's", "writable for all"])
-def test_building_loads_nothing_that_others_may_have_put_there(
-    fresh: pytest.MonkeyPatch, tmp_path: Path, shared: str
-) -> None:
+def test_building_loads_nothing_that_others_may_have_put_there(fresh: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Where HOME is /tmp, as in some containers and jobs, anyone may make the cache first."""
     folder = tmp_path / "tat"
     folder.mkdir(mode=0o700)
     fresh.setattr(native_library, "_fingerprint", lambda *_: "known")
     (folder / "kernels-known.so").write_bytes(b"planted")
-    if shared == "another's":
-        fresh.setattr("os.getuid", lambda: folder.stat().st_uid + 1)
-        if folder.stat().st_uid == 0:  # root's own are trusted by all
-            os.chown(folder, 12345, -1)
-    else:
-        folder.chmod(0o777)
+    fresh.setattr("os.getuid", lambda: folder.stat().st_uid + 1)
+    if folder.stat().st_uid == 0:  # root's own are trusted by all
+        os.chown(folder, 12345, -1)
     assert native_library.native_library() is None
     why = f"{folder}: expected a folder that only this user may write to, got another's or a shared one"
-    assert native_library.why_not_native() == why
+    assert native_library.why_not_native() == f"{why}; set XDG_CACHE_HOME to another"
+
+
+def test_building_closes_an_own_folder_that_others_could_write_to(fresh: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As PyTorch's compiler makes it under umask 002; what may have been planted isn't loaded."""
+    folder = tmp_path / "tat"
+    (folder / "inductor").mkdir(parents=True)
+    folder.chmod(0o775)
+    fresh.setattr(native_library, "_fingerprint", lambda *_: "known")
+    (folder / "kernels-known.so").write_bytes(b"planted")
+    compiler = tmp_path / "c++"
+    compiler.write_text("#!/bin/sh\nwhile [ $1 != -o ]; do shift; done; echo built > $2\n")
+    compiler.chmod(0o755)
+    fresh.setenv("CXX", str(compiler))
+    native_library.native_library()
+    assert (folder / "kernels-known.so").read_text() == "built\n"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert (folder / "inductor").is_dir()
 
 
 def test_building_afresh_for_another_c_library(fresh: pytest.MonkeyPatch) -> None:
