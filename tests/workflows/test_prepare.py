@@ -14,8 +14,11 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 import torch
+from pydicom.data import get_testdata_file
+from pydicom.uid import generate_uid
 
 from tatcli.errors import OutputError, UsageError, VolumeReadError
 from tatcli.intensity import Window
@@ -340,6 +343,27 @@ def test_images_below_dicom_are_found(make: Make, tmp_path: Path) -> None:
     rows = manifest(config.output)
     assert rows["mixed/MRI/sub-1/deep/t1.nii.gz"]["status"] == "used"
     assert rows.keys() > {"mixed", "mixed/b.nii.gz"}
+
+
+@pytest.mark.parametrize("changes", ["other bytes", "gone"])
+def test_a_scan_is_as_found_whatever_befalls_others(make: Make, tmp_path: Path, changes: str) -> None:
+    """Of a folder with many series, one that is left out is read again, and not all."""
+    save(tmp_path / "t1.nii.gz", head(1))
+    (tmp_path / "dicom").mkdir()
+    dataset = pydicom.dcmread(str(get_testdata_file("CT_small.dcm")))
+    for number in range(2):
+        dataset.SeriesInstanceUID, dataset.SeriesNumber = f"{dataset.StudyInstanceUID}.{number}", number
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        dataset.save_as(tmp_path / "dicom" / f"{number}.dcm")
+    found = survey(Candidate(tmp_path / "t1.nii.gz", "t1", task="mri-sr"), make())
+    found += survey(Candidate(tmp_path / "dicom", "dicom", dicom=True), make())
+    assert [scan.is_as_found for scan in found] == [True] * 3
+    for path in (*found[0].files, *found[1].files):
+        if changes == "gone":
+            path.unlink()
+        else:
+            path.write_bytes(b"others")
+    assert [scan.is_as_found for scan in found] == [False, False, True]
 
 
 def test_other_options_need_another_folder(make: Make) -> None:

@@ -114,21 +114,13 @@ def run_job(job: Job, config: PrepareConfig, part: Path) -> Outcome:
         prepare_scan(made, task, replace(options, max_slices=_most(options, job)), part)
         rejected = json.loads((part / "facts.json").read_text(encoding="utf-8"))["rejected"] or ""
     except TatError as error:
-        rejected = for_training(str(error)) if _is_as_found(job, config) else CHANGED
+        rejected = for_training(str(error)) if job.scan is None or job.scan.is_as_found else CHANGED
     except MemoryError:
         rejected = NO_MEMORY
     except Exception as error:
         error.add_note(f"while preparing {job.name if job.scan is None else job.scan.shown}")
         raise
     return Outcome(part, rejected, source)
-
-
-def _is_as_found(job: Job, config: PrepareConfig) -> bool:
-    """Whether the scan still has the bytes that it was found with."""
-    from tatcli.workflows.preparing.survey import survey
-
-    scan = job.scan
-    return scan is None or any(found.sha256 == scan.sha256 for found in survey(scan.candidate, config))
 
 
 def _read(job: Job, task: Task, config: PrepareConfig, source: dict[str, Any]) -> ReferenceScan:

@@ -31,6 +31,7 @@ class Found:
         subject: whom it is of; a DICOM PatientID is hashed.
         task: its name; None where nothing tells.
         sha256: of all its files and its partner's.
+        files: those.
         folder: what to read: the file, or the folder of the series.
         series: which one of the folder.
         metadata: JSON of what sidecars say of its values and its partner's (PET in NIfTI), else ''.
@@ -46,11 +47,20 @@ class Found:
     series: str | None = None
     problem: str = ""
     metadata: str = ""
+    files: tuple[Path, ...] = ()
 
     @property
     def shown(self) -> str:
         """What it is called in the manifest."""
         return self.candidate.shown + (f" [{self.series}]" if self.series else "")
+
+    @property
+    def is_as_found(self) -> bool:
+        """Whether its files still have the bytes that they were found with."""
+        try:
+            return _sha256(self.files) == self.sha256
+        except OSError:
+            return False
 
 
 def survey(candidate: Candidate, config: PrepareConfig) -> list[Found]:
@@ -66,9 +76,9 @@ def _file(candidate: Candidate, config: PrepareConfig) -> Found:
     path = candidate.path
     task = candidate.task or config.task
     problem = "" if task else "nothing names its modality: give --task, or put it into a folder CT, PET or MRI"
-    digest = _sha256([*members_of(path), *_partner_files(candidate)])
-    found = Found(candidate, stem(path), _by_path(candidate, config), task, digest, path, None, problem)
-    return _checked(replace(found, metadata=_metadata(candidate)))
+    files = (*members_of(path), *_partner_files(candidate))
+    found = Found(candidate, stem(path), _by_path(candidate, config), task, _sha256(files), path, None, problem)
+    return _checked(replace(found, metadata=_metadata(candidate), files=files))
 
 
 def _series(candidate: Candidate, config: PrepareConfig) -> list[Found]:
@@ -93,6 +103,7 @@ def _series(candidate: Candidate, config: PrepareConfig) -> list[Found]:
             subject=_of_patient(candidate, config, patient),
             task=task.name if task else None,
             sha256=_sha256([*files, *_partner_files(candidate)]),
+            files=(*files, *_partner_files(candidate)),
             folder=Path(os.path.commonpath([file.parent for file in files])),
             series=info.choice,
             problem="a localizer" if info.localizer else problem,
