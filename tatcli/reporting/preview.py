@@ -37,6 +37,7 @@ def preview(
     """The middle slice of the first frame that isn't empty: before, after, difference, each upright under its title.
 
     Letters say what lies at a picture's left and upper edge, a title which slice it is (counted from 1 as stored).
+    Where the source doesn't say how the patient lies, there are no letters, and the plane has no name.
 
     Args:
         before: the input, on the restored scan's grid.
@@ -52,13 +53,13 @@ def preview(
     half = difference_display(display)
     count = after.geometry.shape[axis]
     index = count // 2
-    plane = plane_across(after.geometry, axis)
+    plane = plane_across(after.geometry, axis) if before.provenance.oriented else "slice"
     with np.errstate(invalid="ignore"):  # infinity less infinity
         change = np.subtract(new, old)
 
     def panel(title: str, frame: NDArray[np.floating[Any]]) -> Panel:
         image, spacing = upright(frame, after.geometry, axis=axis, index=index)
-        return Panel(title, image, spacing, SIDES[plane])
+        return Panel(title, image, spacing, SIDES.get(plane, ("", "")))
 
     shown = display.window
     window = f"[{shown.lower:.4g}, {shown.upper:.4g}] {task.units}"

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 
 from tatcli.errors import GeometryError
-from tatcli.volumes.volume import Volume
+from tatcli.volumes.volume import BARE, Volume
 
 __all__ = ["check_grid"]
-
-_BARE: Final = frozenset({"npy", "tensor"})
-"""Formats that are arrays alone, which have no grid."""
 
 
 def check_grid(volume: Volume, reference: Volume, name: str) -> None:
@@ -30,7 +25,7 @@ def check_grid(volume: Volume, reference: Volume, name: str) -> None:
     if (volume.frames, ours.shape) != (reference.frames, expected.shape):
         msg = f"{name}: expected the reference's shape {reference.array.shape}, got {volume.array.shape}"
         raise GeometryError(msg)
-    if _BARE & {volume.provenance.format, reference.provenance.format}:
+    if BARE & {volume.provenance.format, reference.provenance.format}:
         return
     corners = np.array([[x, y, z, 1.0] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
     corners[:, :3] *= np.array(expected.shape[::-1]) - 1.0

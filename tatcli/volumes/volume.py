@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,12 @@ from tatcli.intensity import Units
 from tatcli.tasks import find_units
 from tatcli.volumes.geometry import Geometry
 
-__all__ = ["FrameStep", "Provenance", "ScanHeader", "Volume", "require_volume"]
+__all__ = ["BARE", "FrameStep", "Provenance", "ScanHeader", "Volume", "require_volume"]
+
+BARE: Final = frozenset({"npy", "tensor"})
+"""Formats that are arrays alone, which have no grid."""
+_ASSUMED: Final = ("the orientation is assumed", "left-posterior-superior is assumed")
+"""How readers' warnings of files that don't say how the patient lies end."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,11 @@ class Provenance:
     padding: tuple[tuple[float, float], ...] = ()
     steps: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def oriented(self) -> bool:
+        """Whether the source says how the patient lies; elsewhere that is assumed."""
+        return self.format not in BARE and not any(told.endswith(_ASSUMED) for told in self.warnings)
 
     @property
     def uneven(self) -> bool:

@@ -118,6 +118,29 @@ def test_the_preview(darker, ct, tmp_path) -> None:
     assert set(np.unique(difference[:, width // 2 + 80 : width - 1])) <= {127, 128}
 
 
+def test_the_preview_of_an_array_claims_no_sides(darker, tmp_path) -> None:
+    """Nobody knows where the patient's right lies in it."""
+    array = np.full((3, 20, 16), 40.0, dtype=np.float32)
+    array[0, :10] = 90.0
+    np.save(tmp_path / "slices.npy", array)
+    evidence = EvidenceConfig(preview=tmp_path / "panel.png")
+    restore(RestoreConfig(input=tmp_path / "slices.npy", task="ct", units="HU", evidence=evidence), restorer=darker)
+    sheet = np.asarray(Image.open(tmp_path / "panel.png"))
+    assert len(np.unique(sheet[sheet.shape[0] - 8 - 512 :][:512, 8 : 8 + round(512 * 16 / 20)])) == 1  # no letter
+
+
+def test_whether_a_file_says_how_the_patient_lies(ct, tmp_path) -> None:
+    array = np.zeros((4, 4, 2), dtype=np.int16)
+    image = nib.Nifti1Image(array, None)
+    image.header["sform_code"] = image.header["qform_code"] = 0
+    nib.save(image, tmp_path / "a.nii")
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), tmp_path / "a.nrrd")
+    content = (tmp_path / "a.nrrd").read_bytes()
+    (tmp_path / "b.nrrd").write_bytes(content.replace(b"space: left-posterior-superior", b"space: scanner-xyz"))
+    known = [read_volume(path).provenance.oriented for path in (ct, *sorted(tmp_path.glob("?.n*")))]
+    assert known == [True, False, True, False]
+
+
 def test_maps_of_frames_keep_their_step(tmp_path, darker) -> None:
     made = SimpleITK.GetImageFromArray(np.arange(384, dtype=np.int16).reshape(2, 3, 8, 8), isVector=False)
     made.SetSpacing((1.0, 1.0, 3.0, 2.5))
