@@ -43,7 +43,10 @@ def locked(folder: Path, command: str, *, required: bool = True) -> Iterator[boo
             _claim(stream.fileno())
         except OSError as error:
             if error.errno in _TAKEN:
-                msg = f"{folder}: expected to be alone, got another {command} at work in it; wait for it to end"
+                msg = (
+                    f"{folder}: expected to be alone, got another {command} at work in it; wait for it to end (after a"
+                )
+                msg += f" crash of the computer that it ran on: delete {_LOCK} there)"
                 raise OutputError(msg) from error
             if required:
                 msg = f"{folder}: expected a folder that can be locked, got {reason_of(error)}; choose a local disk"

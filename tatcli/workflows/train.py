@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -32,6 +32,9 @@ from tatcli.workflows.training.weights import Best, RunWeights, parameter_count,
 from tatcli.workflows.usable_scans import usable_scan
 
 __all__ = ["TrainReport", "train"]
+
+_WRITTEN: Final = (".pt", ".safetensors", ".json", ".toml", ".jsonl")
+"""Endings of what a run replaces in its folder."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +190,8 @@ def _alone(config: TrainConfig, world: World) -> Iterator[None]:
     with locked(config.output, "tat train", required=False) as alone:
         if alone:
             for path in config.output.glob(f"{TEMPORARY}*"):
-                path.unlink(missing_ok=True)
+                if path.suffix in _WRITTEN:  # others may be writing here, too: restorations
+                    path.unlink(missing_ok=True)
             for folder in (config.output / "cache").glob("*/.*-*/") if config.cache is None else ():
                 shutil.rmtree(folder, ignore_errors=True)
         yield

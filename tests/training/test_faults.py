@@ -109,9 +109,12 @@ def test_what_a_killed_run_was_writing_is_taken_away(make_config: Make) -> None:
     left[1].mkdir(parents=True)
     for path in (left[0], left[1] / "hq.npy"):
         path.write_bytes(b"half of it")
+    others = {".tat-0012.nii.gz", ".tat-0013"}  # a restoration into the same folder, one to DICOM
+    (config.output / ".tat-0012.nii.gz").touch()
+    (config.output / ".tat-0013").mkdir()
     train(config)
     hidden = {path.name for path in config.output.rglob(".*")}
-    assert hidden == {".lock"}
+    assert hidden == {".lock", *others}
 
 
 def test_the_log_after_a_stop_is_that_of_a_run_that_went_on(make_config: Make) -> None:
