@@ -287,7 +287,13 @@ def test_a_finished_run_keeps_the_data_that_it_was_trained_on(make_config: Make,
     assert {path: path.read_bytes() for path in kept} == kept
     with pytest.raises(UsageError, match=r"expected the scans that the run was trained on to write mine.safetensors"):
         train(config, card=_named(tmp_path, "mine"))
+    state = torch.load(config.output / "checkpoint.pt", weights_only=True)
+    del state["data"], state["former_data"]  # as before they were kept, so that the card alone says it
+    torch.save(state, config.output / "checkpoint.pt")
+    assert train(config, command="third").other_data
+    assert {path: path.read_bytes() for path in kept} == kept
     new.unlink()
+    assert not train(config).other_data
     assert train(config, card=_named(tmp_path, "mine")).weights.name == "mine.safetensors"
 
 

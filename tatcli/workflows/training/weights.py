@@ -16,10 +16,10 @@ from torch import nn
 
 import tatcli
 from tatcli.baselines.networks import ComparisonCard, save_comparison_weights
-from tatcli.errors import UsageError, reason_of
+from tatcli.errors import UsageError, WeightsError, reason_of
 from tatcli.model.config import TatConfig, preset_of
 from tatcli.model.tat import Tat
-from tatcli.model.weights import TaskCard, WeightsCard, file_sha256, save_weights
+from tatcli.model.weights import TaskCard, WeightsCard, card_fields, file_sha256, save_weights
 from tatcli.tasks import TASKS, Task
 from tatcli.training.config import PLACES, TrainConfig
 from tatcli.training.loop import Trainer
@@ -99,10 +99,10 @@ class RunWeights:
     ) -> None:
         self._network, self._trainer, self._extra = network, trainer, extra
         self._command = command
+        self.path = weights_path(network, trainer.config, extra)
         self.gone, self.new = 0, 0
         if trainer.world.first:
             self._tell(_data(trainer.config, references))
-        self.path = weights_path(network, trainer.config, extra)
         self.best = Best.of(self.path) if trainer.step else None  # (a run that begins knows nothing of a former one)
 
     @property
@@ -113,7 +113,8 @@ class RunWeights:
     def _tell(self, found: list[dict[str, str]]) -> None:
         """Note what the run goes on with, unless it is at its end; now, since the scans may go meanwhile."""
         trainer = self._trainer
-        before, now = ({(row["file"], row["sha256"]): row for row in rows} for rows in (trainer.data, found))
+        known = trainer.data or (_told_by_card(self.path) if trainer.step else [])
+        before, now = ({(row["file"], row["sha256"]): row for row in rows} for rows in (known, found))
         if before:
             self.gone, self.new = len(before.keys() - now.keys()), len(now.keys() - before.keys())
         if not self.has_other_data:
@@ -208,6 +209,14 @@ class Best:
             return cls(path, int(training["steps"]), sum(gains) / len(gains))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
             return None
+
+
+def _told_by_card(path: Path) -> list[dict[str, str]]:
+    """What a run's last weights were trained on, as checkpoints didn't always; nothing where no card says it."""
+    try:
+        return [{"file": row["file"], "sha256": row["sha256"]} | row for row in card_fields(path)["training"]["data"]]
+    except (WeightsError, KeyError, TypeError):
+        return []
 
 
 def best_path(last: Path) -> Path:
