@@ -84,7 +84,9 @@ class TatGroup(TyperGroup):
 
 def _known(error: Exception) -> tuple[str, int] | None:
     """What to say of an exception that is none of tat's own, and its exit code; None for a bug."""
-    if isinstance(error, BlockingIOError) or str(error) == _NO_THREAD:
+    # (one that counts characters is of a full pipe)
+    none_left = isinstance(error, BlockingIOError) and not hasattr(error, "characters_written")
+    if none_left or str(error) == _NO_THREAD:
         message = f"expected the system to start another thread or process, got {reason_of(error)}; "
         remedy = "give the job more processes and address space (ulimit -u, ulimit -v, a container's limit of pids)"
         return message + remedy, DeviceError.exit_code

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from tatcli.cli.app import _known
 from tatcli.inference.restorer import Restorer
 from tatcli.tasks import TASKS
 from tatcli.volumes import read_volume, write_volume
@@ -393,6 +394,10 @@ def test_a_job_that_may_start_no_more_threads_or_processes_is_no_bug(refused, ct
     monkeypatch.setattr("tatcli.inference.restorer.prepare_runtime", none_left)
     line = refused("restore", ct, *CT, code=5, match="expected the system to start another thread or process, got ")
     assert "ulimit -u" in line
+
+
+def test_a_pipe_that_takes_no_more_is_not_said_to_be_want_of_processes():
+    assert _known(BlockingIOError(errno.EAGAIN, "write could not complete without blocking", 3)) is None
 
 
 def test_a_bug_shows_its_traceback(tat, ct, monkeypatch):
