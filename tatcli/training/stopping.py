@@ -5,15 +5,19 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType, TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Final, NoReturn, Self
 
 __all__ = ["StopRequest"]
+
+_HANGUP: Final = getattr(signal, "SIGHUP", None)
+"""(Windows has none.)"""
 
 
 class StopRequest:
     """While the block runs, SIGINT, SIGTERM and SIGHUP are only noted; the second one ends the process at once.
 
-    SIGHUP, of a terminal that was closed, stays ignored where it is (as nohup does).
+    SIGHUP, of a terminal that was closed, stays ignored where it is (as nohup does). Shell and system both send it, so
+    that a second one says nothing.
     In any thread but the main one, where Python hears no signals, nothing changes.
     """
 
@@ -23,9 +27,8 @@ class StopRequest:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # (Windows has no SIGHUP)
-                number = getattr(signal, name, None)
-                if number is not None and not (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):
+            for number in (signal.SIGINT, signal.SIGTERM, _HANGUP):
+                if number is not None and not (number == _HANGUP and signal.getsignal(number) is signal.SIG_IGN):
                     self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -53,7 +56,7 @@ class StopRequest:
         raise SystemExit(128 + (self.number or signal.SIGTERM))
 
     def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a signal handler
-        if self.made:
+        if self.made and number != _HANGUP:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        self.number = number
+        self.number = self.number or number

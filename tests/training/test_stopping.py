@@ -40,6 +40,18 @@ def test_nohup_holds_in_training_too() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no hangup")
+def test_a_closed_terminal_hangs_up_twice() -> None:
+    """First the shell does, then the system as the shell ends."""
+    with StopRequest() as stop:
+        for number in (signal.SIGHUP, signal.SIGHUP):
+            signal.raise_signal(number)
+        assert signal.getsignal(signal.SIGHUP) == stop._note
+        with pytest.raises(SystemExit) as caught:
+            stop.obey()
+    assert caught.value.code == 128 + signal.SIGHUP
+
+
 def test_the_second_signal_ends_the_process_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the system's own handler: the first one was only noted."""
     before = signal.getsignal(signal.SIGTERM)
