@@ -144,7 +144,7 @@ def test_the_sampler_draws_from_a_set(make: Make) -> None:
     batch = Sampler({"mri-sr": prepare_references(MRI, "train", options)}, options).batch(0)
     assert float(batch.hq.std()) > 0.05
     assert not torch.equal(batch.lq, batch.hq)
-    assert set(batch.scans) <= {"t1", "t2"}
+    assert set(batch.scans) <= {f"sub-{number}/{name}" for number in range(3) for name in ("t1", "t2")}
 
 
 def test_nothing_is_done_twice(make: Make) -> None:
