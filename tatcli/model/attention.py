@@ -157,13 +157,12 @@ def _in_cells(x: Map, sides: tuple[int, int]) -> Float[Tensor, "cells_and_batch 
     batch, channels, rows, columns = x.shape
     down, across = -(-rows // sides[0]), -(-columns // sides[1])
     filled = functional.pad(x, (0, across * sides[1] - columns, 0, down * sides[0] - rows))
-    parts = filled.view(batch, channels, down, sides[0], across, sides[1]).permute(2, 4, 0, 1, 3, 5)
-    return parts.flatten(0, 2)
+    parts = filled.view(batch, channels, down, sides[0], across, sides[1]).permute(2, 4, 0, 3, 5, 1)
+    return parts.flatten(0, 2).permute(0, 3, 1, 2)  # channels-last, as the products want them
 
 
 def _out_of_cells(parts: Tensor, counts: tuple[int, int]) -> Map:
     """The map whose (down, across) cells these are."""
-    channels, *sides = parts.shape[1:]
-    batch = parts.shape[0] // (counts[0] * counts[1])
-    whole = parts.view(*counts, batch, channels, *sides).permute(2, 3, 0, 4, 1, 5)
-    return whole.reshape(batch, channels, counts[0] * sides[0], counts[1] * sides[1])
+    channels, rows, columns = parts.shape[1:]
+    whole = parts.permute(0, 2, 3, 1).reshape(*counts, -1, rows, columns, channels).permute(2, 0, 3, 1, 4, 5)
+    return whole.reshape(-1, counts[0] * rows, counts[1] * columns, channels).permute(0, 3, 1, 2)

@@ -112,10 +112,10 @@ def _cells(length: int, window: Window) -> tuple[tuple[int, int], ...]:
 
 def _windows(length: int, window: Window) -> list[tuple[int, int]]:
     """Bounds (start, stop) of the windows along an axis."""
-    count = round(2 * length / window.side)
     if not window.halves:
         size = min(window.side, length)
         return [(start, start + size) for start in window_starts(length, size)]
+    count = round(2 * length / window.side)
     if length <= window.side or count <= 2:
         return [(0, length)]
     half = -(-length // count)
