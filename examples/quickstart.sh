@@ -31,7 +31,7 @@ tat simulate "$out/full_dose.nii.gz" --task ct-denoise --strength 0.25 --seed 1 
 echo "Restoring ..." >&2
 tat restore "$out/quarter_dose.nii.gz" --task ct-denoise -o "$out/restored.nii.gz" --report "$out/report.json" --overwrite
 
-echo "Before (lq: quarter dose) and after (restored), against full dose:"
+echo "Before (input: quarter dose) and after (restored), against full dose:"
 tat evaluate "$out/restored.nii.gz" --reference "$out/full_dose.nii.gz" --input "$out/quarter_dose.nii.gz" --task ct-denoise
 
 python examples/before_after.py "$out/before_after.png" --task ct-denoise \

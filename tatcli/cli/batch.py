@@ -44,21 +44,24 @@ class Asked:
     failures: Path | None
 
     def is_one_scan(self, output: Path | None, series: str | None) -> bool:
-        """Whether one scan is meant, which is restored without all of this.
+        """Whether one scan is meant, which is restored without all of this. Only a batch is rehearsed, if of one.
 
         Raises:
-            UsageError: nothing was given.
+            UsageError: nothing was given; a rehearsal of one scan that has several series.
         """
         if not self.inputs and not self.lists:
             msg = "Missing argument 'SCAN'; see tat restore --help"
             raise UsageError(msg)
         others = (self.lists, self.include, self.exclude, self.pattern, self.shard, self.cluster, self.events)
-        flags = (self.dry_run, self.force, self.fail_fast, self.retries is not None, self.timeout is not None)
+        flags = (self.force, self.fail_fast, self.retries is not None, self.timeout is not None)
         if any(others) or any(flags) or self.failures is not None or len(self.devices) != 1:
             return False
-        from tatcli.workflows.batch.single import is_one_scan
+        from tatcli.workflows.batch.single import check_one_series, is_one_scan
 
-        return is_one_scan(self.inputs, output=output, series=series)
+        alone = is_one_scan(self.inputs, output=output, series=series)
+        if alone and self.dry_run and series is None:
+            check_one_series(Path(self.inputs[0]))
+        return alone and not self.dry_run
 
     def config(self, scan: RestoreConfig) -> BatchConfig:
         """The batch.

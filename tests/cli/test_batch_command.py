@@ -83,6 +83,20 @@ def test_a_dry_run_of_one_scan_names_the_output_that_it_gets(tat, nifti, ct_arra
         assert output.is_file()
 
 
+def test_a_dry_run_asks_which_series_as_the_run_does_and_include_takes_all(tat, dicom, tmp_path):
+    folder = dicom("study", number=4)
+    dicom("study", number=5)
+    words = ("restore", folder, "-o", tmp_path / "out")
+    answers = [tat(*words, *more) for more in ((), ("--dry-run",))]
+    for answer in answers:
+        assert answer.exit_code == 2, answer.output
+        assert "study: expected one series, got 2; choose with --series UID or NUMBER from: number 4" in answer.stderr
+    assert answers[0].stderr == answers[1].stderr
+    found = tat(*words, "--include", "*", "--dry-run")
+    assert found.exit_code == 0, found.output
+    assert found.stderr.startswith("2 of 2 scans to restore, about ")
+
+
 def test_options_of_a_batch_leave_a_single_scan_its_output(tat, nifti, dicom, ct_array, tmp_path):
     scan, series = nifti(ct_array, "a.nii.gz"), dicom("series")
     for source, output in ((scan, tmp_path / "out.nii.gz"), (series, tmp_path / "derived")):

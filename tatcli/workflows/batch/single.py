@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tatcli.workflows.batch.config import BatchConfig
 
-__all__ = ["is_one_scan", "scan_with_output"]
+__all__ = ["check_one_series", "is_one_scan", "scan_with_output"]
 
 
 def is_one_scan(inputs: Sequence[str], *, output: Path | None, series: str | None) -> bool:
@@ -58,6 +58,20 @@ def _is_folder_for(path: Path, output: Path) -> bool:
     """Whether an output is a folder for outputs of such a file."""
     named = extension_of(output) is None and (output.is_dir() or output.suffix == "")
     return named and format_of(path) in IMAGES
+
+
+def check_one_series(path: Path) -> None:
+    """Refuse DICOM with several series, as restoring it as one scan does: a batch would restore them all.
+
+    Raises:
+        UsageError: there are several; the message lists them.
+        VolumeReadError: it can't be read.
+    """
+    from tatcli.volumes.dicom_archives import is_collection
+    from tatcli.volumes.dicom_series import choose_series, read_folder
+
+    if path.exists() and format_of(path) is None and is_collection(path):
+        choose_series(read_folder(path))
 
 
 def scan_with_output(config: BatchConfig) -> tuple[Found, Path] | None:
