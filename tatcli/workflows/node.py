@@ -150,10 +150,9 @@ class _Worker:
                 if not folder.inputs():
                     continue
                 self._serve(folder)
-                if self._owes(folder):
+                if self._owes(folder) or not (folder.is_restored() or folder.is_refused()):
                     continue
-                if folder.is_restored() or folder.is_refused():
-                    self._done[folder.path] = change
+                self._done[folder.path] = change
             if folder.quiet_for() > self.config.keep * 3600:
                 self._done.pop(folder.path, None)
                 self.spool.forget(folder)
@@ -181,6 +180,8 @@ class _Worker:
                 for info in list_series(folder.received):
                     try:
                         count += self._restore_part(folder, info, staging / f"{count:05d}")
+                    except OutputError:
+                        raise
                     except TatError as error:
                         reasons.append(str(error))
                 if not count:
@@ -193,7 +194,8 @@ class _Worker:
             folder.refuse(str(error), inputs)
             self._say(f"series {folder.name}: {len(inputs)} objects, not restored: {error}")
             return
-        self._say(f"series {folder.name}: {len(inputs)} objects received, {count} restored")
+        left = f"; not restored: {'; '.join(reasons)}" if reasons else ""
+        self._say(f"series {folder.name}: {len(inputs)} objects received, {count} restored{left}")
 
     def _restore_part(self, folder: SeriesFolder, info: SeriesInfo, target: Path) -> int:
         rule = next((rule for rule in self._rules if rule.takes(info)), None)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tatcli.errors import OutputError, VolumeReadError
 from tatcli.networking.peers import Destination
 from tatcli.networking.spool import SeriesFolder, Spool
+from tatcli.volumes import dicom_series
+from tatcli.volumes.dicom_series import SeriesInfo
 from tatcli.workflows import node
 from tatcli.workflows.node import NodeConfig, _Worker
 
@@ -71,3 +75,43 @@ def test_a_full_disk_does_not_end_the_node(spool, monkeypatch):
     worker(spool, said).turn()
     (line,) = said
     assert "0 of 1 sent: No space left on device; again in 5 s" in line
+
+
+@pytest.mark.parametrize("problem", [OutputError("00000: expected to write it, got no space"), KeyError("one")])
+def test_a_series_that_may_be_restored_later_is_tried_again_and_kept_however_old_it_is(tmp_path, monkeypatch, problem):
+    def fail(_):
+        raise problem
+
+    info = SeriesInfo(uid="1", number="1", description="", modality="CT", images=1)
+    monkeypatch.setattr(dicom_series, "list_series", lambda _: [info])
+    monkeypatch.setattr(node, "_is_ours", lambda _: False)
+    spool, said = Spool(tmp_path / "spool"), []
+    spool.store("1", "1.1", b"one")
+    (folder,) = spool.series()
+    os.utime(folder.received, (1e9, 1e9))
+    one = _Worker(NodeConfig(spool=spool.root, destinations=(SINK,), settle=0.0, keep=1.0), spool, fail, said.append)
+    one.turn()
+    one.turn()
+    (line,) = said
+    assert line.endswith("; again in 5 s")
+    assert spool.series() == [folder]
+    assert (len(folder.inputs()), folder.is_refused()) == (1, False)
+
+
+def test_a_part_of_a_series_that_is_not_restored_is_told_of(tmp_path, monkeypatch):
+    def restore(config):
+        if config.series.endswith("TE20"):
+            msg = "received: expected two slices, got one"
+            raise VolumeReadError(msg)
+        config.output.mkdir()
+        (config.output / "1.dcm").write_bytes(b"x")
+
+    info = SeriesInfo(uid="1", number="1", description="", modality="MR", images=1)
+    monkeypatch.setattr(dicom_series, "list_series", lambda _: [replace(info, part=part) for part in ("TE10", "TE20")])
+    monkeypatch.setattr(node, "_is_ours", lambda _: False)
+    monkeypatch.setattr(node, "send", lambda files, *_, **__: iter(files))
+    spool, said = Spool(tmp_path / "spool"), []
+    spool.store("1", "1.1", b"one")
+    _Worker(NodeConfig(spool=spool.root, settle=0.0), spool, restore, said.append).turn()
+    (line,) = said
+    assert line.endswith("1 objects received, 1 restored; not restored: received: expected two slices, got one")
