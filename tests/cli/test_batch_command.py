@@ -219,6 +219,7 @@ def test_of_scans_computed_at_once_one_is_shown_until_it_is_through():
         (("--output-pattern", "{name!x}{ext}"), 2, "--output-pattern '{name!x}{ext}': "),
         (("--cluster", "local:none"), 2, "--cluster 'local:none': expected the address"),
         (("--preview", "x.png"), 2, "--preview: expected with one scan only"),
+        (("--preview", "x.png", "--dry-run"), 2, "got a batch, or an option of one such as --dry-run"),
         (("--include", "*.mha"), 3, "expected scans, got none"),
         (("--list", "none.txt"), 2, "--list none.txt: expected a text file with one path a line, got nothing there"),
     ],

@@ -136,8 +136,8 @@ def _check(config: BatchConfig) -> None:
     asked_format(scan.format)
     files = next(iter(scan.evidence.files), None)
     if files is not None:
-        msg = f"{files}: expected with one scan only and its -o FILE, got a batch; restore that scan by itself"
-        raise UsageError(msg)
+        msg = f"{files}: expected with one scan only and its -o FILE, got a batch, or an option of one such as"
+        raise UsageError(msg + " --dry-run or --retries; restore that scan by itself, without those")
 
 
 def _with_stable_uids(scan: RestoreConfig) -> DicomOptions:
