@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import zipfile
 
 import nibabel
 import numpy as np
@@ -317,6 +318,25 @@ def test_matching(tmp_path) -> None:
     write(out / "b.nii", body(0))
     with pytest.raises(UsageError, match=r"expected one scan named b, got b.nii and b_restored.nii.gz"):
         match_scans(hq, {"restored": out})
+
+
+def test_zip_archives_of_dicom_match_what_was_restored_from_them(tmp_path) -> None:
+    """A batch restores a folder of archives to folders of their names."""
+    (tmp_path / "references" / "site").mkdir(parents=True)
+    archive = tmp_path / "references" / "site" / "a.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr("1.dcm", b"\0" * 128 + b"DICM")
+    (tmp_path / "references" / "site" / "text.zip").write_text("no archive")
+    series = tmp_path / "restored" / "site" / "a"
+    series.mkdir(parents=True)
+    (series / "00001.dcm").write_bytes(b"\0" * 128 + b"DICM")
+
+    found = match_scans(tmp_path / "references", {"restored": tmp_path / "restored"})
+
+    assert found.scans == {"site/a": (archive, {"restored": series})}
+    assert not found.missing
+    assert not found.unused
+    assert list(match_scans(archive, {"restored": series}).scans) == ["a"]
 
 
 def test_matching_in_folders_of_folders(tmp_path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from tatcli.errors import MissingPartnerError, UsageError, VolumeReadError
+from tatcli.volumes.dicom_archives import is_zip
 from tatcli.volumes.dicom_files import holds_dicom
 from tatcli.volumes.formats import EXTENSIONS, extension_of, stem_of
 
@@ -16,6 +17,7 @@ __all__ = ["RESTORED", "Matched", "match_scans", "partner_in", "scan_name"]
 RESTORED: Final = "restored"
 _SUFFIX: Final = "_restored"
 _DICOM: Final = (".dcm", ".ima")
+_ZIP: Final = ".zip"
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ def partner_in(path: Path, name: str) -> Path:
 
 def scan_name(path: Path) -> str:
     """The name without its extension and without the suffix that restore gives."""
-    return stem_of(path).removesuffix(_SUFFIX)
+    stem = path.stem if _is_archive(path) else stem_of(path)
+    return stem.removesuffix(_SUFFIX)
 
 
 def _is_folder_of_scans(path: Path) -> bool:
@@ -106,16 +109,20 @@ def _is_folder_of_scans(path: Path) -> bool:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """Image files other than DICOM, and folders."""
-    return [
-        entry
-        for entry in sorted(folder.iterdir())
-        if not entry.name.startswith(".") and (entry.is_dir() or extension_of(entry) not in (None, *_DICOM))
-    ]
+    """Image files other than DICOM, zip archives of it, and folders."""
+    return [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".") and _is_entry(entry)]
+
+
+def _is_entry(path: Path) -> bool:
+    return path.is_dir() or extension_of(path) not in (None, *_DICOM) or _is_archive(path)
+
+
+def _is_archive(path: Path) -> bool:
+    return path.suffix.lower() == _ZIP and is_zip(path)
 
 
 def _scans_in(folder: Path, place: str = "", above: frozenset[Path] = frozenset()) -> dict[str, Path]:
-    """Place below the folder, without extension -> scan: image files, and folders with DICOM files, at any depth."""
+    """Place below the folder, without extension -> scan: image files, zips and folders of DICOM files, at any depth."""
     scans: dict[str, Path] = {}
     above |= {folder.resolve()}
     for entry in _entries(folder):
