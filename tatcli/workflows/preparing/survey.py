@@ -93,8 +93,9 @@ def _series(candidate: Candidate, config: PrepareConfig) -> list[Found]:
             subject = _by_path(candidate, config)
             found.append(Found(candidate, name, subject, None, series=info.choice, problem=info.problem))
             continue
-        files = sorted({image.path for image in series.images})
-        patient = str(getattr(read_dataset(files[0]), "PatientID", None) or "").strip()
+        images = sorted({image.path for image in series.images})
+        files = (*images, *_partner_files(candidate))
+        patient = str(getattr(read_dataset(images[0]), "PatientID", None) or "").strip()
         task = task_for_modality(info.modality)
         problem = "" if task else f"no task takes the modality {info.modality or '?'}"
         scan = Found(
@@ -102,9 +103,9 @@ def _series(candidate: Candidate, config: PrepareConfig) -> list[Found]:
             name=name or "series",
             subject=_of_patient(candidate, config, patient),
             task=task.name if task else None,
-            sha256=_sha256([*files, *_partner_files(candidate)]),
-            files=(*files, *_partner_files(candidate)),
-            folder=Path(os.path.commonpath([file.parent for file in files])),
+            sha256=_sha256(files),
+            files=files,
+            folder=Path(os.path.commonpath([image.parent for image in images])),
             series=info.choice,
             problem="a localizer" if info.localizer else problem,
         )
