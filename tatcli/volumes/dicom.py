@@ -105,6 +105,7 @@ def read_dicom(
         modality=scan.series.modality or None,
         kind=images[0].kind,
         header=DicomHeader(scan.series, stack.frames, stack.geometry, scan.factor, stack.uneven, scan.unpacked),
+        oriented=images[0].oriented,
         padding=_padding(images, scan.factor),
         warnings=scan.warnings,
     )

@@ -93,6 +93,11 @@ class DicomImage:
     padding: Padding | None = None
 
     @property
+    def oriented(self) -> bool:
+        """Whether it says how the patient lies."""
+        return self.position is not None and self.orientation is not None
+
+    @property
     def is_localizer(self) -> bool:
         """A scout image, which isn't part of the stack (PS3.3 C.8.2.1.1.1)."""
         return "LOCALIZER" in self.kind

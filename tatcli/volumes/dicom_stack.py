@@ -66,7 +66,7 @@ def stack_images(images: Sequence[DicomImage], name: str, *, uneven: bool = Fals
         _only_single(images, f"PixelSpacing, got {spacing}", name)
         spacing = (1.0, 1.0)
         warnings.append("no pixel spacing in the header: 1 mm is assumed")
-    if any(image.position is None for image in images) or first.orientation is None:
+    if not (first.oriented and all(image.position for image in images)):
         _only_single(images, "a position and orientation, got none", name)
         warnings.append("no position or orientation in the header: the orientation is assumed")
     origin = np.array(first.position or (0.0, 0.0, 0.0))

@@ -56,6 +56,7 @@ class ItkHeader:
         slope, intercept: of MetaImage's ElementToIntensityFunction, which ITK reads over: value = stored * slope +
             intercept.
         lines: of the file's header that ITK doesn't pass on, as they are written again.
+        oriented: whether its space is the patient's.
         warnings: what ITK assumed without a word.
     """
 
@@ -70,6 +71,7 @@ class ItkHeader:
     slope: float = 1.0
     intercept: float = 0.0
     lines: tuple[str, ...] = ()
+    oriented: bool = True
     warnings: tuple[str, ...] = ()
 
     @property
@@ -183,6 +185,7 @@ def _with_own_text(header: ItkHeader, path: Path, kind: str) -> ItkHeader:
     fields, _ = nrrd_fields(path) if kind == "nrrd" else meta_fields(path)
     unit = millimetres(fields, path)
     header = header if unit == 1.0 else _scaled(header, unit)
+    header = replace(header, oriented=_space(fields) not in _ANYWHERE)
     header = replace(header, warnings=tuple(_assumptions(fields, header)))
     if kind == "nrrd":
         return replace(header, lines=_nrrd_lines(fields, header, unit))
@@ -206,9 +209,12 @@ def _assumptions(fields: dict[str, str], header: ItkHeader) -> Iterator[str]:
     others = int(fields.get("dimension", "0")) - min(3, len(header.spacing))  # axes of frames have none
     if unknown > max(0, others) or steps == "nan":
         yield "no spacing of some axes in the header: 1 mm is assumed"
-    space = fields.get("space", "").lower().removesuffix("-time")
-    if space in _ANYWHERE:
-        yield f"the header's space {space} isn't the patient's: left-posterior-superior is assumed"
+    if not header.oriented:
+        yield f"the header's space {_space(fields)} isn't the patient's: left-posterior-superior is assumed"
+
+
+def _space(fields: dict[str, str]) -> str:
+    return fields.get("space", "").lower().removesuffix("-time")
 
 
 def _scaled(header: ItkHeader, unit: float) -> ItkHeader:

@@ -100,6 +100,7 @@ def _provenance(path: Path, kind: str, header: ItkHeader) -> Provenance:
         slope=header.slope,
         intercept=header.intercept,
         frame_step=header.frame_step,
+        oriented=header.oriented,
         warnings=header.warnings,
     )
 

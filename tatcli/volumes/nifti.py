@@ -96,6 +96,7 @@ def nifti_planes(path: Path, *, units: Units | None = None, pet: PetTags | None 
         slope=header.slope,
         intercept=header.intercept,
         frame_step=header.frame_step,
+        oriented=any(header.fields[f"{name}form_code"] > 0 for name in "sq"),
         steps=() if scale is None else (f"{scale.units} from {scale.source}",),
         warnings=header.warnings if scale is None else (*header.warnings, *scale.warnings),
     )

@@ -60,6 +60,7 @@ def volume_of_array(path: Path, stored: NDArray[Any], *, kind: str, units: Units
         header=stored.ndim,
         stored=None if fits_float32(planes) else planes,
         dtype=planes.dtype,
+        oriented=False,
     )
     geometry = Geometry(affine=np.eye(4), shape=(slices, rows, columns))
     return Volume(decode(planes), geometry, units or Units.UNKNOWN, provenance)

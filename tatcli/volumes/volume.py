@@ -20,8 +20,6 @@ __all__ = ["BARE", "FrameStep", "Provenance", "ScanHeader", "Volume", "require_v
 
 BARE: Final = frozenset({"npy", "tensor"})
 """Formats that are arrays alone, which have no grid."""
-_ASSUMED: Final = ("the orientation is assumed", "left-posterior-superior is assumed")
-"""How readers' warnings of files that don't say how the patient lies end."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +55,7 @@ class Provenance:
         dtype: the voxel type in the file, also where ``stored`` is None; None for volumes made in memory.
         slope, intercept: value = stored * slope + intercept.
         frame_step: from frame to frame, where the source says it; None: not known, or not the same for all.
+        oriented: whether the source says how the patient lies; where it doesn't, readers assume it.
         padding: least and greatest values that the source's header says stand for no tissue, each pair once.
         steps: what was done since reading, in order.
         warnings: what the reader found odd but could handle, one line each.
@@ -72,14 +71,10 @@ class Provenance:
     slope: float = 1.0
     intercept: float = 0.0
     frame_step: FrameStep | None = None
+    oriented: bool = True
     padding: tuple[tuple[float, float], ...] = ()
     steps: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-
-    @property
-    def oriented(self) -> bool:
-        """Whether the source says how the patient lies; elsewhere that is assumed."""
-        return self.format not in BARE and not any(told.endswith(_ASSUMED) for told in self.warnings)
 
     @property
     def uneven(self) -> bool:

@@ -137,8 +137,13 @@ def test_whether_a_file_says_how_the_patient_lies(ct, tmp_path) -> None:
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), tmp_path / "a.nrrd")
     content = (tmp_path / "a.nrrd").read_bytes()
     (tmp_path / "b.nrrd").write_bytes(content.replace(b"space: left-posterior-superior", b"space: scanner-xyz"))
+    np.save(tmp_path / "c.npy", array)
+    dataset = pydicom.dcmread(str(get_testdata_file("CT_small.dcm")))
+    dataset.save_as(tmp_path / "d.nd.dcm")
+    del dataset.ImagePositionPatient
+    dataset.save_as(tmp_path / "e.nd.dcm")
     known = [read_volume(path).provenance.oriented for path in (ct, *sorted(tmp_path.glob("?.n*")))]
-    assert known == [True, False, True, False]
+    assert known == [True, False, True, False, False, True, False]
 
 
 def test_maps_of_frames_keep_their_step(tmp_path, darker) -> None:
