@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -67,6 +68,14 @@ class Encoding:
     dtype: np.dtype[Any]
     slope: float = 1.0
     intercept: float = 0.0
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The least and the greatest value that can be stored."""
+        if self.dtype.kind == "f":
+            return -math.inf, math.inf
+        ends = [end * self.slope + self.intercept for end in (np.iinfo(self.dtype).min, np.iinfo(self.dtype).max)]
+        return min(ends), max(ends)
 
     def is_of(self, provenance: Provenance) -> bool:
         """Whether a source stored its numbers so, too, except for their type."""

@@ -18,7 +18,7 @@ from tatcli.workflows.evidence import EvidenceConfig
 from tatcli.workflows.output_checks import checked_outputs
 from tatcli.workflows.output_names import default_output
 from tatcli.workflows.restoring.clock import Clock
-from tatcli.workflows.restoring.outcome import Job, MemoryRecord, Outcome
+from tatcli.workflows.restoring.outcome import Job, MemoryRecord, Outcome, limited
 from tatcli.workflows.restoring.pet_sidecar import pet_sidecar
 from tatcli.workflows.task_choice import task_of
 
@@ -167,6 +167,7 @@ def restore(
     )
     options = replace(config.options, check_values=config.options.check_values and config.units is None)
     done = _restored(config, (output, kind), job, options=options, clock=clock)
+    done = replace(done, warnings=(*done.warnings, *limited(done, output, kind)))
     if sidecar is not None:
         sidecar.write()
     with clock.stage("report"):

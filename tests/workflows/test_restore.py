@@ -9,6 +9,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK
 from torch import nn
 
 from tatcli.errors import DeviceError, UsageError
@@ -173,3 +174,46 @@ def test_pet_is_restored_in_three_planes_whatever_the_format(tmp_path, monkeypat
     with pytest.raises(DeviceError, match="expected to stay within"):
         restore(asked, restorer=restorer)
     assert not (tmp_path / "f.nii").exists()
+
+
+class Brighter(nn.Module):
+    def forward(self, x):
+        return x * 1.1
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "slope", "greatest", "told"),
+    [
+        ("a.nii", np.uint8, 1.0, 255.0, "255 is the most that uint8 holds"),
+        ("a.mha", np.uint8, 1.0, 255.0, "255 is the most that uint8 holds"),
+        ("a.npy", np.uint8, 1.0, 255.0, "255 is the most that uint8 holds"),
+        ("a.nii.gz", np.int16, 0.01, 327.67, "327.67 is the most that int16 holds"),
+        ("a.nii", np.int16, 1.0, 255.0, None),
+        ("a.nii", np.float32, 1.0, 255.0, None),
+    ],
+)
+def test_what_the_voxel_type_cannot_hold_is_told(tmp_path, name, dtype, slope, greatest, told):
+    array = np.linspace(0, greatest / slope, 16 * 16 * 2).reshape(16, 16, 2).astype(dtype)
+    if name == "a.npy":
+        np.save(tmp_path / name, array)
+    elif name == "a.mha":
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), tmp_path / name)
+    else:
+        image = nib.Nifti1Image(array, np.eye(4))
+        image.header.set_slope_inter(slope, 0.0)
+        image.to_filename(tmp_path / name)
+    card = card_for_tasks("brighter", PRESETS["tat-small"])
+    brighter = Restorer.from_network(Brighter(), card, device="cpu", precision="fp32")
+    options = RestoreOptions(data_consistency=False)
+    report = restore(RestoreConfig(input=tmp_path / name, task="mri", options=options), restorer=brighter)
+    found = [warning for warning in report.warnings if "restored values reach" in warning]
+    greatest_written = float(read_volume(report.output.path).array.max())
+    if told is None:
+        assert found == []
+        assert greatest_written == pytest.approx(report.after.maximum, abs=0.5)
+        return
+    most = f"{report.after.maximum:.6g}"
+    rest = "and is stored for what lies beyond; convert the input to float32 to keep it"
+    assert found == [f"restored values reach {most}, {told} {rest}"]
+    assert greatest_written == pytest.approx(greatest)
+    assert report.after.maximum > 1.05 * greatest
