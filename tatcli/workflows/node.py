@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tatcli.errors import OutputError, TatError, UsageError, place_of, reason_of
+from tatcli.errors import DeviceError, OutputError, TatError, UsageError, place_of, reason_of
 from tatcli.networking.peers import Destination, Listener, RefusedError, receiving, send
 from tatcli.networking.spool import SeriesFolder, Spool
 from tatcli.tasks import TASKS, find_task
@@ -31,7 +31,9 @@ __all__ = ["NodeConfig", "Rule", "run_node"]
 
 _SHORTEST_WAIT: Final = 5.0
 _LONGEST_WAIT: Final = 600.0
-"""s between attempts to reach a destination: doubled each time."""
+"""s between attempts, to reach a destination or to restore: doubled each time."""
+_MOST_WAITS: Final = 7
+"""For memory that others take, some ten minutes in all: a series that is too large for the machine stays so."""
 _POLL: Final = 0.5
 
 
@@ -180,7 +182,7 @@ class _Worker:
                 for info in list_series(folder.received):
                     try:
                         count += self._restore_part(folder, info, staging / f"{count:05d}")
-                    except OutputError:
+                    except (OutputError, DeviceError):
                         raise
                     except TatError as error:
                         reasons.append(str(error))
@@ -191,6 +193,10 @@ class _Worker:
             self._wait(folder, str(error))
             return
         except TatError as error:
+            if isinstance(error, DeviceError) and self._failures.get(folder.name, 0) < _MOST_WAITS:
+                self._wait(folder, str(error))  # for memory that others take
+                return
+            self._failures.pop(folder.name, None)
             folder.refuse(str(error), inputs)
             self._say(f"series {folder.name}: {len(inputs)} objects, not restored: {error}")
             return

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tatcli.errors import OutputError, VolumeReadError
+from tatcli.errors import DeviceError, OutputError, VolumeReadError
 from tatcli.networking.peers import Destination
 from tatcli.networking.spool import SeriesFolder, Spool
 from tatcli.volumes import dicom_series
@@ -77,7 +77,10 @@ def test_a_full_disk_does_not_end_the_node(spool, monkeypatch):
     assert "0 of 1 sent: No space left on device; again in 5 s" in line
 
 
-@pytest.mark.parametrize("problem", [OutputError("00000: expected to write it, got no space"), KeyError("one")])
+@pytest.mark.parametrize(
+    "problem",
+    [OutputError("00000: expected to write it, got no space"), KeyError("one"), DeviceError("cpu: out of memory")],
+)
 def test_a_series_that_may_be_restored_later_is_tried_again_and_kept_however_old_it_is(tmp_path, monkeypatch, problem):
     def fail(_):
         raise problem
@@ -96,6 +99,26 @@ def test_a_series_that_may_be_restored_later_is_tried_again_and_kept_however_old
     assert line.endswith("; again in 5 s")
     assert spool.series() == [folder]
     assert (len(folder.inputs()), folder.is_refused()) == (1, False)
+
+
+def test_what_never_fits_in_memory_is_given_up_in_the_end(tmp_path, monkeypatch):
+    def fail(_):
+        msg = "cpu: out of memory"
+        raise DeviceError(msg)
+
+    info = SeriesInfo(uid="1", number="1", description="", modality="CT", images=1)
+    monkeypatch.setattr(dicom_series, "list_series", lambda _: [info])
+    monkeypatch.setattr(node, "_is_ours", lambda _: False)
+    monkeypatch.setattr(_Worker, "_is_due", lambda *_: True)
+    spool, said = Spool(tmp_path / "spool"), []
+    spool.store("1", "1.1", b"one")
+    one = _Worker(NodeConfig(spool=spool.root, settle=0.0), spool, fail, said.append)
+    for _ in range(9):
+        one.turn()
+    waits = [line.rpartition("again in ")[2] for line in said[:-1]]
+    assert waits == ["5 s", "10 s", "20 s", "40 s", "80 s", "160 s", "320 s"]
+    assert said[-1].endswith("1 objects, not restored: cpu: out of memory")
+    assert spool.series()[0].is_refused()
 
 
 def test_a_part_of_a_series_that_is_not_restored_is_told_of(tmp_path, monkeypatch):
