@@ -164,7 +164,7 @@ def write_png(image: Image.Image, path: Path | str, *, overwrite: bool = False) 
     path = Path(path)
     check_png(path, overwrite=overwrite)
     with replaced(path, extension=".png") as temporary:
-        image.save(temporary, format="PNG", optimize=True)
+        image.save(temporary, format="PNG")  # smaller by 1 to 3 % at its best, in four times the time
     return path
 
 

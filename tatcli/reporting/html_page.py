@@ -191,7 +191,7 @@ def _picture(title: str, image: NDArray[np.floating[Any]], display: Display, spa
         size = (max(1, round(grey.width * factor)), max(1, round(grey.height * factor)))
         grey = grey.resize(size, Image.Resampling.LANCZOS)
     stream = io.BytesIO()
-    grey.save(stream, format="PNG", optimize=True)
+    grey.save(stream, format="PNG")
     rows, columns = image.shape
     high, wide = rows * spacing[0], columns * spacing[1]
     scale = _LONGEST / max(high, wide)
