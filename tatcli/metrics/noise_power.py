@@ -27,6 +27,8 @@ _SMOOTHING: Final = 2.0
 _SHARE: Final = 0.05
 _FEWEST: Final = 8
 _MOST: Final = 200
+_SAME: Final = 1e-4
+"""Pixel sizes that differ by less are the same: a NIfTI header rounds what DICOM says."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def noise_spectrum(
     step = 1.0 / (side * max(spacing))
     ring = np.rint(radius / step).astype(int)
     waves = np.fft.fftfreq(side, 1.0 / side)  # along the patch's sides: the trend takes what has hardly more than one
-    used = (np.rint(np.hypot(waves[:, None], waves)) > 1) & (radius <= 0.5 / max(spacing))
+    used = (np.rint(np.hypot(waves[:, None], waves)) > 1) & (radius <= (1.0 + _SAME) * 0.5 / max(spacing))
     count = np.bincount(ring[used])
     filled = count > 0
     return NoiseSpectrum(

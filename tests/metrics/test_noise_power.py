@@ -49,6 +49,16 @@ def test_white_noise_is_flat_in_oblong_pixels(spacing) -> None:
     np.testing.assert_allclose(found.power, 100.0 * spacing[0] * spacing[1], rtol=0.07)
 
 
+@pytest.mark.parametrize("pixel", [0.7, 0.9375, 1.0])
+def test_pixel_sizes_that_a_header_rounds_have_the_same_spectrum(pixel) -> None:
+    field = noise() + 50.0 * (-1.0) ** np.arange(240)  # at the finest frequency of the rows
+    places = everywhere(field.shape)
+    square, rounded = (noise_spectrum(field, places, spacing=(pixel, side)) for side in (pixel, pixel * (1 + 1e-6)))
+    np.testing.assert_allclose(rounded.frequency, square.frequency, rtol=1e-5)
+    np.testing.assert_allclose(rounded.power, square.power, rtol=1e-5)
+    assert square.peak_frequency == pytest.approx(0.5 / pixel, rel=0.05)
+
+
 def test_the_peak_of_band_passed_noise() -> None:
     centre = 0.31
     field = noise(lambda f: np.exp(-0.5 * ((f - centre) / 0.05) ** 2))
