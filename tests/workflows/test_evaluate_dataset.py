@@ -272,6 +272,22 @@ def test_baselines_are_tuned_on_the_training_split_alone(root) -> None:
     assert evaluate(config(root, baselines=("unsharp", "gaussian"))).tasks[0].tuning != first.tuning
 
 
+def test_a_scan_of_two_files_is_tuned_on_as_often_as_one_of_one(root) -> None:
+    """Its header alone is small: by that, it would hardly be drawn beside scans that are one file."""
+    train = root / "mri" / "train"
+    for path in sorted(train.iterdir()):
+        nibabel.save(nibabel.load(path), path.with_suffix(""))
+        path.unlink()
+    files = evaluate(config(root, baselines=("gaussian", "unsharp"), tune_slices=8))
+    for name in ("other0", "other1"):
+        image = nibabel.load(train / f"{name}.nii")
+        nibabel.save(nibabel.Nifti1Pair(image.dataobj, image.affine), train / f"{name}.hdr")
+        (train / f"{name}.nii").unlink()
+    pairs = evaluate(config(root, baselines=("gaussian", "unsharp"), tune_slices=8))
+    assert pairs.tasks[0].tuning == files.tasks[0].tuning
+    assert pairs.tasks[0].tuning["unsharp"]["slices"] == 8
+
+
 def test_a_tuned_baselines_row(root) -> None:
     task = evaluate(config(root, baselines=("tv-kspace",)), network=IDENTITY).tasks[0]
     assert [(row.method, row.kind) for row in task.methods] == [

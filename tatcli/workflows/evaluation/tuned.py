@@ -17,6 +17,7 @@ from tatcli.errors import UsageError, VolumeReadError
 from tatcli.metrics import evaluation_window, find_protocol
 from tatcli.training.pairs import find_scans
 from tatcli.volumes.grids import check_grid
+from tatcli.volumes.members import members_of
 from tatcli.volumes.slices import slices_along, through_plane_axis
 from tatcli.workflows.evaluation.degraded import is_constant, read_scan, scan_seed, simulate_slices
 
@@ -153,5 +154,4 @@ def _examples(
 
 
 def _bytes(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else (path,)
-    return max(1, sum(file.stat().st_size for file in files if file.is_file()))
+    return max(1, sum(file.stat().st_size for file in members_of(path)))
