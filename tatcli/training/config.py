@@ -185,11 +185,11 @@ class TrainConfig:
             "--lr (above 0, below 1)": 0 < self.learning_rate < 1,
             "--warmup (0 or more)": self.warmup >= 0,
             "--weight-decay (0 or more)": 0 <= self.weight_decay < math.inf,
-            "--clip (0 or more)": self.clip >= 0,
+            "--clip (0 or more)": 0 <= self.clip < math.inf,
             "--ema (0 or more, below 1)": 0 <= self.ema < 1,
             "--log-every, --validate-every and --checkpoint-every (at least 1)": min(every) >= 1,
-            "--checkpoint-minutes (0 or more)": self.checkpoint_minutes >= 0,
-            "--explode (0 or more)": self.explode >= 0,
+            "--checkpoint-minutes (0 or more)": 0 <= self.checkpoint_minutes < math.inf,
+            "--explode (0 or more)": 0 <= self.explode < math.inf,
         }
 
     def _sample_checks(self) -> dict[str, bool]:

@@ -71,9 +71,8 @@ def read_settings(path: Path) -> dict[str, Any]:
         UsageError: it can't be read, isn't TOML, or holds something that is no option.
     """
     try:
-        with path.open("rb") as stream:
-            found = tomllib.load(stream)
-    except (OSError, ValueError) as error:
+        found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         msg = f"{path}: expected a TOML file with options of tat train, got {reason_of(error)}"
         raise UsageError(msg) from error
     options = {}
@@ -82,6 +81,9 @@ def read_settings(path: Path) -> dict[str, Any]:
         option = _OTHER_NAMES.get(name, name)
         if option not in _HINTS:
             msg = f"{path}: expected options of tat train, got {key!r}; tat train --help lists them"
+            raise UsageError(msg)
+        if option in options:
+            msg = f"{path}: expected {flag(option)} once, got it again as {key!r}; take one of them out"
             raise UsageError(msg)
         options[option] = _typed(option, value, f"{path}: {key}")
     return options
@@ -157,7 +159,7 @@ def _converted(value: Any, hint: Any) -> Any:
         kinds = [kind for kind in get_args(hint) if kind is not NoneType]
         return None if value is None else _converted(value, kinds[0])
     if hint is Path:
-        return Path(value)
+        return Path(_exactly(value or None, str | Path))  # (an empty word would be the current folder)
     if get_origin(hint) is Literal or hint is str:
         return _exactly(value, str)
     if hint is float:
@@ -179,7 +181,12 @@ def _exactly(value: Any, kind: Any) -> Any:
 
 def _words(hint: Any) -> str:
     if get_origin(hint) is tuple:
-        of = {str: "names separated by commas, or a list of them", Path: "a path, or a list of paths"}
+        of = {
+            str: "names separated by commas, or a list of them",
+            Path: "a path, or a list of paths",
+            int: "whole numbers separated by commas",
+        }
         return of.get(get_args(hint)[0], "numbers separated by commas")
-    names = {int: "a whole number", float: "a number", bool: "true or false"}
+    names = {int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}
+    hint = next((kind for kind in get_args(hint) if kind in names), hint)
     return names.get(hint, "text")

@@ -546,7 +546,7 @@ def test_every_option_of_a_training_run_has_a_flag():
 @pytest.mark.parametrize(
     ("words", "match"),
     [
-        (["--patch", "a,b"], "--patch 'a,b': expected numbers separated by commas"),
+        (["--patch", "a,b"], "--patch 'a,b': expected whole numbers separated by commas"),
         (["--patch", "20"], "--patch (multiples of 8)"),
         (["--loss", "l2"], "expected one of balanced, l1"),
         (["--tasks", "ct,xray"], "unknown task 'xray'"),

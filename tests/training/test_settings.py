@@ -58,14 +58,26 @@ def test_hyphens_and_the_flags_own_names(tmp_path: Path) -> None:
     assert found == expected
 
 
+def test_the_mark_that_windows_editors_begin_a_file_with(tmp_path: Path) -> None:
+    file = tmp_path / "options.toml"
+    file.write_bytes(b"\xef\xbb\xbfsteps = 3\r\nlr = 0.5\r\n")
+
+    assert read_settings(file) == {"steps": 3, "learning_rate": 0.5}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("lr = 0.1\nlearning_rate = 0.2", r"expected --lr once, got it again as 'learning_rate'"),
+        ('data = ""', r"data '': expected a path"),
+        ('cache = ""', r"cache '': expected a path"),
+        ("patch = 16.5", r"patch 16.5: expected whole numbers separated by commas"),
+        ("x = " + "[" * 5000, r"expected a TOML file with options of tat train, got RecursionError"),
         ("step = 3", r"expected options of tat train, got 'step'"),
         ("steps = 3.5", r"steps 3.5: expected a whole number"),
         ("steps = true", r"steps True: expected a whole number"),
         ('augment = "no"', r"augment 'no': expected true or false"),
-        ('patch = ["a"]', r"patch \['a'\]: expected numbers separated by commas"),
+        ('patch = ["a"]', r"patch \['a'\]: expected whole numbers separated by commas"),
         ("tasks = [1]", r"tasks \[1\]: expected names separated by commas, or a list of them"),
         ("also = [3]", r"also \[3\]: expected a path, or a list of paths"),
         ("loss = 1", r"loss 1: expected text"),
@@ -117,6 +129,9 @@ def test_what_a_prepared_set_decided_is_refused(tmp_path: Path, option: str) -> 
         ({"weight_decay": float("nan")}, "--weight-decay"),
         ({"weight_decay": -1.0}, "--weight-decay"),
         ({"weight_decay": float("inf")}, "--weight-decay"),
+        ({"clip": float("inf")}, "--clip"),
+        ({"explode": float("inf")}, "--explode"),
+        ({"checkpoint_minutes": float("inf")}, "--checkpoint-minutes"),
         ({"seed": 2**63}, "--seed"),
         ({"task_weights": (1.0, float("nan"), 1.0)}, "--task-weights"),
         ({"default_share": (0.3, float("nan"), 0.3)}, "--default-share"),
