@@ -6,9 +6,10 @@ more comes later, and under the same UIDs, so that what is sent twice after a cr
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import partial
@@ -21,6 +22,7 @@ from tatcli.networking.spool import SeriesFolder, Spool
 from tatcli.tasks import TASKS, find_task
 from tatcli.volumes.dicom_options import DicomOptions
 from tatcli.workflows.apart import Apart, BugError
+from tatcli.workflows.lock import locked
 from tatcli.workflows.restore import RestoreConfig, restore
 
 if TYPE_CHECKING:
@@ -93,6 +95,11 @@ class NodeConfig:
     settle: float = 30.0
     keep: float = 24.0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.settle < math.inf:  # no series would ever be complete
+            msg = f"--settle {self.settle:g}: expected seconds, 0 or more"
+            raise UsageError(msg)
+
 
 def run_node(
     config: NodeConfig,
@@ -111,11 +118,12 @@ def run_node(
 
     Raises:
         UsageError: options that don't fit, a port that is taken.
+        OutputError: the spool is no folder, can't be written to, or is another node's.
         WeightsError, DeviceError: before anything is received.
     """
-    spool = Spool(config.spool)
     here = nullcontext(partial(restore, restorer=restorer))
     with (
+        _own_spool(config.spool) as spool,
         here if restorer else Apart(config.weights, config.device) as to_restore,
         receiving(config.listener, spool) as port,
     ):
@@ -124,6 +132,20 @@ def run_node(
         while not until():
             worker.turn()
             time.sleep(_POLL)
+
+
+@contextmanager
+def _own_spool(folder: Path) -> Iterator[Spool]:
+    """The spool, which no other node has while the block runs: it would take what is being written for leftovers."""
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            stack.enter_context(locked(folder, "tat node"))
+            spool = Spool(folder)
+        except OSError as error:
+            msg = f"--spool {folder}: expected a folder that can be written to, got {reason_of(error)}; choose another"
+            raise OutputError(msg) from error
+        yield spool
 
 
 class _Worker:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tatcli.errors import DeviceError, OutputError, VolumeReadError
+from tatcli.errors import DeviceError, OutputError, UsageError, VolumeReadError
 from tatcli.networking.peers import Destination
 from tatcli.networking.spool import SeriesFolder, Spool
 from tatcli.volumes import dicom_series
 from tatcli.volumes.dicom_series import SeriesInfo
 from tatcli.workflows import node
-from tatcli.workflows.node import NodeConfig, _Worker
+from tatcli.workflows.lock import locked
+from tatcli.workflows.node import NodeConfig, _Worker, run_node
 
 SINK = Destination("SINK", "host", 104)
 
@@ -138,3 +139,24 @@ def test_a_part_of_a_series_that_is_not_restored_is_told_of(tmp_path, monkeypatc
     _Worker(NodeConfig(spool=spool.root, settle=0.0), spool, restore, said.append).turn()
     (line,) = said
     assert line.endswith("1 objects received, 1 restored; not restored: received: expected two slices, got one")
+
+
+def test_a_spool_that_is_another_nodes_is_left_alone(spool):
+    (folder,) = spool.series()
+    half_written = folder.received / ".tat-half.dcm"
+    half_written.touch()
+    with locked(spool.root, "tat node"), pytest.raises(OutputError, match="got another tat node at work in it"):
+        run_node(NodeConfig(spool=spool.root), restorer=object(), until=lambda: True)
+    assert half_written.exists()
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_spool_that_is_no_folder_is_said_in_a_line(tmp_path, place):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"^--spool .*: expected a folder that can be written to, got "):
+        run_node(NodeConfig(spool=tmp_path / place), restorer=object(), until=lambda: True)
+
+
+def test_a_series_must_be_complete_some_day(tmp_path):
+    with pytest.raises(UsageError, match="--settle inf: expected seconds, 0 or more"):
+        NodeConfig(spool=tmp_path, settle=float("inf"))
