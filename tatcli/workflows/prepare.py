@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 from tatcli.errors import OutputError, UsageError
 from tatcli.training.prepared_set import Entry, SetWriter, is_prepared
 from tatcli.training.subjects import check_found
-from tatcli.volumes.replacing import replaced
+from tatcli.volumes.replacing import checked_output, replaced
 from tatcli.workflows.lock import locked
 from tatcli.workflows.preparing.candidates import find_candidates
 from tatcli.workflows.preparing.config import PrepareConfig, PrepareReport
@@ -64,6 +64,7 @@ def prepare(config: PrepareConfig, *, on_progress: Progress = lambda *_: None) -
         VolumeReadError: the set's files are damaged.
     """
     _check_output(config)
+    _check_options(config)
     with _processes(config.workers) as each:
         candidates = [one for root in config.roots for one in find_candidates(root)]
         surveyed = each(survey, [(one, config) for one in candidates])
@@ -74,10 +75,13 @@ def prepare(config: PrepareConfig, *, on_progress: Progress = lambda *_: None) -
             config.output.mkdir(parents=True, exist_ok=True)
             with locked(config.output, "tat prepare"):
                 writer = SetWriter(config.output)
-                _check_same(writer, config, {job.key for job in jobs} | {entry.key for entry in refused})
+                _check_options(config)  # again, alone: another run may have begun the set since
+                _check_scans(writer, {job.key for job in jobs} | {entry.key for entry in refused})
+                with replaced(config.output / _OPTIONS, extension=".json") as temporary:
+                    temporary.write_text(json.dumps(config.options(), indent=2) + "\n", encoding="utf-8")
                 report = _fill(writer, jobs, refused, (config, each, on_progress))
         except OSError as error:
-            msg = f"{config.output}: expected to write the set, got {error.strerror or error}; check space"
+            msg = f"{config.output}: expected to write the set, got {error.strerror or error}; check space and rights"
             raise OutputError(msg) from error
     return report
 
@@ -207,27 +211,33 @@ def _check_output(config: PrepareConfig) -> None:
     if output.exists() and not output.is_dir():
         msg = f"{output}: expected a folder, got a file; choose another name"
         raise OutputError(msg)
+    checked_output(output / _OPTIONS, source=None, overwrite=True, makes_folders=True)
     others = output.is_dir() and any(not path.name.startswith(".") for path in output.iterdir())
     if others and not is_prepared(output):
         msg = f"{output}: expected a new folder or a training set, got a folder with other files; choose another"
         raise OutputError(msg)
 
 
-def _check_same(writer: SetWriter, config: PrepareConfig, planned: set[str]) -> None:
-    """Refuse to go on with a set of other options, or with scans that aren't there any more."""
-    path = writer.root / _OPTIONS
+def _check_options(config: PrepareConfig) -> None:
+    """Refuse to go on with a set of other options."""
+    path = config.output / _OPTIONS
+    if not path.exists():
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
     options = json.loads(json.dumps(config.options()))
-    if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        if before.get("references") != options["references"]:
-            msg = f"{writer.root}: expected a set made by this version of tat, got one whose references another made "
-            raise UsageError(msg + "otherwise; train on it as it is, or prepare the scans anew in another folder")
-        changed = [key for key in options | before if before.get(key) != options.get(key)]
-        if changed:
-            values = ((key, before.get(key, "the default"), options.get(key, "the default")) for key in changed)
-            told = "; ".join(f"{key} was {old}, now {new}" for key, old, new in values)
-            msg = f"{writer.root}: a set is gone on with by the same options ({told}); use them, or another folder"
-            raise UsageError(msg)
+    if before.get("references") != options["references"]:
+        msg = f"{config.output}: expected a set made by this version of tat, got one whose references another made "
+        raise UsageError(msg + "otherwise; train on it as it is, or prepare the scans anew in another folder")
+    changed = [key for key in options | before if before.get(key) != options.get(key)]
+    if changed:
+        values = ((key, before.get(key, "the default"), options.get(key, "the default")) for key in changed)
+        told = "; ".join(f"{key} was {old}, now {new}" for key, old, new in values)
+        msg = f"{config.output}: a set is gone on with by the same options ({told}); use them, or another folder"
+        raise UsageError(msg)
+
+
+def _check_scans(writer: SetWriter, planned: set[str]) -> None:
+    """Refuse to go on with a set of scans that aren't there any more."""
     gone = [entry for entry in writer.entries if entry.key not in planned and entry.rejected is None]
     if gone:
         msg = (
@@ -235,8 +245,6 @@ def _check_same(writer: SetWriter, config: PrepareConfig, planned: set[str]) -> 
             f"split now, the first: {gone[0].source.get('file', gone[0].name)}; choose another folder"
         )
         raise UsageError(msg)
-    with replaced(path, extension=".json") as temporary:
-        temporary.write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
 
 
 def _counted(items: Iterable[Made], stage: str, total: int, on_progress: Progress) -> Iterator[Made]:

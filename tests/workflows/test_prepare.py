@@ -366,8 +366,9 @@ def test_a_scan_is_as_found_whatever_befalls_others(make: Make, tmp_path: Path, 
     assert [scan.is_as_found for scan in found] == [False, False, True]
 
 
-def test_other_options_need_another_folder(make: Make) -> None:
+def test_other_options_need_another_folder(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(make())
+    monkeypatch.setattr(prepare_module, "find_candidates", pytest.fail)  # it is said before a scan is looked for
     with pytest.raises(UsageError, match="seed was 0, now 1"):
         prepare(make(seed=1))
     with pytest.raises(UsageError, match="max_slices was 3, now 0; planes was the default, now all"):
@@ -433,6 +434,8 @@ def test_outputs_that_would_hurt_are_refused(make: Make, scans: Path, tmp_path: 
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     with pytest.raises(OutputError, match="other files"):
         prepare(make(output=tmp_path / "full"))
+    with pytest.raises(OutputError, match=r"expected an existing folder .*thesis.txt, got a file"):
+        prepare(make(output=tmp_path / "full" / "thesis.txt" / "set", roots=(tmp_path / "nowhere",)))
     (tmp_path / "full" / "thesis.txt").unlink()
     with locked(tmp_path / "full", "tat prepare"), pytest.raises(OutputError, match="another tat prepare at work"):
         prepare(make(output=tmp_path / "full"))
@@ -622,8 +625,9 @@ def test_an_entry_tells_no_path() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"validation": 1.0}, "--val"),
-        ({"workers": 0}, "--workers"),
+        ({"validation": 1.0}, r"--val and --test .*: value out of range, got 1\.0, 0\.0$"),
+        ({"workers": 0}, r"--workers .* got 0$"),
+        ({"thickness": float("inf")}, r"--ct-thickness, --ct-quiet .* got inf, 12\.0$"),
         ({"quiet": float("nan")}, "--ct-quiet"),
         ({"seed": 2**63}, "--seed"),
         ({"subject": "("}, "regular expression"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -64,22 +65,24 @@ class PrepareConfig:
         if not (self.roots or self.synthetic_pet):
             msg = "prepare: expected folders with scans (ROOT), or --synthetic-pet, got neither"
             raise UsageError(msg)
-        checks = {
-            "--val and --test (shares, in all below 1)": min(self.validation, self.test) >= 0
-            and self.validation + self.test < 1,
-            "--noise-fields (at least 1)": self.noise_fields >= 1,
-            "--max-slices, --synthetic-pet, --seed (not negative)": min(self.max_slices, self.synthetic_pet, self.seed)
-            >= 0,
-            "--seed (below 2**63)": self.seed < LARGEST_SEED,
-            "--planes (acquired, or all with --max-slices 0)": self.planes == "acquired"
-            or (self.planes == "all" and not self.max_slices),
-            "--default-share (0 to 1)": 0 <= self.default_share <= 1,
-            "--ct-thickness, --ct-quiet (not negative)": self.thickness >= 0 and self.quiet >= 0,
-            "--workers (at least 1)": self.workers >= 1,
+        shares, ct = (self.validation, self.test), (self.thickness, self.quiet)
+        counts = (self.max_slices, self.synthetic_pet, self.seed)
+        checks: dict[str, tuple[bool, tuple[Any, ...]]] = {
+            "--val and --test (shares, in all below 1)": (min(shares) >= 0 and sum(shares) < 1, shares),
+            "--noise-fields (at least 1)": (self.noise_fields >= 1, (self.noise_fields,)),
+            "--max-slices, --synthetic-pet, --seed (not negative)": (min(counts) >= 0, counts),
+            "--seed (below 2**63)": (self.seed < LARGEST_SEED, (self.seed,)),
+            "--planes (acquired, or all with --max-slices 0)": (
+                self.planes == "acquired" or (self.planes == "all" and not self.max_slices),
+                (self.planes, self.max_slices),
+            ),
+            "--default-share (0 to 1)": (0 <= self.default_share <= 1, (self.default_share,)),
+            "--ct-thickness, --ct-quiet (not negative)": (all(0 <= value < math.inf for value in ct), ct),
+            "--workers (at least 1)": (self.workers >= 1, (self.workers,)),
         }
-        for option, holds in checks.items():
+        for option, (holds, values) in checks.items():
             if not holds:
-                msg = f"prepare: {option}: value out of range"
+                msg = f"prepare: {option}: value out of range, got {', '.join(map(str, values))}"
                 raise UsageError(msg)
 
     def options(self) -> dict[str, Any]:
