@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from tatcli.errors import UsageError
+from tatcli.workflows.batch.config import local_workers
 from tatcli.workflows.batch.lane import Lane, LaneSettings
 from tatcli.workflows.batch.pool import Message
 from tatcli.workflows.batch.tidings import TOPIC, Tidings, teller
@@ -22,9 +23,8 @@ from tatcli.workflows.batch.work import Failure, Outcome, Work
 if TYPE_CHECKING:
     from distributed import Client, Future, LocalCluster
 
-__all__ = ["ClusterPool", "check_dask", "local_workers", "restore_on_worker"]
+__all__ = ["ClusterPool", "check_dask", "restore_on_worker"]
 
-_LOCAL: Final = "local:"
 _CONNECT: Final = 30.0
 _RECONNECT: Final = 120.0
 """Seconds for which a scheduler that went away is waited for."""
@@ -34,21 +34,6 @@ _QUIET: Final = {"distributed.worker.profile.enabled": False, "distributed.admin
 _LANES: Final[dict[LaneSettings, Lane]] = {}
 _USERS: Final[Counter[LaneSettings]] = Counter()
 _GUARD: Final = threading.Lock()
-
-
-def local_workers(address: str) -> int | None:
-    """The N of ``local:N``; None for the address of a scheduler.
-
-    Raises:
-        UsageError: N isn't a number of workers.
-    """
-    if not address.startswith(_LOCAL):
-        return None
-    number = address[len(_LOCAL) :]
-    if number.isdecimal() and int(number) >= 1:
-        return int(number)
-    msg = f"--cluster {address!r}: expected the address of a scheduler, or local:N with N workers"
-    raise UsageError(msg)
 
 
 def check_dask() -> None:

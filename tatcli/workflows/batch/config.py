@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +13,15 @@ from tatcli.errors import UsageError
 if TYPE_CHECKING:
     from tatcli.workflows.restore import RestoreConfig
 
-__all__ = ["BatchConfig", "Endurance", "Selection", "Shard", "check_words"]
+__all__ = ["BatchConfig", "Endurance", "Selection", "Shard", "check_words", "local_workers"]
 
 DEFAULT_TIMEOUT: Final = 600.0
 """Seconds; a slice of 2048x2048 on one slow core takes a minute."""
 LONGEST_TIMEOUT: Final = 1e6
 """Seconds; the system's own waiting has an end, too."""
+_LOCAL: Final = "local:"
+_ADDRESS: Final = re.compile(r"(?:(?:tcp|tls|ucx|wss?)://)?[^\s/]+:[0-9]{1,5}/?", re.ASCII)
+"""Of a dask scheduler."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,21 @@ def check_words(inputs: Iterable[str]) -> None:
         raise UsageError(msg)
 
 
+def local_workers(address: str) -> int | None:
+    """The N of ``local:N``; None for the address of a scheduler.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    number = address.removeprefix(_LOCAL)
+    if number != address and number.isdecimal() and int(number) >= 1:
+        return int(number)
+    if number == address and _ADDRESS.fullmatch(address):
+        return None
+    msg = f"--cluster {address!r}: expected the address of a scheduler (tcp://HOST:PORT), or local:N with N workers"
+    raise UsageError(msg)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Endurance:
     """What happens when something goes wrong.
@@ -128,3 +147,12 @@ class BatchConfig:
     events: Path | None = None
     failures: Path | None = None
     summary: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.cluster is None:
+            return
+        local_workers(self.cluster)
+        if len(self.devices) > 1:
+            told = ",".join(self.devices)
+            msg = f"--device {told}: expected one device with --cluster, where each worker has its own"
+            raise UsageError(msg)

@@ -10,8 +10,8 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import tatcli
-from tatcli.errors import OutputError, UsageError
-from tatcli.workflows.batch.cluster import ClusterPool, check_dask, local_workers
+from tatcli.errors import OutputError
+from tatcli.workflows.batch.cluster import ClusterPool, check_dask
 from tatcli.workflows.batch.events import event_log
 from tatcli.workflows.batch.failures import check_failures, failures_path, write_failures
 from tatcli.workflows.batch.former import Formers
@@ -23,7 +23,7 @@ from tatcli.workflows.batch.summary import BatchReport, check_summary, write_sum
 from tatcli.workflows.batch.work import Outcome, Work
 
 if TYPE_CHECKING:
-    from tatcli.workflows.batch.config import BatchConfig
+    from tatcli.workflows.batch.config import BatchConfig, local_workers
 
 __all__ = ["run_batch"]
 
@@ -194,9 +194,6 @@ def _pool(config: BatchConfig, tell: Callable[..., None]) -> Pool:
         return LocalPool(lane_settings(config))
     workers = local_workers(config.cluster) or 1
     check_dask()
-    if len(config.devices) > 1:
-        msg = f"--device {','.join(config.devices)}: expected one device with --cluster, where each worker has its own"
-        raise UsageError(msg)
     weights = find_weights(config.scan.weights)
     (settings, *_) = lane_settings(config, weights=weights["sha256"], workers=workers)
     return ClusterPool(config.cluster, settings, weights, say=lambda text: tell({"event": "cluster", "message": text}))

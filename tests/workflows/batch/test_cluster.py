@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from tatcli.errors import UsageError
-from tatcli.workflows.batch.cluster import ClusterPool, local_workers
+from tatcli.workflows.batch.cluster import ClusterPool
+from tatcli.workflows.batch.config import local_workers
 from tatcli.workflows.batch.planning import plan
 from tatcli.workflows.batch.pool import lane_settings
 from tatcli.workflows.batch.run import run_batch
@@ -30,10 +31,30 @@ PATIENCE = 400.0
 
 def test_local_workers_are_counted():
     assert local_workers("local:3") == 3
-    assert local_workers("tcp://10.0.0.1:8786") is None
-    for text in ("local:", "local:0", "local:two", "local:²"):
-        with pytest.raises(UsageError, match="expected the address of a scheduler, or local:N"):
+    for text in ("tcp://10.0.0.1:8786", "head:8786", "tls://[::1]:8786"):
+        assert local_workers(text) is None
+    bad = (
+        "local:",
+        "local:0",
+        "local:two",
+        "local:²",
+        "head",
+        "head:",
+        "head:two",
+        "tcp://",
+        "tcp://head",
+        "http://head:1",
+    )
+    for text in bad:
+        with pytest.raises(UsageError, match=r"expected the address of a scheduler \(tcp://HOST:PORT\), or local:N"):
             local_workers(text)
+
+
+def test_what_a_cluster_cannot_take_is_said_before_anything_is_done(batch):
+    with pytest.raises(UsageError, match=r"--cluster 'head': expected the address of a scheduler"):
+        replace(batch(), cluster="head")
+    with pytest.raises(UsageError, match="--device cpu,cuda: expected one device with --cluster"):
+        replace(batch(), cluster="local:2", devices=("cpu", "cuda"))
 
 
 def test_without_dask_the_message_says_how_to_get_it(scan, batch, monkeypatch):
