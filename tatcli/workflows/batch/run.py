@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import tatcli
 from tatcli.errors import OutputError
 from tatcli.workflows.batch.cluster import ClusterPool, check_dask
+from tatcli.workflows.batch.config import local_workers
 from tatcli.workflows.batch.events import event_log
 from tatcli.workflows.batch.failures import check_failures, failures_path, write_failures
 from tatcli.workflows.batch.former import Formers
@@ -23,7 +24,7 @@ from tatcli.workflows.batch.summary import BatchReport, check_summary, write_sum
 from tatcli.workflows.batch.work import Outcome, Work
 
 if TYPE_CHECKING:
-    from tatcli.workflows.batch.config import BatchConfig, local_workers
+    from tatcli.workflows.batch.config import BatchConfig
 
 __all__ = ["run_batch"]
 
