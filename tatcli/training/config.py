@@ -212,6 +212,8 @@ class TrainConfig:
             "--seed (below 2**63)": self.seed < LARGEST_SEED,
             f"--threads (0 to {MOST_THREADS})": 0 <= self.threads <= MOST_THREADS,
             "--validation-slices and --workers (at least 1)": min(self.validation_slices, self.workers) >= 1,
+            "--patch and --batch (unet: 32, or 2 samples in a pass, to normalise over)": self.network != "unet"
+            or all(side > 16 or size * len(self.tasks) > 1 for side, size in zip(self.patch, self.batch, strict=False)),
             "--max-slices (0 with --planes all, which takes whole volumes)": self.planes == "acquired"
             or not self.max_slices,
         }
