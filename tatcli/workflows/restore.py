@@ -15,10 +15,11 @@ from tatcli.tasks import find_task
 from tatcli.volumes.dicom_options import DicomOptions
 from tatcli.volumes.formats import extension_of
 from tatcli.workflows.evidence import EvidenceConfig
+from tatcli.workflows.limits import beyond_type
 from tatcli.workflows.output_checks import checked_outputs
 from tatcli.workflows.output_names import default_output
 from tatcli.workflows.restoring.clock import Clock
-from tatcli.workflows.restoring.outcome import Job, MemoryRecord, Outcome, limited
+from tatcli.workflows.restoring.outcome import Job, MemoryRecord, Outcome
 from tatcli.workflows.restoring.pet_sidecar import pet_sidecar
 from tatcli.workflows.task_choice import task_of
 
@@ -167,7 +168,9 @@ def restore(
     )
     options = replace(config.options, check_values=config.options.check_values and config.units is None)
     done = _restored(config, (output, kind), job, options=options, clock=clock)
-    done = replace(done, warnings=(*done.warnings, *limited(done, output, kind)))
+    ends = {"minimum": done.after.minimum, "maximum": done.after.maximum}
+    beyond = beyond_type(done.scan, output, kind, made="restored", **ends)
+    done = replace(done, warnings=(*done.warnings, *beyond))
     if sidecar is not None:
         sidecar.write()
     with clock.stage("report"):

@@ -67,6 +67,8 @@ def simulate_scan(config: SimulateConfig) -> SimulateReport:
         UsageError, OutputError: options that don't fit, an output that can't be written.
         VolumeReadError, GeometryError, UnitsError, TaskMismatchError: the input is none for this task.
     """
+    import numpy as np
+
     from tatcli.degradation import simulate
     from tatcli.inference.guards import check_scan
     from tatcli.volumes.dicom_checks import check_dicom_output, dicom_header
@@ -75,6 +77,7 @@ def simulate_scan(config: SimulateConfig) -> SimulateReport:
     from tatcli.volumes.reading import kind_of, read_volume
     from tatcli.volumes.slices import acquired_plane
     from tatcli.volumes.writing import check_output, write_volume
+    from tatcli.workflows.limits import beyond_type
     from tatcli.workflows.output_checks import check_format
     from tatcli.workflows.restoring.pet_sidecar import pet_sidecar
     from tatcli.workflows.task_choice import task_of
@@ -111,4 +114,7 @@ def simulate_scan(config: SimulateConfig) -> SimulateReport:
     if sidecar is not None:
         sidecar.write()
     origin = degraded.provenance
-    return SimulateReport(config.output, task.name, origin.steps[-1], origin.warnings)
+    finite = degraded.array[np.isfinite(degraded.array)]
+    ends = {"minimum": float(finite.min(initial=np.inf)), "maximum": float(finite.max(initial=-np.inf))}
+    beyond = beyond_type(volume.header, config.output, kind, made="simulated", **ends)
+    return SimulateReport(config.output, task.name, origin.steps[-1], (*origin.warnings, *beyond))

@@ -19,6 +19,7 @@ from tatcli.model.weights import card_for_tasks
 from tatcli.volumes import read_volume
 from tatcli.volumes.formats import format_of
 from tatcli.workflows.restore import RestoreConfig, default_output, restore
+from tatcli.workflows.simulate import SimulateConfig, simulate_scan
 from tatcli.workflows.task_choice import task_of
 
 
@@ -217,3 +218,20 @@ def test_what_the_voxel_type_cannot_hold_is_told(tmp_path, name, dtype, slope, g
     assert found == [f"restored values reach {most}, {told} {rest}"]
     assert greatest_written == pytest.approx(greatest)
     assert report.after.maximum > 1.05 * greatest
+
+
+def test_what_the_voxel_type_cannot_hold_is_told_of_simulations(tmp_path):
+    array = np.zeros((32, 32, 2), np.uint8)
+    array[10:20, 10:20] = 255
+    nib.Nifti1Image(array, np.eye(4)).to_filename(tmp_path / "a.nii")
+    nib.Nifti1Image(array.astype(np.int16), np.eye(4)).to_filename(tmp_path / "b.nii")
+    found = {}
+    for name in ("a", "b"):
+        config = SimulateConfig(input=tmp_path / f"{name}.nii", output=tmp_path / f"{name}_low.nii", task="mri")
+        found[name] = simulate_scan(config).warnings
+    most = read_volume(tmp_path / "b_low.nii").array.max()
+    assert read_volume(tmp_path / "a_low.nii").array.max() == 255 < most
+    (told,) = found["a"]
+    assert float(told.partition("simulated values reach ")[2].partition(",")[0]) == pytest.approx(most, abs=0.5)
+    assert "255 is the most that uint8 holds" in told
+    assert found["b"] == ()

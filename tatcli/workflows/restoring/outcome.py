@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from tatcli.volumes.block_writing import encoding_for, takes_planes
-from tatcli.volumes.encoding import Encoding
 
 if TYPE_CHECKING:
     from tatcli.inference.restorer import Restorer
@@ -18,7 +13,7 @@ if TYPE_CHECKING:
     from tatcli.tasks import Task
     from tatcli.volumes.volume import ScanHeader
 
-__all__ = ["Job", "MemoryRecord", "Outcome", "in_words", "limited"]
+__all__ = ["Job", "MemoryRecord", "Outcome", "in_words"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,36 +84,6 @@ class Outcome:
     change: ChangeStatistics | None
     memory: MemoryRecord
     evidence: dict[str, float] = field(default_factory=dict)
-
-
-def limited(done: Outcome, output: Path, kind: str) -> tuple[str, ...]:
-    """A warning where restored values lie beyond what the output's voxel type holds, and its limit stands for them.
-
-    No magnitude or activity is below 0, where unsigned types begin: nothing is lost there. DICOM is given wider types.
-
-    Args:
-        done: what was done.
-        output: the file.
-        kind: its format.
-    """
-    dtype = done.scan.provenance.dtype
-    if takes_planes(kind):
-        encoding = encoding_for(done.scan, output)
-    else:
-        encoding = Encoding(dtype) if kind == "npy" and dtype is not None else None
-    if encoding is None:
-        return ()
-    lower, upper = encoding.limits
-    step = abs(encoding.slope) / 2  # which rounding brings back
-    beyond = [(done.after.maximum, upper, "most")] if done.after.maximum > upper + step else []
-    if done.after.minimum < lower - step and lower < 0:
-        beyond.append((done.after.minimum, lower, "least"))
-    remedy = "is stored for what lies beyond; convert the input to float32 to keep it"
-    return tuple(
-        f"restored values reach {value:.6g}, {limit:.6g} is the {end} that {encoding.dtype} holds and {remedy}"
-        for value, limit, end in beyond
-        if math.isfinite(value)
-    )
 
 
 def in_words(size: int) -> str:
