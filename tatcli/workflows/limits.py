@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tatcli.volumes.block_writing import encoding_for, takes_planes
 from tatcli.volumes.encoding import Encoding
-from tatcli.volumes.volume import ScanHeader
+
+if TYPE_CHECKING:
+    from tatcli.reporting.statistics import IntensityStatistics
+    from tatcli.volumes.volume import ScanHeader
 
 __all__ = ["beyond_type"]
 
 
 def beyond_type(
-    scan: ScanHeader, output: Path, kind: str, *, made: str, minimum: float, maximum: float
+    scan: ScanHeader, output: Path, kind: str, values: IntensityStatistics, *, made: str
 ) -> tuple[str, ...]:
     """A warning for each end of the voxel type's range that values lie beyond.
 
@@ -23,9 +26,8 @@ def beyond_type(
         scan: the input, by which the output is encoded.
         output: the file.
         kind: its format.
-        made: what the values were, as a participle.
-        minimum: of them, NaN or infinite where there are none.
-        maximum: alike.
+        values: that were made.
+        made: how, as a participle.
     """
     dtype = scan.provenance.dtype
     if takes_planes(kind):
@@ -36,12 +38,11 @@ def beyond_type(
         return ()
     lower, upper = encoding.limits
     step = abs(encoding.slope) / 2  # which rounding brings back
-    beyond = [(maximum, upper, "most")] if maximum > upper + step else []
-    if minimum < lower - step and lower < 0:
-        beyond.append((minimum, lower, "least"))
+    beyond = [(values.maximum, upper, "most")] if values.maximum > upper + step else []
+    if values.minimum < lower - step and lower < 0:
+        beyond.append((values.minimum, lower, "least"))
     remedy = "is stored for what lies beyond; convert the input to float32 to keep it"
     return tuple(
         f"{made} values reach {value:.6g}, {limit:.6g} is the {end} that {encoding.dtype} holds and {remedy}"
         for value, limit, end in beyond
-        if math.isfinite(value)
     )

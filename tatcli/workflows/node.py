@@ -211,17 +211,16 @@ class _Worker:
                 if not count:
                     msg = "; ".join(reasons) or "no rule takes it"
                     raise TatError(msg)  # noqa: TRY301 - leaves the staging folder behind
-        except OutputError as error:  # of the spool's disk: that may pass
-            self._wait(folder, str(error))
-            return
         except TatError as error:
-            if isinstance(error, DeviceError) and self._failures.get(folder.name, 0) < _MOST_WAITS:
-                self._wait(folder, str(error))  # for memory that others take
+            lacks_memory = isinstance(error, DeviceError) and self._failures.get(folder.name, 0) < _MOST_WAITS
+            if lacks_memory or isinstance(error, OutputError):  # of the spool's disk: both may pass
+                self._wait(folder, str(error))
                 return
             self._failures.pop(folder.name, None)
             folder.refuse(str(error), inputs)
             self._say(f"series {folder.name}: {len(inputs)} objects, not restored: {error}")
             return
+        self._failures.pop(folder.name, None)
         left = f"; not restored: {'; '.join(reasons)}" if reasons else ""
         self._say(f"series {folder.name}: {len(inputs)} objects received, {count} restored{left}")
 

@@ -168,8 +168,7 @@ def restore(
     )
     options = replace(config.options, check_values=config.options.check_values and config.units is None)
     done = _restored(config, (output, kind), job, options=options, clock=clock)
-    ends = {"minimum": done.after.minimum, "maximum": done.after.maximum}
-    beyond = beyond_type(done.scan, output, kind, made="restored", **ends)
+    beyond = beyond_type(done.scan, output, kind, done.after, made="restored")
     done = replace(done, warnings=(*done.warnings, *beyond))
     if sidecar is not None:
         sidecar.write()

@@ -67,10 +67,9 @@ def simulate_scan(config: SimulateConfig) -> SimulateReport:
         UsageError, OutputError: options that don't fit, an output that can't be written.
         VolumeReadError, GeometryError, UnitsError, TaskMismatchError: the input is none for this task.
     """
-    import numpy as np
-
     from tatcli.degradation import simulate
     from tatcli.inference.guards import check_scan
+    from tatcli.reporting.run_report import intensity_statistics
     from tatcli.volumes.dicom_checks import check_dicom_output, dicom_header
     from tatcli.volumes.dicom_options import DicomOptions
     from tatcli.volumes.formats import format_to_write
@@ -114,7 +113,5 @@ def simulate_scan(config: SimulateConfig) -> SimulateReport:
     if sidecar is not None:
         sidecar.write()
     origin = degraded.provenance
-    finite = degraded.array[np.isfinite(degraded.array)]
-    ends = {"minimum": float(finite.min(initial=np.inf)), "maximum": float(finite.max(initial=-np.inf))}
-    beyond = beyond_type(volume.header, config.output, kind, made="simulated", **ends)
+    beyond = beyond_type(volume.header, config.output, kind, intensity_statistics(degraded), made="simulated")
     return SimulateReport(config.output, task.name, origin.steps[-1], (*origin.warnings, *beyond))

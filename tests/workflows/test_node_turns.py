@@ -122,6 +122,32 @@ def test_what_never_fits_in_memory_is_given_up_in_the_end(tmp_path, monkeypatch)
     assert spool.series()[0].is_refused()
 
 
+def test_what_lacked_memory_before_it_was_restored_is_tried_as_often_when_more_of_it_came(tmp_path, monkeypatch):
+    attempts = []
+
+    def restore(config):
+        attempts.append(config)
+        if len(attempts) != 4:
+            msg = "cpu: out of memory"
+            raise DeviceError(msg)
+        config.output.mkdir()
+        (config.output / "1.dcm").write_bytes(b"x")
+
+    info = SeriesInfo(uid="1", number="1", description="", modality="CT", images=1)
+    monkeypatch.setattr(dicom_series, "list_series", lambda _: [info])
+    monkeypatch.setattr(node, "_is_ours", lambda _: False)
+    monkeypatch.setattr(_Worker, "_is_due", lambda *_: True)
+    spool, said = Spool(tmp_path / "spool"), []
+    spool.store("1", "1.1", b"one")
+    one = _Worker(NodeConfig(spool=spool.root, settle=0.0), spool, restore, said.append)
+    for _ in range(4):
+        one.turn()
+    spool.store("1", "1.2", b"late")
+    one.turn()
+    waits = [line.rpartition("again in ")[2] for line in said if "again in" in line]
+    assert waits == ["5 s", "10 s", "20 s", "5 s"]
+
+
 def test_a_part_of_a_series_that_is_not_restored_is_told_of(tmp_path, monkeypatch):
     def restore(config):
         if config.series.endswith("TE20"):
