@@ -13,7 +13,7 @@ from tatcli.intensity import IntensityRule
 from tatcli.processor import MOST_THREADS
 from tatcli.tasks import MRI_RANGES, TASKS, Task, find_task
 
-__all__ = ["LARGEST_SEED", "PLACES", "WITH_WIDTH", "LossName", "Precision", "TrainConfig", "flag"]
+__all__ = ["LARGEST_SEED", "MOST_FIELDS", "PLACES", "WITH_WIDTH", "LossName", "Precision", "TrainConfig", "flag"]
 
 LossName = Literal["balanced", "l1", "psnr", "uncertainty"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -30,6 +30,8 @@ WITH_WIDTH: Final = ("unet", "red-cnn", "edsr")
 """Networks whose size is their width; that of the others is the preset's."""
 _DEFAULT_PRESET: Final = "tat-small"
 _FLAGS: Final = {"learning_rate": "--lr"}
+MOST_FIELDS: Final = 1000
+"""Noise realisations of a slice; so many take hours a scan, and a hundred times the room of the slice itself."""
 LARGEST_SEED: Final = 2**63
 """What PyTorch's generators take is below."""
 
@@ -204,14 +206,15 @@ class TrainConfig:
             "--default-share (one, or one for each task, 0 to 1)": self._are_shares(self.default_share),
             "--teacher-share (one, or one for each task, 0 to 1, not all 0)": self._are_shares(self.teacher_share)
             and any(self.teacher_share),
-            "--noise-fields (at least 1)": self.noise_fields >= 1,
+            f"--noise-fields (1 to {MOST_FIELDS})": 1 <= self.noise_fields <= MOST_FIELDS,
             "--network-width, --max-slices, --samples and --seed (0 or more)": min(
                 self.network_width, self.max_slices, self.samples, self.seed
             )
             >= 0,
             "--seed (below 2**63)": self.seed < LARGEST_SEED,
             f"--threads (0 to {MOST_THREADS})": 0 <= self.threads <= MOST_THREADS,
-            "--validation-slices and --workers (at least 1)": min(self.validation_slices, self.workers) >= 1,
+            "--validation-slices (at least 1)": self.validation_slices >= 1,
+            f"--workers (1 to {MOST_THREADS})": 1 <= self.workers <= MOST_THREADS,
             "--patch and --batch (unet: 32, or 2 samples in a pass, to normalise over)": self.network != "unet"
             or all(side > 16 or size * len(self.tasks) > 1 for side, size in zip(self.patch, self.batch, strict=False)),
             "--max-slices (0 with --planes all, which takes whole volumes)": self.planes == "acquired"

@@ -26,6 +26,7 @@ from tatcli.training.validation import Sample, ValidationScore
 from tatcli.volumes.replacing import TEMPORARY, replaced
 from tatcli.workflows.lock import locked
 from tatcli.workflows.training.network import make_network
+from tatcli.workflows.training.room import check_crops, memory_watched
 from tatcli.workflows.training.samples import save_sample
 from tatcli.workflows.training.teachers import load_teachers
 from tatcli.workflows.training.weights import Best, RunWeights, parameter_count, read_card_fields
@@ -98,7 +99,7 @@ def train(
         GeometryError: an LQ partner lies on another grid than its reference.
         WeightsError: a teacher, or the weights to start from, are missing or damaged.
         OutputError: the run folder can't be written, or another process trains in it.
-        DeviceError: fewer GPUs than processes on this machine.
+        DeviceError: fewer GPUs than processes on this machine; not enough memory.
         TrainingDiverged: the loss became NaN or infinite, or exploded.
     """
     world = this_world()
@@ -108,6 +109,7 @@ def train(
     set_threads(config.threads or None)
     extra = read_card_fields(card)
     check_sources(config)
+    check_crops(config)
     if config.tensorboard:
         board_writer()  # says at once where it is missing
     network = make_network(config)
@@ -118,7 +120,7 @@ def train(
         except OSError as error:
             msg = f"{option} {folder}: expected a folder, or a name for one, got {reason_of(error)}; choose another"
             raise OutputError(msg) from error
-    with world.joined(torch.device(config.device)), _alone(config, world):
+    with memory_watched(config), world.joined(torch.device(config.device)), _alone(config, world):
         with world.first_goes_first():
             references = {
                 task: prepare_references(TASKS[task], "train", config, on_scan=on_prepare, check=usable_scan)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from tatcli.errors import OutputError, UsageError
+from tatcli.errors import DeviceError, OutputError, UsageError
 from tatcli.intensity import Window
 from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
@@ -19,6 +20,7 @@ from tatcli.training.loop import Progress
 from tatcli.training.references import Reference
 from tatcli.training.sampler import Sampler
 from tatcli.workflows.train import train
+from tatcli.workflows.training.room import check_crops
 
 Make = Callable[..., TrainConfig]
 
@@ -143,3 +145,42 @@ def test_scans_of_equal_names_are_told_apart(make_config: Make) -> None:
     assert set(batch.scans) == {"anna/T1", "bert/T1"}
     assert replace(scans[0], name="anna/T1").label == "anna/T1"
     assert replace(scans[0], subject="").label == "T1"
+
+
+def test_batches_beyond_the_memory_are_refused_before_scans_are_read(
+    make_config: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tatcli.workflows.training.room.free_memory", lambda: 2**20)
+    config = make_config(tasks=("mri", "ct"), task_multiples=(2, 1), accumulate=2, steps=2, patch=(32,), batch=(10,))
+    # 10 x (2 + 1) x 2 crops of 32 x 32 pixels, each of 12 bytes, in the 2 batches of the run
+    told = r"the free 1 MiB of memory, got 60 crops of 32x32 a step, which take 1 MiB with those drawn ahead"
+    with pytest.raises(DeviceError, match=told):
+        train(config)
+    assert not config.output.exists()
+    monkeypatch.setattr("tatcli.workflows.training.room.free_memory", lambda: 60 * 32**2 * 12 * 2)
+    check_crops(config)
+    monkeypatch.setattr("tatcli.workflows.training.room.free_memory", lambda: None)
+    check_crops(config)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("35 PiB"), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("out of memory")]
+)
+def test_memory_that_runs_out_in_a_step_is_said_in_a_line(
+    make_config: Make, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("tatcli.training.steps.Stepper.update", fail)
+    with pytest.raises(DeviceError, match=rf"train: expected enough memory on cpu, got: {error}; lower --batch"):
+        train(make_config(tasks=("mri",), steps=1))
+
+
+def test_other_errors_in_a_step_stay_bugs(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")  # noqa: EM101
+
+    monkeypatch.setattr("tatcli.training.steps.Stepper.update", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        train(make_config(tasks=("mri",), steps=1))

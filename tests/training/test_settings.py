@@ -151,6 +151,8 @@ def test_numbers_out_of_range(options: dict[str, Any], said: str) -> None:
         ({"patch": "33,64", "batch": "1,1", "milestones": "0.5"}, r"--patch \(multiples of 8\): value .* got 33,64$"),
         ({"milestones": "0.5"}, r"one more patch and batch than milestones\): value out of range, got 128, 4, 0\.5$"),
         ({"network": "unet", "tasks": "ct", "patch": "16", "batch": "1"}, r"unet: 32.*: value out .* got 16, 1$"),
+        ({"noise_fields": 1001}, r"--noise-fields \(1 to 1000\): value out of range, got 1001$"),
+        ({"workers": 1025}, r"--workers \(1 to 1024\): value out of range, got 1025$"),
         ({"tasks": ","}, r"--tasks \(at least one\): value out of range, got none$"),
     ],
 )

@@ -625,6 +625,8 @@ def test_an_entry_tells_no_path() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        ({"noise_fields": 1001}, r"--noise-fields \(1 to 1000\): value out of range, got 1001$"),
+        ({"workers": 1025}, r"--workers \(1 to 1024\): value out of range, got 1025$"),
         ({"validation": 1.0}, r"--val and --test .*: value out of range, got 1\.0, 0\.0$"),
         ({"workers": 0}, r"--workers .* got 0$"),
         ({"thickness": float("inf")}, r"--ct-thickness, --ct-quiet .* got inf, 12\.0$"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tatcli.errors import UsageError
+from tatcli.processor import MOST_THREADS
 
 if TYPE_CHECKING:
     from tatcli.workflows.restore import RestoreConfig
@@ -20,8 +21,9 @@ DEFAULT_TIMEOUT: Final = 600.0
 LONGEST_TIMEOUT: Final = 1e6
 """Seconds; the system's own waiting has an end, too."""
 _LOCAL: Final = "local:"
-_ADDRESS: Final = re.compile(r"(?:(?:tcp|tls|ucx|wss?)://)?[^\s/]+:[0-9]{1,5}/?", re.ASCII)
+_ADDRESS: Final = re.compile(r"(?:(?:tcp|tls|ucx|wss?)://)?[^\s/]+:([0-9]{1,5})/?", re.ASCII)
 """Of a dask scheduler."""
+_PORTS: Final = range(1, 65536)
 
 
 @dataclass(frozen=True)
@@ -88,12 +90,13 @@ def local_workers(address: str) -> int | None:
         UsageError: it is neither.
     """
     number = address.removeprefix(_LOCAL)
-    if number != address and number.isdecimal() and int(number) >= 1:
+    if number != address and number.isdecimal() and 1 <= int(number) <= MOST_THREADS:
         return int(number)
-    if number == address and _ADDRESS.fullmatch(address):
+    scheduler = _ADDRESS.fullmatch(address)
+    if number == address and scheduler is not None and int(scheduler[1]) in _PORTS:
         return None
     msg = f"--cluster {address!r}: expected the address of a scheduler (tcp://HOST:PORT), or local:N with N workers"
-    raise UsageError(msg)
+    raise UsageError(msg + f" (ports to {_PORTS[-1]}, workers to {MOST_THREADS})")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tatcli.errors import UsageError
+from tatcli.processor import MOST_THREADS
 from tatcli.tasks import find_task
-from tatcli.training.config import LARGEST_SEED
+from tatcli.training.config import LARGEST_SEED, MOST_FIELDS
 from tatcli.training.references import FORMAT
 
 __all__ = ["PrepareConfig", "PrepareReport"]
@@ -69,7 +70,7 @@ class PrepareConfig:
         counts = (self.max_slices, self.synthetic_pet, self.seed)
         checks: dict[str, tuple[bool, tuple[Any, ...]]] = {
             "--val and --test (shares, in all below 1)": (min(shares) >= 0 and sum(shares) < 1, shares),
-            "--noise-fields (at least 1)": (self.noise_fields >= 1, (self.noise_fields,)),
+            f"--noise-fields (1 to {MOST_FIELDS})": (1 <= self.noise_fields <= MOST_FIELDS, (self.noise_fields,)),
             "--max-slices, --synthetic-pet, --seed (not negative)": (min(counts) >= 0, counts),
             "--seed (below 2**63)": (self.seed < LARGEST_SEED, (self.seed,)),
             "--planes (acquired, or all with --max-slices 0)": (
@@ -78,7 +79,7 @@ class PrepareConfig:
             ),
             "--default-share (0 to 1)": (0 <= self.default_share <= 1, (self.default_share,)),
             "--ct-thickness, --ct-quiet (not negative)": (all(0 <= value < math.inf for value in ct), ct),
-            "--workers (at least 1)": (self.workers >= 1, (self.workers,)),
+            f"--workers (1 to {MOST_THREADS})": (1 <= self.workers <= MOST_THREADS, (self.workers,)),
         }
         for option, (holds, values) in checks.items():
             if not holds:

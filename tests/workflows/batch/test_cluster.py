@@ -36,10 +36,13 @@ def test_local_workers_are_counted():
     bad = (
         "local:",
         "local:0",
+        "local:1025",
         "local:two",
         "local:²",
         "head",
         "head:",
+        "head:0",
+        "head:65536",
         "head:two",
         "tcp://",
         "tcp://head",
