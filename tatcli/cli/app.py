@@ -98,7 +98,7 @@ def _known(error: Exception) -> tuple[str, int] | None:
 
 
 def _check_values(words: Sequence[str]) -> None:
-    """Refuse options whose value is an empty word, which as a path would stand for the current folder.
+    """Refuse empty words, as values of options or by themselves: as paths they would stand for the current folder.
 
     Raises:
         UsageError: there is one.
@@ -111,6 +111,9 @@ def _check_values(words: Sequence[str]) -> None:
             continue
         if option.startswith("-") and option not in _MAY_BE_EMPTY:
             msg = f"{option}: expected a value, got an empty word (an unset variable?); leave the option out"
+            raise UsageError(msg)
+        if word == "":
+            msg = "expected a path, got an empty word (an unset variable?); use . for the current folder"
             raise UsageError(msg)
 
 

@@ -44,7 +44,8 @@ def resolve(given: Mapping[str, Any], file: Path | None = None) -> TrainConfig:
         file: TOML.
 
     Raises:
-        UsageError: the file can't be read, an option is unknown, of another type or out of range, or missing.
+        UsageError: the file can't be read, an option is unknown, of another type or out of range, or missing; the file
+            is of a run whose folder was moved, and no other is named.
     """
     told = {option: _typed(option, value, flag(option)) for option, value in given.items()}
     kept = read_settings(file) if file is not None else {}
@@ -60,6 +61,8 @@ def resolve(given: Mapping[str, Any], file: Path | None = None) -> TrainConfig:
             msg = f"train: expected {flag(option)}, on the command line or in the --config file"
             raise UsageError(msg)
     config = TrainConfig(**options)
+    if file is not None and "output" not in told:
+        _check_place(file, config)
     _check_use(config, told)
     return config
 
@@ -100,6 +103,20 @@ def to_toml(config: TrainConfig) -> str:
             text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
             lines.append(f"{option} = {text}")
     return "\n".join(lines) + "\n"
+
+
+def _check_place(file: Path, config: TrainConfig) -> None:
+    """Refuse to begin anew, unnoticed, where the folder of a run to go on with was moved, or named from elsewhere.
+
+    Raises:
+        UsageError: the file lies in the folder of a run, and names another one for it.
+    """
+    from tatcli.training.checkpoints import CHECKPOINT  # (takes torch, which the command line starts without)
+
+    folder = file.parent
+    if (folder / CHECKPOINT).exists() and folder.resolve() != config.output.resolve():
+        msg = f"{file}: expected the run's own folder as its output, got {config.output}; name one: -o {folder} goes on"
+        raise UsageError(msg + " with the run")
 
 
 def _check_use(config: TrainConfig, told: Mapping[str, Any]) -> None:

@@ -120,7 +120,7 @@ def train(
         except OSError as error:
             msg = f"{option} {folder}: expected a folder, or a name for one, got {reason_of(error)}; choose another"
             raise OutputError(msg) from error
-    with memory_watched(config), world.joined(torch.device(config.device)), _alone(config, world):
+    with memory_watched("train", config.device), world.joined(torch.device(config.device)), _alone(config, world):
         with world.first_goes_first():
             references = {
                 task: prepare_references(TASKS[task], "train", config, on_scan=on_prepare, check=usable_scan)

@@ -44,6 +44,14 @@ def test_an_empty_word_is_not_the_current_folder(refused, ct, monkeypatch, words
     refused("restore", *words, *CT, "-o", "out", code=2, match="expected a path, got an empty word")
 
 
+@pytest.mark.parametrize(
+    "command", [("info",), ("simulate", "-o", "x.nii.gz"), ("train", "plot"), ("weights", "import")]
+)
+def test_an_empty_word_is_no_path_of_other_commands_either(refused, ct, monkeypatch, command):
+    monkeypatch.chdir(ct.parent)
+    refused(*command, "", code=2, match="expected a path, got an empty word")
+
+
 @pytest.mark.parametrize("words", [("-o", ""), ("--output=",), ("--report", "")])
 def test_an_option_s_value_is_no_empty_word(refused, ct, words):
     option = words[0].rstrip("=")

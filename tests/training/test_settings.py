@@ -159,3 +159,19 @@ def test_numbers_out_of_range(options: dict[str, Any], said: str) -> None:
 def test_what_was_expected_and_what_came(options: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         resolve(PLACES | options)
+
+
+def test_a_run_that_was_moved_does_not_begin_anew_unnoticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    moved = tmp_path / "MOVED"
+    moved.mkdir()
+    file = moved / "config.toml"
+    file.write_text('data = "DATA"\noutput = "RUN"\n')
+    assert resolve({}, file).output == Path("RUN")  # a file of options, beside no run
+    (moved / "checkpoint.pt").touch()
+    told = r"MOVED/config\.toml: expected the run's own folder as its output, got RUN; name one: -o .*MOVED goes on"
+    with pytest.raises(UsageError, match=told):
+        resolve({}, file)
+    assert resolve({"output": "AGAIN"}, file).output == Path("AGAIN")
+    moved.rename(tmp_path / "RUN")
+    assert resolve({}, Path("RUN/config.toml")).output == Path("RUN")

@@ -111,12 +111,13 @@ def benchmark_training(
 
     Raises:
         UsageError: an unknown preset.
-        DeviceError: the device is absent.
+        DeviceError: the device is absent, or out of memory.
     """
     import torch
 
     from tatcli.inference.runtime import prepare_runtime
     from tatcli.model.native_library import native_library, why_not_native
+    from tatcli.workflows.training.room import memory_watched
 
     runtime = prepare_runtime(device=config.device, precision="fp32", threads=config.threads)
     kernels = runtime.device.type == "cpu" and native_library() is not None
@@ -124,18 +125,19 @@ def benchmark_training(
     results: list[StepResult] = []
     for number, (preset, precision) in enumerate(cases):
         progress(f"{preset} {precision}", number, len(cases))
-        step = _step(preset, config, precision=precision, device=runtime.device)
         ways = WAYS if kernels else WAYS[1:]
         seconds: dict[str, list[float]] = {way: [] for way in ways}
-        for repeat in range(config.repeats + 1):
-            for way in ways:
-                with _way(way):
-                    start = time.perf_counter()
-                    step()
-                    if runtime.device.type == "cuda":
-                        torch.cuda.synchronize(runtime.device)
-                    if repeat:  # the first one warms up
-                        seconds[way].append(time.perf_counter() - start)
+        with memory_watched("benchmark training", str(runtime.device)):
+            step = _step(preset, config, precision=precision, device=runtime.device)
+            for repeat in range(config.repeats + 1):
+                for way in ways:
+                    with _way(way):
+                        start = time.perf_counter()
+                        step()
+                        if runtime.device.type == "cuda":
+                            torch.cuda.synchronize(runtime.device)
+                        if repeat:  # the first one warms up
+                            seconds[way].append(time.perf_counter() - start)
         results += [_result(preset, precision, way, config.batch, times) for way, times in seconds.items()]
     progress("done", len(cases), len(cases))
     return TrainingReport(

@@ -37,8 +37,12 @@ def check_crops(config: TrainConfig) -> None:
 
 
 @contextmanager
-def memory_watched(config: TrainConfig) -> Iterator[None]:
-    """Say it in a line where memory runs out, of whatever device.
+def memory_watched(command: str, device: str) -> Iterator[None]:
+    """Say it in a line where memory runs out in training steps.
+
+    Args:
+        command: whose.
+        device: that they run on.
 
     Raises:
         DeviceError: it does.
@@ -49,5 +53,5 @@ def memory_watched(config: TrainConfig) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         got = " ".join(str(error).split())[:200] or "none left"
-        msg = f"train: expected enough memory on {config.device}, got: {got}; lower --batch or --patch, with"
-        raise DeviceError(msg + " --accumulate for as many samples in an update") from error
+        msg = f"{command}: expected enough memory on {device}, got: {got}; lower --batch or --patch"
+        raise DeviceError(msg) from error

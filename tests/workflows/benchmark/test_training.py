@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tatcli.cli.app import app
-from tatcli.errors import UsageError
+from tatcli.errors import DeviceError, UsageError
 from tatcli.model import PRESETS, config, native_library
 from tatcli.model.fused import without_kernels
 from tatcli.workflows.benchmark.training import TrainingConfig, _result, benchmark_training
@@ -61,6 +61,15 @@ def test_every_case_both_ways() -> None:
 def test_refusals(options: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         TrainingConfig(**options)
+
+
+def test_memory_that_runs_out_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("tatcli.workflows.benchmark.training._step", fail)
+    with pytest.raises(DeviceError, match="benchmark training: expected enough memory on cpu, got: none left; lower"):
+        benchmark_training(TrainingConfig(presets=("tiny",), precisions=("fp32",), device="cpu"))
 
 
 def test_the_ways_differ() -> None:
