@@ -109,7 +109,9 @@ def _check_values(words: Sequence[str]) -> None:
             option = words[index - 1]
         elif value or "=" not in word:
             continue
-        if option.startswith("-") and option not in _MAY_BE_EMPTY:
+        if option in _MAY_BE_EMPTY:
+            continue
+        if option.startswith("-"):
             msg = f"{option}: expected a value, got an empty word (an unset variable?); leave the option out"
             raise UsageError(msg)
         if word == "":

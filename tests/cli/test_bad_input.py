@@ -60,6 +60,10 @@ def test_an_option_s_value_is_no_empty_word(refused, ct, words):
     )
 
 
+def test_an_option_s_value_is_an_empty_word_where_that_means_something(refused, tmp_path):
+    refused("restore", tmp_path / "absent.nii.gz", *CT, "--series-suffix", "", code=3, match="absent.nii.gz")
+
+
 def test_missing_file(refused, tmp_path):
     refused("restore", tmp_path / "none.nii.gz", *CT, code=3, match="got nothing there")
 
