@@ -19,6 +19,7 @@ from tatcli.workflows.lock import locked
 from tatcli.workflows.node import NodeConfig, _Worker, run_node
 
 SINK = Destination("SINK", "host", 104)
+SERIES = SeriesInfo(uid="1", number="1", description="", modality="CT", images=1)
 
 
 @pytest.fixture
@@ -32,9 +33,24 @@ def spool(tmp_path) -> Spool:
     return spool
 
 
-def worker(spool: Spool, said: list[str], **options) -> _Worker:
-    config = NodeConfig(spool=spool.root, destinations=(SINK,), **({"settle": 0.0} | options))
-    return _Worker(config, spool, None, said.append)
+@pytest.fixture
+def received(tmp_path, monkeypatch) -> Spool:
+    """With one object of a series that is still to be restored."""
+    monkeypatch.setattr(dicom_series, "list_series", lambda _: [SERIES])
+    monkeypatch.setattr(node, "_is_ours", lambda _: False)
+    spool = Spool(tmp_path / "received")
+    spool.store("1", "1.1", b"one")
+    return spool
+
+
+def worker(spool: Spool, said: list[str], restore=None, **options) -> _Worker:
+    config = NodeConfig(spool=spool.root, **({"destinations": (SINK,), "settle": 0.0} | options))
+    return _Worker(config, spool, restore, said.append)
+
+
+def out_of_memory(_):
+    msg = "cpu: out of memory"
+    raise DeviceError(msg)
 
 
 def test_a_series_that_is_done_with_is_not_looked_into_again(spool, monkeypatch):
@@ -82,73 +98,56 @@ def test_a_full_disk_does_not_end_the_node(spool, monkeypatch):
     "problem",
     [OutputError("00000: expected to write it, got no space"), KeyError("one"), DeviceError("cpu: out of memory")],
 )
-def test_a_series_that_may_be_restored_later_is_tried_again_and_kept_however_old_it_is(tmp_path, monkeypatch, problem):
+def test_a_series_that_may_be_restored_later_is_tried_again_and_kept_however_old_it_is(received, problem):
     def fail(_):
         raise problem
 
-    info = SeriesInfo(uid="1", number="1", description="", modality="CT", images=1)
-    monkeypatch.setattr(dicom_series, "list_series", lambda _: [info])
-    monkeypatch.setattr(node, "_is_ours", lambda _: False)
-    spool, said = Spool(tmp_path / "spool"), []
-    spool.store("1", "1.1", b"one")
-    (folder,) = spool.series()
+    said: list[str] = []
+    (folder,) = received.series()
     os.utime(folder.received, (1e9, 1e9))
-    one = _Worker(NodeConfig(spool=spool.root, destinations=(SINK,), settle=0.0, keep=1.0), spool, fail, said.append)
+    one = worker(received, said, fail, keep=1.0)
     one.turn()
     one.turn()
     (line,) = said
     assert line.endswith("; again in 5 s")
-    assert spool.series() == [folder]
+    assert received.series() == [folder]
     assert (len(folder.inputs()), folder.is_refused()) == (1, False)
 
 
-def test_what_never_fits_in_memory_is_given_up_in_the_end(tmp_path, monkeypatch):
-    def fail(_):
-        msg = "cpu: out of memory"
-        raise DeviceError(msg)
-
-    info = SeriesInfo(uid="1", number="1", description="", modality="CT", images=1)
-    monkeypatch.setattr(dicom_series, "list_series", lambda _: [info])
-    monkeypatch.setattr(node, "_is_ours", lambda _: False)
+def test_what_never_fits_in_memory_is_given_up_in_the_end(received, monkeypatch):
     monkeypatch.setattr(_Worker, "_is_due", lambda *_: True)
-    spool, said = Spool(tmp_path / "spool"), []
-    spool.store("1", "1.1", b"one")
-    one = _Worker(NodeConfig(spool=spool.root, settle=0.0), spool, fail, said.append)
+    said: list[str] = []
+    one = worker(received, said, out_of_memory, destinations=())
     for _ in range(9):
         one.turn()
     waits = [line.rpartition("again in ")[2] for line in said[:-1]]
     assert waits == ["5 s", "10 s", "20 s", "40 s", "80 s", "160 s", "320 s"]
     assert said[-1].endswith("1 objects, not restored: cpu: out of memory")
-    assert spool.series()[0].is_refused()
+    assert received.series()[0].is_refused()
 
 
-def test_what_lacked_memory_before_it_was_restored_is_tried_as_often_when_more_of_it_came(tmp_path, monkeypatch):
+def test_what_lacked_memory_before_it_was_restored_is_tried_as_often_when_more_of_it_came(received, monkeypatch):
     attempts = []
 
     def restore(config):
         attempts.append(config)
         if len(attempts) != 4:
-            msg = "cpu: out of memory"
-            raise DeviceError(msg)
+            out_of_memory(config)
         config.output.mkdir()
         (config.output / "1.dcm").write_bytes(b"x")
 
-    info = SeriesInfo(uid="1", number="1", description="", modality="CT", images=1)
-    monkeypatch.setattr(dicom_series, "list_series", lambda _: [info])
-    monkeypatch.setattr(node, "_is_ours", lambda _: False)
     monkeypatch.setattr(_Worker, "_is_due", lambda *_: True)
-    spool, said = Spool(tmp_path / "spool"), []
-    spool.store("1", "1.1", b"one")
-    one = _Worker(NodeConfig(spool=spool.root, settle=0.0), spool, restore, said.append)
+    said: list[str] = []
+    one = worker(received, said, restore, destinations=())
     for _ in range(4):
         one.turn()
-    spool.store("1", "1.2", b"late")
+    received.store("1", "1.2", b"late")
     one.turn()
     waits = [line.rpartition("again in ")[2] for line in said if "again in" in line]
     assert waits == ["5 s", "10 s", "20 s", "5 s"]
 
 
-def test_a_part_of_a_series_that_is_not_restored_is_told_of(tmp_path, monkeypatch):
+def test_a_part_of_a_series_that_is_not_restored_is_told_of(received, monkeypatch):
     def restore(config):
         if config.series.endswith("TE20"):
             msg = "received: expected two slices, got one"
@@ -156,13 +155,12 @@ def test_a_part_of_a_series_that_is_not_restored_is_told_of(tmp_path, monkeypatc
         config.output.mkdir()
         (config.output / "1.dcm").write_bytes(b"x")
 
-    info = SeriesInfo(uid="1", number="1", description="", modality="MR", images=1)
-    monkeypatch.setattr(dicom_series, "list_series", lambda _: [replace(info, part=part) for part in ("TE10", "TE20")])
-    monkeypatch.setattr(node, "_is_ours", lambda _: False)
+    monkeypatch.setattr(
+        dicom_series, "list_series", lambda _: [replace(SERIES, modality="MR", part=part) for part in ("TE10", "TE20")]
+    )
     monkeypatch.setattr(node, "send", lambda files, *_, **__: iter(files))
-    spool, said = Spool(tmp_path / "spool"), []
-    spool.store("1", "1.1", b"one")
-    _Worker(NodeConfig(spool=spool.root, settle=0.0), spool, restore, said.append).turn()
+    said: list[str] = []
+    worker(received, said, restore, destinations=()).turn()
     (line,) = said
     assert line.endswith("1 objects received, 1 restored; not restored: received: expected two slices, got one")
 
