@@ -7,7 +7,9 @@ al., JCAT 36:477, 2012).
 
 What is added is the noise of a scan of its own: a ray through the attenuation p detects n exp(-p) photons, and its line
 integral has the variance exp(p) / n + (s exp(p) / n)^2, where s is the detector's electronic noise. The photon count n
-is chosen so that soft tissue gains (1/d - 1) times the reference's own noise variance: the total is 1/d times it.
+of a slice is chosen so that its soft tissue gains (1/d - 1) times its own noise variance: the total is 1/d times it.
+The noise of a reference changes along its slices, with the patient's thickness and the tube current
+(:func:`~tatcli.degradation.reference_noise.noise_profile`).
 
 Slices that overlap, or that a helical scan interpolates from the same turns, share noise. In a volume the slices'
 noise is therefore filtered along them by a Gaussian whose width gives neighbours the correlation that the reference's
@@ -140,7 +142,7 @@ def low_dose_volume(  # noqa: PLR0913 - what the scan was, and what is asked of 
     *,
     spacing_mm: tuple[float, float],
     dose: float,
-    noise: float,
+    noise: float | NDArray[np.floating[Any]],
     kernel: KernelSpec,
     seeds: Sequence[int | np.random.SeedSequence],
     correlation: float = 0.0,
@@ -151,7 +153,7 @@ def low_dose_volume(  # noqa: PLR0913 - what the scan was, and what is asked of 
         stack_hu: (slices, rows, columns), HU.
         spacing_mm: (row, column) pixel size.
         dose: fraction of the reference's dose, in (0, 1].
-        noise: standard deviation of the reference's own noise in soft tissue, HU.
+        noise: standard deviation of the reference's own noise in soft tissue, HU; of all slices or (slices,).
         kernel: the reconstruction kernel.
         seeds: of the generator, one for each slice.
         correlation: of the added noise of neighbouring slices, in [0, 1].
@@ -163,7 +165,7 @@ def low_dose_volume(  # noqa: PLR0913 - what the scan was, and what is asked of 
     result = reference.copy()
     if dose >= 1.0:
         return result
-    added = noise * float(np.sqrt(1.0 / dose - 1.0))
+    added = np.broadcast_to(np.asarray(noise) * np.sqrt(1.0 / dose - 1.0), len(reference)).astype(np.float64)
     weights = correlating_weights(correlation)
     fields: dict[int, NDArray[np.float32]] = {}  # of the slices within reach
     for index, slice_ in enumerate(reference):
@@ -171,11 +173,15 @@ def low_dose_volume(  # noqa: PLR0913 - what the scan was, and what is asked of 
         for other in around:
             if other not in fields:
                 fields[other] = ct_noise_realisations(
-                    reference[other], spacing_mm=spacing_mm, kernels=[kernel], seed=seeds[other], noise_hu=added
+                    reference[other],
+                    spacing_mm=spacing_mm,
+                    kernels=[kernel],
+                    seed=seeds[other],
+                    noise_hu=float(added[other]),
                 )[0]
         shares = shares / np.sqrt(np.square(shares).sum())  # the weighted sum has the variance of one slice
         field = sum(np.float32(share) * fields[other] for share, other in zip(shares, around, strict=True))
-        noisy = np.maximum(slice_ + np.float32(added) * field, np.float32(LOWEST_HU))
+        noisy = np.maximum(slice_ + np.float32(added[index]) * field, np.float32(LOWEST_HU))
         result[index] = np.where(reconstructed(slice_), noisy, slice_)
         fields.pop(index - len(weights) // 2, None)
     return result

@@ -1,4 +1,4 @@
-"""How noisy a CT reference is, with which spectrum, and how much of it neighbouring slices share.
+"""How noisy a CT reference is, in which slices, with which spectrum, and how much of it neighbouring slices share.
 
 All of it is measured in the most homogeneous patches of soft tissue.
 """
@@ -8,24 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import scipy.ndimage
 import scipy.optimize
 
 from tatcli.degradation.ct_kernel import KernelSpec
+from tatcli.degradation.tissue_patches import TissuePatches, telling
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["estimate_correlation", "estimate_noise", "match_kernel", "noise_power_spectrum"]
-
-_TISSUE: Final = (0.0, 150.0)
-"""A patch is soft tissue where its mean lies in this range, HU, and its structure is slight:"""
-
-_TISSUE_DEVIATION: Final = 45.0
-"""its standard deviation after smoothing, which takes off the noise, is below this: no bone, air or much fat in it."""
-
-_SMOOTHING_MM: Final = 5.0
-_AIR: Final = -1000.0
+__all__ = ["estimate_correlation", "estimate_noise", "match_kernel", "noise_power_spectrum", "noise_profile"]
 
 _SIGMA_PATCH_MM: Final = 16.0
 """Small enough for liver, spleen and muscle, large enough to hold the noise's low frequencies. With noise of known
@@ -45,6 +36,16 @@ _LOWEST_FREQUENCY: Final = 0.09
 
 _TRUSTED_FREQUENCY: Final = 0.16
 """Cycles/mm; below it anatomy still adds some power, and a fit follows the data less closely."""
+
+_PROFILE_STEP_MM: Final = 3.0
+_PROFILE_WIDTH_MM: Final = 10.0
+"""A scanner's tube current follows the patient smoothly: the profile is a mean over neighbours within about so much."""
+
+_MOST_WEIGHT: Final = 50
+"""Patches of a slice beyond which more of them (they overlap) say no more of its noise."""
+
+_PRIOR_WEIGHT: Final = 1.0
+"""Patches that evidence for the scan's own level counts as much as, which decides far from all soft tissue."""
 
 # (cutoff, order, rise, remainder): what a fit may return, and where it stays without evidence (log-normal)
 _LOWER: Final = (0.2, 1.5, 0.03, 0.2)
@@ -73,6 +74,41 @@ def estimate_noise(volume_hu: NDArray[np.floating[Any]], spacing_mm: tuple[float
     variance = np.square(patches).sum(axis=(1, 2)) / (pixels - 6)  # the trend took six degrees of freedom
     # rounded, so that what is simulated from it doesn't depend on the last bit of threaded sums
     return round(float(np.sqrt(np.percentile(variance, _PERCENTILE))), 4)
+
+
+def noise_profile(
+    volume_hu: NDArray[np.floating[Any]], spacing_mm: tuple[float, float], step_mm: float
+) -> NDArray[np.float64]:
+    """How much noisier or quieter each slice of a CT volume is than the volume's quieter soft tissue altogether.
+
+    Scanners choose a tube current for the whole scan or let it follow the patient, never as exactly as the patient's
+    thickness changes: noise differs by a factor of two and more from shoulders to lungs, or from abdomen to pelvis.
+    Compared are the same quiet patches that :func:`estimate_noise` goes by, above the frequencies where anatomy has
+    some power; neighbouring slices are averaged.
+
+    Args:
+        volume_hu: (slices, rows, columns).
+        spacing_mm: (row, column) pixel size.
+        step_mm: from slice to slice.
+
+    Returns:
+        (slices,): standard deviation of each slice's noise over that of the volume; 1 where there is no soft tissue
+        near, or where pixels are too coarse to tell noise from anatomy.
+    """
+    tiling = TissuePatches(spacing_mm, _SIGMA_PATCH_MM)
+    count, above = len(volume_hu), tiling.radius > _TRUSTED_FREQUENCY
+    if count < 2 or not above.any() or not tiling.fits(volume_hu[0]):
+        return np.ones(count)
+    places = np.arange(0, count, max(1, int(_PROFILE_STEP_MM / step_mm)))
+    powers = [_power(tiling, volume_hu[place], above) for place in places]
+    if sum(map(len, powers)) < _FEWEST_PATCHES:
+        return np.ones(count)
+    level = np.log(np.percentile(np.concatenate(powers), _PERCENTILE))
+    found = np.array([np.log(np.percentile(power, _PERCENTILE)) - level if len(power) else 0.0 for power in powers])
+    weight = np.array([min(len(power), _MOST_WEIGHT) for power in powers], dtype=np.float64)
+    near = np.exp(-0.5 * np.square((np.arange(count)[:, None] - places) * step_mm / _PROFILE_WIDTH_MM)) * weight
+    # rounded, as the noise is
+    return np.asarray(np.round(np.exp(near @ found / (near.sum(axis=1) + _PRIOR_WEIGHT) / 2.0), 4))
 
 
 def match_kernel(volume_hu: NDArray[np.floating[Any]], spacing_mm: tuple[float, float]) -> KernelSpec | None:
@@ -138,10 +174,9 @@ def noise_power_spectrum(
     )
     if quiet is None:
         return None
-    size = (quiet.shape[1], quiet.shape[2])
-    window = _window(size)
-    power = np.square(np.abs(np.fft.fft2(quiet * window))).mean(axis=0) * np.prod(spacing_mm) / np.square(window).sum()
-    radius = _radius(size, spacing_mm)
+    tiling = TissuePatches(spacing_mm, _SPECTRUM_PATCH_MM)
+    taper, radius = tiling.taper, tiling.radius
+    power = np.square(np.abs(np.fft.fft2(quiet * taper))).mean(axis=0) * np.prod(spacing_mm) / np.square(taper).sum()
     step = 1.0 / _SPECTRUM_PATCH_MM
     bins = np.rint(radius / step).astype(int)
     used = (bins > 0) & (radius < 0.5 / max(spacing_mm))
@@ -165,7 +200,7 @@ def estimate_correlation(volume_hu: NDArray[np.floating[Any]], spacing_mm: tuple
     Returns:
         From 0 to 1; 0 where there is too little homogeneous soft tissue to tell.
     """
-    tiling = _Tiling(spacing_mm, _SPECTRUM_PATCH_MM)
+    tiling = TissuePatches(spacing_mm, _SPECTRUM_PATCH_MM)
     pixels = tiling.size[0] * tiling.size[1]
     pairs = [np.zeros((2, 0, pixels))]
     count = len(volume_hu) - 1
@@ -176,31 +211,21 @@ def estimate_correlation(volume_hu: NDArray[np.floating[Any]], spacing_mm: tuple
         tissue = tiling.tissue(one) & tiling.tissue(other)
         pairs.append(np.stack([tiling.residuals(slice_, tissue) for slice_ in (one, other)]))
     patches = np.concatenate(pairs, axis=1)
-    patches = patches[:, _telling(patches[0]) & _telling(patches[1])]
+    patches = patches[:, telling(patches[0]) & telling(patches[1])]
     if patches.shape[1] < _FEWEST_PAIRS:
         return 0.0
     variance = patches.var(axis=2).sum(axis=0)
     quiet = patches[:, variance <= np.percentile(variance, _PERCENTILE)].reshape(2, -1, *tiling.size)
-    one, other = np.fft.fft2(quiet * _window(tiling.size))[:, :, _radius(tiling.size, spacing_mm) > _TRUSTED_FREQUENCY]
+    one, other = np.fft.fft2(quiet * tiling.taper)[:, :, tiling.radius > _TRUSTED_FREQUENCY]
     power = float(np.sqrt(np.square(np.abs(one)).sum() * np.square(np.abs(other)).sum()))
     return round(float(np.clip((one * other.conj()).real.sum() / power, 0.0, 1.0)), 4) if power > 0 else 0.0
-
-
-def _window(size: tuple[int, int]) -> NDArray[np.float64]:
-    return np.outer(np.hanning(size[0] + 2)[1:-1], np.hanning(size[1] + 2)[1:-1])
-
-
-def _radius(size: tuple[int, int], spacing_mm: tuple[float, float]) -> NDArray[np.float64]:
-    """Spatial frequency of every coefficient of a patch's Fourier transform, cycles/mm."""
-    rows, columns = (np.fft.fftfreq(n, step) for n, step in zip(size, spacing_mm, strict=True))
-    return np.asarray(np.hypot(rows[:, None], columns))
 
 
 def _residuals(
     volume_hu: NDArray[np.floating[Any]], spacing_mm: tuple[float, float], *, patch_mm: float, difference: bool
 ) -> NDArray[np.float64]:
     """Overlapping patches of soft tissue without their quadratic trend: (patches, rows, columns)."""
-    tiling = _Tiling(spacing_mm, patch_mm)
+    tiling = TissuePatches(spacing_mm, patch_mm)
     found = [np.zeros((0, tiling.size[0] * tiling.size[1]))]
     border = 1 if difference else 0
     indices = np.linspace(border, len(volume_hu) - 1 - border, min(_MOST_SLICES, len(volume_hu) - 2 * border))
@@ -213,50 +238,16 @@ def _residuals(
             slice_ = (2.0 * slice_ - volume_hu[index - 1] - volume_hu[index + 1]) / np.sqrt(6.0)
         found.append(tiling.residuals(slice_, tissue))
     residuals = np.concatenate(found)
-    residuals = residuals[_telling(residuals)]
+    residuals = residuals[telling(residuals)]
     return residuals.reshape(-1, *tiling.size)
 
 
-class _Tiling:
-    """Overlapping patches of a slice.
-
-    Args:
-        spacing_mm: (row, column) pixel size.
-        patch_mm: side of a patch.
-
-    Attributes:
-        size: (rows, columns) of a patch.
-    """
-
-    def __init__(self, spacing_mm: tuple[float, float], patch_mm: float) -> None:
-        self.size = (max(8, round(patch_mm / spacing_mm[0])), max(8, round(patch_mm / spacing_mm[1])))
-        self._smoothing = [max(1, round(_SMOOTHING_MM / step)) for step in spacing_mm]
-        self._basis = _trend_basis(self.size)
-
-    def fits(self, slice_: NDArray[np.float64]) -> bool:
-        """Whether the slice holds a patch."""
-        return bool(np.all(np.greater_equal(slice_.shape, self.size)))
-
-    def tissue(self, slice_: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which patches are soft tissue."""
-        known = np.where(np.isfinite(slice_), slice_, _AIR)  # (the filter would spread a NaN along its whole line)
-        windows = self._windows(scipy.ndimage.uniform_filter(known, self._smoothing))
-        mean, deviation = windows.mean(axis=(2, 3)), windows.std(axis=(2, 3))
-        return np.asarray((mean > _TISSUE[0]) & (mean < _TISSUE[1]) & (deviation < _TISSUE_DEVIATION))
-
-    def residuals(self, slice_: NDArray[np.float64], chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """The chosen patches without their quadratic trend: (patches, pixels)."""
-        flat = self._windows(slice_)[chosen].reshape(-1, self.size[0] * self.size[1])
-        return np.asarray(flat - (flat @ self._basis) @ self._basis.T)
-
-    def _windows(self, slice_: NDArray[np.float64]) -> NDArray[np.float64]:
-        stride = [max(1, n // 3) for n in self.size]
-        return np.lib.stride_tricks.sliding_window_view(slice_, self.size)[:: stride[0], :: stride[1]]
-
-
-def _telling(residuals: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which patches tell something: not those with holes, nor a synthetic scan's without noise."""
-    return np.asarray(np.isfinite(residuals).all(axis=1) & residuals.any(axis=1))
+def _power(tiling: TissuePatches, slice_hu: NDArray[np.floating[Any]], above: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Power of each patch of soft tissue at these frequencies, in an arbitrary unit: (patches,)."""
+    slice_ = np.asarray(slice_hu, dtype=np.float64)
+    patches = tiling.residuals(slice_, tiling.tissue(slice_))
+    patches = patches[telling(patches)].reshape(-1, *tiling.size)
+    return np.asarray(np.square(np.abs(np.fft.fft2(patches * tiling.taper)[:, above])).sum(axis=1))
 
 
 def _quietest(patches: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -266,10 +257,3 @@ def _quietest(patches: NDArray[np.float64]) -> NDArray[np.float64]:
     variance = patches.var(axis=(1, 2))
     limit = max(float(np.percentile(variance, _PERCENTILE)), float(np.sort(variance)[_FEWEST_PATCHES - 1]))
     return np.asarray(patches[variance <= limit])
-
-
-def _trend_basis(size: tuple[int, int]) -> NDArray[np.float64]:
-    """Orthonormal quadratic polynomials on a patch: (pixels, 6)."""
-    y, x = np.meshgrid(*(np.linspace(-1.0, 1.0, n) for n in size), indexing="ij")
-    columns = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=-1).reshape(-1, 6)
-    return np.asarray(np.linalg.qr(columns)[0])

@@ -13,7 +13,7 @@ from tatcli.degradation.low_count_pet import low_count_volume
 from tatcli.degradation.low_dose_ct import low_dose_volume
 from tatcli.degradation.low_resolution_mri import low_resolution
 from tatcli.degradation.pet_count_level import count_level
-from tatcli.degradation.reference_noise import estimate_correlation, estimate_noise, match_kernel
+from tatcli.degradation.reference_noise import estimate_correlation, estimate_noise, match_kernel, noise_profile
 from tatcli.errors import UnitsError, UsageError, VolumeReadError
 from tatcli.intensity import Units
 from tatcli.tasks import Task, find_task
@@ -24,7 +24,7 @@ from tatcli.volumes.volume import Volume, require_volume
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["STRENGTHS", "check_strength", "simulate"]
+__all__ = ["STRENGTHS", "check_strength", "simulate", "slice_noise"]
 
 STRENGTHS: Final[dict[str, tuple[float, float]]] = {
     "ct-denoise": (0.01, 1.0),
@@ -86,7 +86,7 @@ def simulate(  # noqa: PLR0913 - the options of three simulators, each with a de
         seed: of the noise.
         axis: slice plane, as for :func:`tatcli.volumes.slices.through_plane_axis`.
         reference_noise: the reference's own noise in uniform tissue: standard deviation in HU (CT) or coefficient of
-            variation (PET). Default: estimated.
+            variation (PET), the same in all slices. Default: estimated, CT's slice by slice.
         kernel: CT reconstruction kernel: ``auto`` (matched to the reference's own noise spectrum), a name or a spec.
         slice_correlation: CT: how the added noise of neighbouring slices correlates, in [0, 1]. Default: as the
             reference's own noise does.
@@ -192,13 +192,27 @@ def _check_units(volume: Volume, task: Task) -> None:
         raise UnitsError(msg)
 
 
+def slice_noise(stack_hu: NDArray[np.float32], spacing_mm: tuple[float, float], step_mm: float) -> NDArray[np.float64]:
+    """Standard deviation of a CT reference's own noise in each slice's soft tissue, HU: (slices,).
+
+    Raises:
+        VolumeReadError: there is no homogeneous soft tissue to estimate it in.
+    """
+    noise = estimate_noise(stack_hu, spacing_mm)
+    if not noise > 0:
+        msg = "expected homogeneous soft tissue to estimate the noise in, found none; give the reference noise (HU)"
+        raise VolumeReadError(msg)
+    return np.asarray(noise * noise_profile(stack_hu, spacing_mm, step_mm))
+
+
 def _low_dose(frame: _Frame) -> tuple[NDArray[np.float32], str]:
-    noise = frame.reference_noise
-    if noise is None:
-        noise = estimate_noise(frame.stack, frame.spacing_mm)
-        if not noise > 0:
-            msg = "expected homogeneous soft tissue to estimate the noise in, found none; give the reference noise (HU)"
-            raise VolumeReadError(msg)
+    noise: float | NDArray[np.float64]
+    if frame.reference_noise is None:
+        noise = slice_noise(frame.stack, frame.spacing_mm, frame.step_mm)
+        told = " to ".join(dict.fromkeys((f"{noise.min():.1f}", f"{noise.max():.1f}")))
+    else:
+        noise = frame.reference_noise
+        told = f"{noise:.1f}"
     kernel = frame.kernel
     if kernel == "auto":
         kernel = match_kernel(frame.stack, frame.spacing_mm) or KERNELS["standard"]
@@ -216,7 +230,7 @@ def _low_dose(frame: _Frame) -> tuple[NDArray[np.float32], str]:
         seeds=frame.seeds[1:],
         correlation=correlation,
     )
-    note = f"dose fraction {frame.strength:g}, reference noise {noise:.1f} HU, {kernel}"
+    note = f"dose fraction {frame.strength:g}, reference noise {told} HU, {kernel}"
     return degraded, f"{note}, slice correlation {correlation:.2f}"
 
 

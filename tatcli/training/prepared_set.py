@@ -1,9 +1,9 @@
 """A prepared training set: two flat files for each task and split, mapped into memory, and an index into them.
 
 ``<task>.<split>.hq`` holds the slices of all its references as float32, ``<task>.<split>.fields`` the precomputed part
-of their degradation as float16 (noise of unit level, low-count slices, or the LQ partners), one scan after the other.
-``index.jsonl`` gains a scan's line when its bytes are on disk, so that a run that stops anywhere can go on: what was
-written after the last line is cut off. ``set.json`` comes last and says that the set is whole.
+of their degradation as float16 (noise in units of the scan's own, low-count slices, or the LQ partners), one scan
+after the other. ``index.jsonl`` gains a scan's line when its bytes are on disk, so that a run that stops anywhere can
+go on: what was written after the last line is cut off. ``set.json`` comes last and says that the set is whole.
 """
 
 from __future__ import annotations

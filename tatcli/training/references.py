@@ -1,7 +1,8 @@
 """References made ready for training: memory-mapped slices, with the costly part of their degradation precomputed.
 
-A CT reference gets noise fields of unit level, scaled to a dose when drawn; a PET reference gets whole low-count slices
-at random dose reduction factors and reconstructions; k-space truncation of MRI is cheap and done when drawn.
+A CT reference gets noise fields in units of its own noise, scaled to a dose when drawn; a PET reference gets whole
+low-count slices at random dose reduction factors and reconstructions; k-space truncation of MRI is cheap and done when
+drawn.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatcli.degradation.low_resolution_mri import low_resolution
-from tatcli.degradation.reference_noise import estimate_noise, match_kernel
+from tatcli.degradation.reference_noise import estimate_noise, match_kernel, noise_profile
 from tatcli.errors import VolumeReadError
 from tatcli.intensity import Window
 from tatcli.tasks import Task
@@ -37,7 +38,7 @@ from tatcli.volumes.slices import has_cubic_voxels, in_plane, is_isotropic
 
 __all__ = ["Reference", "ReferenceScan", "draw_strength", "prepare_references", "prepare_scan"]
 
-FORMAT: Final = 6
+FORMAT: Final = 7
 """Raised whenever prepared files change, so that old ones are not reused."""
 
 _NO_TISSUE: Final = "no uniform tissue to measure its noise in, to which strengths are relative"
@@ -61,9 +62,10 @@ class Reference:
         task: its task.
         window: its network range.
         hq: (slices, rows, columns) float32, physical units.
-        fields: (slices, fields, rows, columns) float16: noise of unit level (CT), low-count slices (PET), or the LQ
-            partner of a fixed pair; None for MRI.
-        noise: reference noise in HU (CT), by which the fields are scaled; None where they are whole slices.
+        fields: (slices, fields, rows, columns) float16: noise (CT), low-count slices (PET), or the LQ partner of a
+            fixed pair; None for MRI.
+        noise: the scan's reference noise in HU (CT), in units of which the fields are; None where they are whole
+            slices.
         default_share: share of draws at the task's default strength.
     """
 
@@ -266,8 +268,9 @@ def prepare_scan(scan: ReferenceScan, task: Task, config: TrainConfig, folder: P
         if math.isnan(noise):
             return _reject(folder)
         matched = match_kernel(stack, pixel)
+        profile = noise_profile(stack, pixel, volume.geometry.spacing[axis]).astype(np.float32)
         fields = stacked(
-            ct_fields(slice_, pixel, seeds_for(config, scan.name, int(i)), config, matched)
+            profile[i] * ct_fields(slice_, pixel, seeds_for(config, scan.name, int(i)), config, matched)
             for i, slice_ in zip(chosen, hq, strict=True)
         )
     elif task.modality == "PT":

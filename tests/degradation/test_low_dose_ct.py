@@ -352,3 +352,13 @@ def test_a_slice_without_soft_tissue_is_noisy_too():
     lung = np.full((64, 64), -800.0, dtype=np.float32)
     noise = ct_noise_realisations(lung, spacing_mm=(3.0, 3.0), kernels=[KERNELS["smooth"]], seed=0)
     assert noise.std() == pytest.approx(1.0, rel=0.15)
+
+
+def test_every_slice_is_calibrated_to_its_own_noise(water):
+    """Also where neighbours, of other levels, share noise with it."""
+    inside = distance_from() < 90
+    options = {"spacing_mm": SPACING, "dose": 0.25, "kernel": KERNELS["standard"], "seeds": range(5)}
+    stack, own = np.stack([water] * 5), np.array([5.0, 5.0, 10.0, 20.0, 20.0])
+    for correlation in (0.0, 0.4):
+        added = low_dose_volume(stack, noise=own, correlation=correlation, **options)[:, inside]
+        np.testing.assert_allclose(added.std(axis=1), np.sqrt(3) * own, rtol=0.04)

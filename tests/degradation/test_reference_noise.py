@@ -5,13 +5,15 @@ import pytest
 import scipy.ndimage
 
 from tatcli.degradation.ct_kernel import KERNELS
-from tatcli.degradation.low_dose_ct import ct_noise_realisations
+from tatcli.degradation.low_dose_ct import ct_noise_realisations, low_dose_volume
 from tatcli.degradation.reference_noise import (
     estimate_correlation,
     estimate_noise,
     match_kernel,
     noise_power_spectrum,
+    noise_profile,
 )
+from tatcli.degradation.tissue_patches import TissuePatches
 
 SPACING = (0.8, 0.8)
 
@@ -95,6 +97,47 @@ def test_neighbours_without_tissue_or_neighbours_share_nothing(anatomy):
     assert estimate_correlation(np.zeros((2, 8, 8), dtype=np.float32), SPACING) == 0.0
 
 
+def along(anatomy, sigmas):
+    """A slice of that anatomy for each noise level, the noise of each its own."""
+    kernels = [KERNELS["standard"]] * len(sigmas)
+    fields = ct_noise_realisations(anatomy, spacing_mm=SPACING, kernels=kernels, seed=5)
+    return anatomy + np.asarray(sigmas, dtype=np.float32)[:, None, None] * fields
+
+
+def test_the_profile_follows_the_noise_from_slice_to_slice(anatomy):
+    """From 20 to 6 HU over 12 cm, as from abdomen to thighs; its unit is what the whole volume's noise is."""
+    sigmas = np.geomspace(20.0, 6.0, 25)
+    stack = along(anatomy, sigmas)
+    found = estimate_noise(stack, SPACING) * noise_profile(stack, SPACING, 5.0)
+    np.testing.assert_allclose(found[2:-2], sigmas[2:-2], rtol=0.12)
+    np.testing.assert_allclose(found, sigmas, rtol=0.2)  # (the ends see neighbours on one side)
+
+
+def test_the_profile_of_a_steady_scan_is_flat(anatomy):
+    for step in (5.0, 1.0):
+        np.testing.assert_allclose(noise_profile(along(anatomy, [10.0] * 12), SPACING, step), 1.0, atol=0.06)
+
+
+def test_slices_without_tissue_are_as_noisy_as_their_neighbours(anatomy):
+    stack = along(anatomy, [20.0] * 8 + [10.0] * 40)
+    whole = noise_profile(stack, SPACING, 5.0)
+    stack[6:9] = -1000.0  # air
+    stack[30:48] = np.nan
+    found = noise_profile(stack, SPACING, 5.0)
+    assert found[6] == pytest.approx(1.7, abs=0.1)  # nearer to the 20 HU before it than to the 10 HU after
+    assert found[28] == pytest.approx(whole[28], abs=0.05)
+    assert found[47] == 1.0  # 90 mm from any
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing"), [((1, 96, 160), (0.8, 0.8)), ((6, 96, 160), (4.5, 4.5)), ((6, 8, 8), (0.8, 0.8))]
+)
+def test_one_slice_coarse_pixels_and_small_images_tell_no_profile(shape, spacing):
+    stack = np.random.default_rng(0).normal(50, 10, shape) * np.linspace(1, 2, shape[0])[:, None, None]
+    np.testing.assert_array_equal(noise_profile(stack, spacing, 5.0), np.ones(shape[0]))
+    np.testing.assert_array_equal(noise_profile(np.full((4, 64, 64), -1000.0), spacing, 5.0), np.ones(4))
+
+
 def test_holes_hide_only_what_they_cover(anatomy):
     """A column of NaN, as outside of a resampled volume's grid, and single ones in the liver."""
     stack = volume(anatomy, KERNELS["standard"], 10.0)
@@ -151,3 +194,27 @@ def test_slices_of_clinical_scans_share_noise(shared, name, expected):
     spacing = tuple(float(step) for step in image.header.get_zooms()[1::-1])
     found = estimate_correlation(np.asarray(image.dataobj, dtype=np.float32).T[:24], spacing)
     assert found == pytest.approx(expected, abs=0.05)
+
+
+@pytest.mark.real_data
+def test_every_slice_of_a_clinical_scan_gets_the_noise_of_its_dose(shared):
+    """From 15 HU in the abdomen to 7 below: at a quarter of the dose each has four times its own variance."""
+    nibabel = pytest.importorskip("nibabel")
+    image = nibabel.load(shared / "data/ct/val/crlm-1006_abdomen_5mm.nii.gz")
+    stack = np.asarray(image.dataobj, dtype=np.float32).T
+    spacing = tuple(float(step) for step in image.header.get_zooms()[1::-1])
+    noise = estimate_noise(stack, spacing) * noise_profile(stack, spacing, 5.0)
+    assert noise[:10].mean() == pytest.approx(14.8, rel=0.05)
+    assert noise[36:44].mean() == pytest.approx(7.2, rel=0.1)
+    chosen = [4, 14, 25, 36, 44]
+    options = {"spacing_mm": spacing, "dose": 0.25, "kernel": match_kernel(stack, spacing), "seeds": range(5)}
+    added = low_dose_volume(stack[chosen], noise=noise[chosen], **options) - stack[chosen]
+    tiling, found = TissuePatches(spacing, 16.0), []
+    for reference, noisy in zip(stack[chosen].astype(np.float64), added.astype(np.float64), strict=True):
+        tissue = tiling.tissue(reference)
+        patches = [tiling.residuals(each, tissue).reshape(-1, *tiling.size) for each in (reference, noisy)]
+        spectra = [np.fft.fft2(each * tiling.taper)[:, tiling.radius > 0.16] for each in patches]  # beyond anatomy
+        own, new = (np.median(np.square(np.abs(each)).sum(axis=1)) for each in spectra)
+        found.append(new / own)
+    np.testing.assert_allclose(found, 3.0, rtol=0.4)  # with one noise for the whole scan: 1.4 to 6.7
+    assert np.mean(found) == pytest.approx(3.0, rel=0.15)

@@ -84,7 +84,7 @@ def test_a_simulator_sees_slices_with_their_own_spacing(monkeypatch, axis, shape
 
 
 def test_what_is_measured_of_a_reference_reaches_the_simulators(monkeypatch, ct, pet):
-    """CT: its kernel and the correlation of its slices; PET: its counts, on its own grid; slices keep their seeds."""
+    """CT: its slices' noise, kernel and correlation; PET: its counts, on its own grid; slices keep their seeds."""
     seen = []
 
     def recorded(stack, **options):
@@ -95,15 +95,17 @@ def test_what_is_measured_of_a_reference_reaches_the_simulators(monkeypatch, ct,
     monkeypatch.setattr(simulation, "match_kernel", lambda *_: KERNELS["sharp"])
     monkeypatch.setattr(simulation, "estimate_correlation", lambda *_: 0.37)
     monkeypatch.setattr(simulation, "estimate_noise", lambda *_: 12.5)
+    monkeypatch.setattr(simulation, "noise_profile", lambda *given: np.array([1.0, 0.8, given[-1] / 4.0]))
     step = simulate(ct, "ct", strength=0.5).provenance.steps[-1]
-    assert "reference noise 12.5 HU, sharp kernel" in step
+    assert "reference noise 10.0 to 15.6 HU, sharp kernel" in step
     assert step.endswith("slice correlation 0.37; seed 0")
     monkeypatch.setattr(simulation, "low_count_volume", recorded)
     monkeypatch.setattr(simulation, "count_level", lambda *_, **options: seen.append(options) or 42.0)
     simulate(pet, "pet", strength=5.0, reference_noise=0.2)
     low_dose, level, low_count = seen
     seeds = [low_dose.pop("seeds"), low_count.pop("seeds")]
-    expected = {"kernel": KERNELS["sharp"], "noise": 12.5, "dose": 0.5, "correlation": 0.37}
+    np.testing.assert_allclose(low_dose.pop("noise"), [12.5, 10.0, 15.625])  # 5 mm from slice to slice
+    expected = {"kernel": KERNELS["sharp"], "dose": 0.5, "correlation": 0.37}
     assert low_dose == expected | {"spacing_mm": (3.0, 3.0)}
     assert low_count == {"drf": 5.0, "counts": 42.0, "spacing_mm": (5.0, 3.0, 3.0)}
     assert (level["variation"], level["spacing_mm"]) == (0.2, (3.0, 3.0))

@@ -317,3 +317,22 @@ def test_the_papers_mri_range(make_config: Make) -> None:
     batch = Sampler(all_references(config), config).batch(0)
     highest = max(float(scan.hq.max()) for scan in all_references(config)["mri-sr"])
     assert float(batch.hq.max()) <= highest / 4095 + 1e-6  # not augmented: no other ranges either
+
+
+def test_ct_slices_are_trained_on_with_their_own_noise(make_config: Make, tmp_path: Path) -> None:
+    """A scan whose noise falls from 20 to 7 HU: at half the dose each slice gains as much variance as it has."""
+    rng = np.random.default_rng(4)
+    inside = np.hypot(*(np.mgrid[:160, :160] - 79.5)) < 60
+    own = np.geomspace(20.0, 7.0, 16)
+    grain = scipy.ndimage.gaussian_filter(rng.normal(size=(16, 160, 160)), (0, 0.6, 0.6))
+    scan = np.where(inside, 40 + own[:, None, None] * grain / grain.std(), -1000).astype(np.float32)
+    path = tmp_path / "CT" / "train" / "falling.nii.gz"
+    path.parent.mkdir(parents=True)
+    nib.save(nib.Nifti1Image(scan.transpose(2, 1, 0), np.diag([0.8, 0.8, 5.0, 1.0])), path)
+    config = make_config("falling", data=tmp_path, tasks=("ct",), noise_fields=1)
+    (reference,) = all_references(config)["ct-denoise"]
+    dose = replace(reference, task=replace(reference.task, default_strength=0.5), default_share=1.0)
+    core = np.hypot(*(np.mgrid[:160, :160] - 79.5)) < 50
+    added = [(dose.low_quality(index, rng) - reference.hq[index])[core].std() for index in range(16)]
+    np.testing.assert_allclose(added, own, rtol=0.2)
+    assert added[0] / added[-1] > 2.2

@@ -18,7 +18,7 @@ from tatcli.baselines import BASELINES
 from tatcli.baselines.networks import ComparisonCard, save_comparison_weights
 from tatcli.baselines.unet import UNet
 from tatcli.degradation import simulate
-from tatcli.errors import PartialFailure, UsageError, WeightsError
+from tatcli.errors import PartialFailure, UsageError, VolumeReadError, WeightsError
 from tatcli.inference.options import VIEWS, RestoreOptions
 from tatcli.inference.restorer import Restorer
 from tatcli.intensity import FixedRange, RobustRange, Units, Window
@@ -27,10 +27,12 @@ from tatcli.model.config import PRESETS
 from tatcli.model.views import turned, turned_back
 from tatcli.model.weights import card_for_tasks
 from tatcli.tasks import TASKS
+from tatcli.volumes.geometry import Geometry
 from tatcli.volumes.reading import read_volume
+from tatcli.volumes.volume import Volume
 from tatcli.workflows.evaluate import EvaluateConfig, evaluate
 from tatcli.workflows.evaluation.cost import CostMeter
-from tatcli.workflows.evaluation.degraded import mid_positions, scan_seed
+from tatcli.workflows.evaluation.degraded import mid_positions, scan_seed, simulate_slices
 from tatcli.workflows.evaluation.network import EvaluatedNetwork, load_comparison, network_of
 from tatcli.workflows.evaluation.page import html_of
 
@@ -582,3 +584,20 @@ def test_planes_across_the_slices_see_the_whole_scan(tmp_path) -> None:
     crossed = network_of(restorer, options=RestoreOptions(planes=2))
     assert crossed.takes_whole(pet, geometry)
     assert not crossed.takes_whole(MRI, geometry)
+
+
+def test_a_few_slices_get_the_noise_that_the_whole_scan_says_they_have() -> None:
+    """Of noise that falls from 20 to 7 HU; slices that are no neighbours share none."""
+    rng = np.random.default_rng(4)
+    inside = np.hypot(*(np.mgrid[:160, :160] - 79.5)) < 60
+    own = np.geomspace(20.0, 7.0, 16)
+    scan = np.where(inside, 40 + own[:, None, None] * rng.normal(size=(16, 160, 160)), -1000).astype(np.float32)
+    hq = Volume(scan, Geometry(np.diag([0.8, 0.8, 5.0, 1.0]), scan.shape), Units.HU)
+    low = simulate_slices(hq, TASKS["ct-denoise"], [2, 13], strength=0.25, seed=0)
+    core = np.hypot(*(np.mgrid[:160, :160] - 79.5)) < 50
+    added = (low - scan[[2, 13]])[:, core]
+    np.testing.assert_allclose(added.std(axis=1), np.sqrt(3) * own[[2, 13]], rtol=0.2)
+    assert abs(np.corrcoef(added)[0, 1]) < 0.05
+    empty = Volume(np.full_like(scan, -1000), hq.geometry, Units.HU)
+    with pytest.raises(VolumeReadError, match="volume: expected homogeneous soft tissue to estimate the noise in"):
+        simulate_slices(empty, TASKS["ct-denoise"], [2], strength=0.25, seed=0)

@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tatcli.degradation import simulate
-from tatcli.degradation.reference_noise import estimate_noise, match_kernel
-from tatcli.errors import GeometryError
+from tatcli.degradation.ct_kernel import KERNELS
+from tatcli.degradation.low_dose_ct import low_dose_volume
+from tatcli.degradation.reference_noise import match_kernel
+from tatcli.degradation.simulation import slice_noise
+from tatcli.errors import GeometryError, VolumeReadError
 from tatcli.inference.guards import check_scan
 from tatcli.metrics import evaluation_window
 from tatcli.volumes.geometry import Geometry
@@ -160,17 +163,22 @@ def simulate_slices(
     if task.modality != "CT":
         lq = simulate(hq, task, strength=strength, seed=seed)
         return slices_along(lq.array, axis)[list(indices)]
-    spacing = in_plane(hq.geometry.spacing, axis)
+    spacing, step = in_plane(hq.geometry.spacing, axis), hq.geometry.spacing[axis]
     stack = slices_along(hq.array, axis)
-    noise = estimate_noise(stack, spacing)
-    kernel = match_kernel(stack, spacing) or "auto"
-    part = _part(hq, axis, indices)
-    known = noise if noise > 0 else None
-    apart = 0.0  # the slices needn't be neighbours
-    lq = simulate(
-        part, task, strength=strength, seed=seed, reference_noise=known, kernel=kernel, slice_correlation=apart
+    try:
+        noise = slice_noise(stack, spacing, step)
+    except VolumeReadError as error:
+        msg = f"{hq.provenance.path or 'volume'}: {error}"
+        raise VolumeReadError(msg) from error
+    chosen = list(indices)
+    return low_dose_volume(  # (the slices needn't be neighbours: the noise of each is its own)
+        np.ascontiguousarray(stack[chosen]),
+        spacing_mm=spacing,
+        dose=strength,
+        noise=noise[chosen],
+        kernel=match_kernel(stack, spacing) or KERNELS["standard"],
+        seeds=np.random.SeedSequence((seed, 0)).spawn(len(chosen) + 1)[1:],
     )
-    return slices_along(lq.array, axis)
 
 
 def _part(volume: Volume, axis: int, indices: Sequence[int]) -> Volume:
