@@ -47,6 +47,9 @@ _MOST_WEIGHT: Final = 50
 _PRIOR_WEIGHT: Final = 1.0
 """Patches that evidence for the scan's own level counts as much as, which decides far from all soft tissue."""
 
+_PROFILE_RANGE: Final = (0.2, 5.0)
+"""Beyond any scanner's: slices that were drawn, not scanned, may have no noise at all, or look as if."""
+
 # (cutoff, order, rise, remainder): what a fit may return, and where it stays without evidence (log-normal)
 _LOWER: Final = (0.2, 1.5, 0.03, 0.2)
 _UPPER: Final = (0.9, 10.0, 0.3, 1.5)  # more remainder than that is anatomy: air around the same patients shows less
@@ -93,7 +96,7 @@ def noise_profile(
 
     Returns:
         (slices,): standard deviation of each slice's noise over that of the volume; 1 where there is no soft tissue
-        near, or where pixels are too coarse to tell noise from anatomy.
+        near, or where pixels are too coarse to tell noise from anatomy; from 0.2 to 5.
     """
     tiling = TissuePatches(spacing_mm, _SIGMA_PATCH_MM)
     count, above = len(volume_hu), tiling.radius > _TRUSTED_FREQUENCY
@@ -105,6 +108,7 @@ def noise_profile(
         return np.ones(count)
     level = np.log(np.percentile(np.concatenate(powers), _PERCENTILE))
     found = np.array([np.log(np.percentile(power, _PERCENTILE)) - level if len(power) else 0.0 for power in powers])
+    found = np.clip(found, *(2.0 * np.log(_PROFILE_RANGE)))
     weight = np.array([min(len(power), _MOST_WEIGHT) for power in powers], dtype=np.float64)
     near = np.exp(-0.5 * np.square((np.arange(count)[:, None] - places) * step_mm / _PROFILE_WIDTH_MM)) * weight
     # rounded, as the noise is

@@ -129,6 +129,15 @@ def test_slices_without_tissue_are_as_noisy_as_their_neighbours(anatomy):
     assert found[47] == 1.0  # 90 mm from any
 
 
+def test_slices_without_noise_are_merely_quiet(anatomy):
+    """The end of a scan was drawn: there is noise to simulate yet, and the rest isn't touched by it."""
+    stack = along(anatomy, [10.0] * 40)
+    stack[35:] = anatomy
+    found = noise_profile(stack, SPACING, 5.0)
+    assert found[39] == pytest.approx(0.2, abs=0.02)
+    np.testing.assert_allclose(found[:28], 1.0, atol=0.15)
+
+
 @pytest.mark.parametrize(
     ("shape", "spacing"), [((1, 96, 160), (0.8, 0.8)), ((6, 96, 160), (4.5, 4.5)), ((6, 8, 8), (0.8, 0.8))]
 )
