@@ -24,7 +24,7 @@ from tatcli.volumes.volume import Volume, require_volume
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["STRENGTHS", "check_strength", "simulate", "slice_noise"]
+__all__ = ["STRENGTHS", "check_strength", "own_kernel", "simulate", "slice_noise"]
 
 STRENGTHS: Final[dict[str, tuple[float, float]]] = {
     "ct-denoise": (0.01, 1.0),
@@ -205,6 +205,11 @@ def slice_noise(stack_hu: NDArray[np.float32], spacing_mm: tuple[float, float], 
     return np.asarray(noise * noise_profile(stack_hu, spacing_mm, step_mm))
 
 
+def own_kernel(stack_hu: NDArray[np.float32], spacing_mm: tuple[float, float]) -> KernelSpec:
+    """The kernel that a CT reference's own noise spectrum tells, the standard one where it tells none."""
+    return match_kernel(stack_hu, spacing_mm) or KERNELS["standard"]
+
+
 def _low_dose(frame: _Frame) -> tuple[NDArray[np.float32], str]:
     noise: float | NDArray[np.float64]
     if frame.reference_noise is None:
@@ -215,7 +220,7 @@ def _low_dose(frame: _Frame) -> tuple[NDArray[np.float32], str]:
         told = f"{noise:.1f}"
     kernel = frame.kernel
     if kernel == "auto":
-        kernel = match_kernel(frame.stack, frame.spacing_mm) or KERNELS["standard"]
+        kernel = own_kernel(frame.stack, frame.spacing_mm)
     elif isinstance(kernel, str):
         kernel = find_kernel(kernel)
     correlation = frame.slice_correlation

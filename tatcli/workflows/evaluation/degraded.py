@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tatcli.degradation import simulate
-from tatcli.degradation.ct_kernel import KERNELS
 from tatcli.degradation.low_dose_ct import low_dose_volume
-from tatcli.degradation.reference_noise import match_kernel
-from tatcli.degradation.simulation import slice_noise
+from tatcli.degradation.simulation import own_kernel, slice_noise
 from tatcli.errors import GeometryError, VolumeReadError
 from tatcli.inference.guards import check_scan
 from tatcli.metrics import evaluation_window
@@ -176,7 +174,7 @@ def simulate_slices(
         spacing_mm=spacing,
         dose=strength,
         noise=noise[chosen],
-        kernel=match_kernel(stack, spacing) or KERNELS["standard"],
+        kernel=own_kernel(stack, spacing),
         seeds=np.random.SeedSequence((seed, 0)).spawn(len(chosen) + 1)[1:],
     )
 
