@@ -17,6 +17,7 @@ from tatcli.degradation.reference_noise import estimate_correlation, estimate_no
 from tatcli.errors import UnitsError, UsageError, VolumeReadError
 from tatcli.intensity import Units
 from tatcli.tasks import Task, find_task
+from tatcli.volumes.padding import put_back, without_padding
 from tatcli.volumes.slices import in_plane, slices_along, through_plane_axis
 from tatcli.volumes.varying_frames import varying_frames
 from tatcli.volumes.volume import Volume, require_volume
@@ -79,6 +80,8 @@ def simulate(  # noqa: PLR0913 - the options of three simulators, each with a de
     order of the slices nor the number of threads. The noise of PET, and of CT whose neighbouring slices share noise, is
     then filtered along the slices.
 
+    What the header calls padding is nothing to the simulator, and stays where it was.
+
     Args:
         volume: the reference, in the task's units (MRI: arbitrary ones); each frame of a dynamic scan by itself.
         task: a task, its name or an alias.
@@ -107,6 +110,7 @@ def simulate(  # noqa: PLR0913 - the options of three simulators, each with a de
         raise UsageError(msg)
     _check_options(task, strength, reference_noise, kernel, slice_correlation)
     _check_units(volume, task)
+    source, (volume, hidden) = volume, without_padding(volume, task.intensity)
     across = through_plane_axis(volume.geometry, axis)
     slice_step = volume.geometry.spacing[across]
     row_step, column_step = in_plane(volume.geometry.spacing, across)
@@ -133,6 +137,7 @@ def simulate(  # noqa: PLR0913 - the options of three simulators, each with a de
             raise VolumeReadError(msg) from error
         slices_along(target, across)[:] = degraded
         notes += [note] if note not in notes else []
+    put_back(result, source, hidden)
     notes += [f"{len(empty)} empty of {volume.frames} frames left as they are"] if empty else []
     return volume.with_array(result, step=f"simulated {task.name}: {'; '.join(notes)}; seed {seed}")
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatcli.inference.holes import filled
-from tatcli.inference.padding import padded
 from tatcli.inference.passes import Passes
 from tatcli.inference.value_summary import ValueSummary
 from tatcli.intensity import Window
+from tatcli.volumes.padding import padded
 
 if TYPE_CHECKING:
     from tatcli.inference.data_consistency import KnownLines, MeasuredLines

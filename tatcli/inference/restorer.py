@@ -16,7 +16,6 @@ from tatcli.inference.coarse_grid import refined
 from tatcli.inference.cuda_graphs import GraphedNetwork
 from tatcli.inference.guards import check_scan
 from tatcli.inference.options import RestoreOptions
-from tatcli.inference.padding import put_back, without_padding
 from tatcli.inference.passes import Pass, Passes, first_pass
 from tatcli.inference.restoration import Restoration
 from tatcli.inference.runtime import Runtime, check_against_cpu, prepare_runtime
@@ -24,6 +23,7 @@ from tatcli.inference.value_summary import ValueSummary
 from tatcli.intensity import Window
 from tatcli.model.weights import DEFAULT_WEIGHTS, WeightsCard, load_weights
 from tatcli.tasks import Task, find_task
+from tatcli.volumes.padding import put_back, without_padding
 from tatcli.volumes.slices import in_plane, slices_along, through_plane_axis
 from tatcli.volumes.varying_frames import telling_slices
 from tatcli.volumes.volume import Volume, require_volume

@@ -16,8 +16,8 @@ import numpy as np
 
 from tatcli.inference.coarse_grid import refined
 from tatcli.inference.options import VIEWS, RestoreOptions
-from tatcli.inference.padding import without_padding
 from tatcli.volumes.geometry import Geometry
+from tatcli.volumes.padding import without_padding
 from tatcli.volumes.slices import is_isotropic, slices_along, through_plane_axis
 from tatcli.volumes.volume import Provenance, Volume
 

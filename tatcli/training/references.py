@@ -38,7 +38,7 @@ from tatcli.volumes.slices import has_cubic_voxels, in_plane, is_isotropic
 
 __all__ = ["Reference", "ReferenceScan", "draw_strength", "prepare_references", "prepare_scan"]
 
-FORMAT: Final = 7
+FORMAT: Final = 8
 """Raised whenever prepared files change, so that old ones are not reused."""
 
 _NO_TISSUE: Final = "no uniform tissue to measure its noise in, to which strengths are relative"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from tatcli.errors import GeometryError, TaskMismatchError, UnitsError
 from tatcli.inference.guards import check_scan
 from tatcli.intensity import Units
+from tatcli.volumes.padding import without_padding
 from tatcli.volumes.slices import in_plane, through_plane_axis
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _SMALLEST: Final = 16
 
 
 def usable_scan(volume: Volume, task: Task) -> Volume:
-    """The scan, in the task's units where it doesn't say its own.
+    """The scan without its padding, in the task's units where it doesn't say its own.
 
     Raises:
         TaskMismatchError, UnitsError, VolumeReadError: the task can't take it, as
@@ -36,4 +37,5 @@ def usable_scan(volume: Volume, task: Task) -> Volume:
     if min(rows, columns) < _SMALLEST:
         msg = f"expected slices of at least {_SMALLEST} pixels each way, got {rows} x {columns}"
         raise GeometryError(msg)
+    volume, _ = without_padding(volume, task.intensity)
     return replace(volume, units=task.units) if volume.units is Units.UNKNOWN else volume

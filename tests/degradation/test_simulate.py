@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tatcli.degradation.low_resolution_mri import low_resolution
 from tatcli.errors import UnitsError, UsageError, VolumeReadError
 from tatcli.intensity import Units
 from tatcli.volumes.geometry import Geometry
-from tatcli.volumes.volume import Volume
+from tatcli.volumes.volume import Provenance, Volume
 
 SHAPE = (3, 72, 80)
 
@@ -234,3 +235,17 @@ def test_constant_scans_are_no_empty_frames():
     water = volume(np.zeros((2, *SHAPE)), Units.HU)
     low = simulate(water, "ct", strength=0.25, reference_noise=10.0, kernel="standard")
     assert (low.array.std(axis=(1, 2, 3)) > 5.0).all()
+
+
+@pytest.mark.parametrize(("task", "value", "rest"), [("ct", 61976.0, -1024.0), ("ct", 0.0, -1024.0), ("mri", 9e4, 0.0)])
+def test_padding_is_nothing_to_the_simulator_and_stays(ct, task, value, rest):
+    """Metal of 61976 HU beside the patient would darken every ray through it; a margin of 90000 would ring."""
+    scan = ct if task == "ct" else volume(np.abs(ct.array), Units.ARBITRARY)
+    padding, plain = scan.array.copy(), scan.array.copy()
+    padding[:, :, :8], plain[:, :, :8] = value, rest
+    padded = replace(scan, array=padding, provenance=Provenance(padding=((value, value),)))
+    expected = simulate(replace(scan, array=plain), task, seed=2).array
+    found = simulate(padded, task, seed=2).array
+    np.testing.assert_array_equal(found[:, :, 8:], expected[:, :, 8:])
+    assert (found[:, :, :8] == value).all()
+    assert (padded.array == padding).all()

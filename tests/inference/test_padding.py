@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from tatcli.inference.options import RestoreOptions
-from tatcli.inference.padding import padded, without_padding
 from tatcli.intensity import RobustRange
 from tatcli.tasks import TASKS
+from tatcli.volumes.padding import padded, without_padding
 
 
 def by_definition(slice_: np.ndarray, lowest: float) -> np.ndarray:

@@ -15,10 +15,13 @@ from tatcli.errors import GeometryError, UsageError
 from tatcli.inference import Restorer
 from tatcli.model.config import PRESETS
 from tatcli.model.weights import card_for_tasks
+from tatcli.tasks import TASKS
 from tatcli.volumes import read_volume
 from tatcli.volumes.dicom_origin import is_restored
+from tatcli.workflows.evaluation.degraded import read_scan
 from tatcli.workflows.restore import RestoreConfig, restore
 from tatcli.workflows.simulate import SimulateConfig, simulate_scan
+from tatcli.workflows.usable_scans import usable_scan
 
 
 def test_dicom_in_dicom_out(tmp_path: Path) -> None:
@@ -76,3 +79,21 @@ def test_what_was_simulated_was_not_restored(tmp_path: Path) -> None:
         assert is_restored(pydicom.dcmread(path)) == (before == "once")
         done = restore(RestoreConfig(input=tmp_path / before, output=tmp_path / after), restorer=identity)
         assert (again in done.warnings) == (before == "once")
+
+
+def test_references_are_read_without_their_padding(tmp_path: Path) -> None:
+    """To train on as to score: 63000 is what their header says stands for nothing, and no metal."""
+    dataset = pydicom.dcmread(str(get_testdata_file("CT_small.dcm")))
+    pixels = dataset.pixel_array.astype(np.uint16)
+    pixels[:, :20] = 63000
+    dataset.PixelRepresentation, dataset.PixelData = 0, pixels.tobytes()
+    del dataset.PixelPaddingValue
+    dataset.add_new("PixelPaddingValue", "US", 63000)
+    dataset.save_as(tmp_path / "ct.dcm")
+    task = TASKS["ct-denoise"]
+    expected = pixels + dataset.RescaleIntercept
+    expected[:, :20] = -1024
+    whole = read_volume(tmp_path / "ct.dcm")
+    assert whole.array.max() == 63000 + dataset.RescaleIntercept
+    for seen in (usable_scan(whole, task), read_scan(tmp_path / "ct.dcm", task)):
+        np.testing.assert_array_equal(seen.array[0], expected)

@@ -21,6 +21,7 @@ from tatcli.inference.guards import check_scan
 from tatcli.metrics import evaluation_window
 from tatcli.volumes.geometry import Geometry
 from tatcli.volumes.grids import check_grid
+from tatcli.volumes.padding import without_padding
 from tatcli.volumes.reading import read_volume
 from tatcli.volumes.slices import in_plane, slices_along, through_plane_axis
 
@@ -188,7 +189,7 @@ def _part(volume: Volume, axis: int, indices: Sequence[int]) -> Volume:
 
 
 def read_scan(path: Path, task: Task) -> Volume:
-    """A scan of one frame in the task's units.
+    """A scan of one frame in the task's units, without its padding.
 
     Raises:
         VolumeReadError: it can't be read.
@@ -201,4 +202,4 @@ def read_scan(path: Path, task: Task) -> Volume:
         raise GeometryError(msg)
     if volume.array.ndim == 4:
         volume = replace(volume, array=volume.array[0])
-    return volume
+    return without_padding(volume, task.intensity)[0]

@@ -138,8 +138,8 @@ def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: 
         OutputError: the output can't be written; before torch loads where the header tells.
     """
     from tatcli.inference.domain import domain_warnings
-    from tatcli.inference.padding import without_padding
     from tatcli.reporting.run_report import change_statistics, intensity_statistics
+    from tatcli.volumes.padding import without_padding
     from tatcli.volumes.reading import read_volume
     from tatcli.volumes.varying_frames import telling_slices
     from tatcli.volumes.writing import write_volume
