@@ -35,8 +35,14 @@ LEAST_INPUT_ERROR: Final = 0.01
 """Added to a sample's input error where its loss is judged (network range), so that easy ones aren't judged harshly."""
 
 
+IDLE_STEPS: Final = 100
+"""Steps in a row that may change nothing of any input, before the network counts as dead."""
+_LEAST_CHANGE: Final = 1e-6
+"""Of a sample's error, relative to its input's: less is within rounding."""
+
+
 class TrainingDiverged(UsageError):
-    """The loss is no longer finite, or far above what doing nothing would cost."""
+    """The loss is no longer finite, or far above what doing nothing costs, or the network does nothing any more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +89,7 @@ class Stepper:
             known.module.to(self.device)
         shares = {task: config.taught(task) for task in config.tasks}
         self.teacher = Teacher(teachers, shares, config.precision) if teachers else None
+        self._idle = 0
         objective = Objective(network, self.loss, config.precision)
         self.objective: nn.Module = objective if world.size == 1 else DistributedDataParallel(objective)
 
@@ -103,8 +110,8 @@ class Stepper:
             stop: whether this process was asked to stop after it.
 
         Raises:
-            TrainingDiverged: a loss or gradient is not finite, or a sample's error exploded, in any process; nothing
-                was changed.
+            TrainingDiverged: a loss or gradient is not finite, or a sample's error exploded, in any process, or the
+                network has given back its inputs for 100 steps; nothing was changed.
         """
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
@@ -114,11 +121,18 @@ class Stepper:
         passes = [self._pass(part, last=part is parts[-1]) for part in parts]
         losses, tasks, l1, sigma, inputs = (torch.cat(column) for column in zip(*passes, strict=True))
         bad = self._bad_samples(batch, l1, inputs)
-        diverged, stopped = self.world.any([bool(bad), stop], self.device)
+        moves = bool(((l1 - inputs).abs() > _LEAST_CHANGE * inputs).any())
+        diverged, stopped, alive = self.world.any([bool(bad), stop, moves], self.device)
         if diverged:
             found = ", ".join(self.world.gathered(bad))
             msg = f"train: the loss became {float(losses.mean()):g} at step {step}, in {found}"
             raise TrainingDiverged(msg + "; lower --lr or drop the scan")
+        self._idle = 0 if alive else self._idle + 1
+        if self._idle == IDLE_STEPS:  # features that are zero everywhere, behind a GELU or ReLU, get no gradients
+            msg = (
+                f"train: the network has given back its input as it was for {IDLE_STEPS} steps, up to step {step}: its"
+            )
+            raise TrainingDiverged(msg + " features died; begin a new run with another --seed, or a lower --lr")
         if self._descend(batch, l1, step):
             self.ema.update(self.network, step)
         return StepResult(float(losses.mean()), tasks.cpu(), l1.cpu(), sigma.cpu(), stopped)

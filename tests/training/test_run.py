@@ -405,6 +405,35 @@ def test_an_exploding_error_stops_before_it_is_nan(make_config: Make) -> None:
     assert Stepper(shifted, replace(config, explode=0.0), world=World()).update(batch, 0).loss > 100
 
 
+def test_a_network_that_died_stops_the_run(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features of zero behind a ReLU get no gradients: the run would give back its input to the last step."""
+    config = make_config(tasks=("ct",), steps=9)
+    references = {"ct-denoise": prepare_references(TASKS["ct-denoise"], "train", config)}
+    sampler = Sampler(references, config)
+    monkeypatch.setattr("tatcli.training.steps.IDLE_STEPS", 4)
+    alive = Stepper(Gated(-1.0, after=3), config, world=World())
+    for step in range(9):
+        alive.update(sampler.batch(step), step)
+    dead = Stepper(Gated(-1.0), config, world=World())
+    for step in range(3):
+        dead.update(sampler.batch(step), step)
+    with pytest.raises(TrainingDiverged, match=r"as it was for 4 steps, up to step 3: its features died; .* --seed"):
+        dead.update(sampler.batch(3), 3)
+
+
+class Gated(nn.Module):
+    """Adds what passes a ReLU: nothing, where its only weight is negative, but in every few calls."""
+
+    def __init__(self, weight: float, after: int = 0) -> None:
+        super().__init__()
+        self.weight, self.after, self.calls = nn.Parameter(torch.tensor(weight)), after, 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        lives = self.after and self.calls % self.after == 0
+        return x + (0.01 * self.weight if lives else torch.relu(self.weight * x.abs()))
+
+
 class Shift(nn.Module):
     def __init__(self, by: float) -> None:
         super().__init__()
