@@ -128,7 +128,7 @@ class Stepper:
             msg = f"train: the loss became {float(losses.mean()):g} at step {step}, in {found}"
             raise TrainingDiverged(msg + "; lower --lr or drop the scan")
         self._idle = 0 if alive else self._idle + 1
-        if self._idle == IDLE_STEPS:  # features that are zero everywhere, behind a GELU or ReLU, get no gradients
+        if self._idle == IDLE_STEPS:  # features that no GELU or ReLU passes get no gradients
             msg = (
                 f"train: the network has given back its input as it was for {IDLE_STEPS} steps, up to step {step}: its"
             )
