@@ -33,12 +33,10 @@ END_RATE: Final = 1e-7
 """Learning rate at the end of the cosine."""
 LEAST_INPUT_ERROR: Final = 0.01
 """Added to a sample's input error where its loss is judged (network range), so that easy ones aren't judged harshly."""
-
-
 IDLE_STEPS: Final = 100
 """Steps in a row that may change nothing of any input, before the network counts as dead."""
-_LEAST_CHANGE: Final = 1e-6
-"""Of a sample's error, relative to its input's: less is within rounding."""
+_LEAST_CHANGE: Final = 1e-5
+"""Of a sample's error, relative to its input's: a network that learns is far above it within the first steps."""
 
 
 class TrainingDiverged(UsageError):
@@ -129,10 +127,8 @@ class Stepper:
             raise TrainingDiverged(msg + "; lower --lr or drop the scan")
         self._idle = 0 if alive else self._idle + 1
         if self._idle == IDLE_STEPS:  # features that no GELU or ReLU passes get no gradients
-            msg = (
-                f"train: the network has given back its input as it was for {IDLE_STEPS} steps, up to step {step}: its"
-            )
-            raise TrainingDiverged(msg + " features died; begin a new run with another --seed, or a lower --lr")
+            msg = f"train: the network has given back its input as it was for {IDLE_STEPS} steps, up to step {step}: "
+            raise TrainingDiverged(msg + "its features died; begin a new run with another --seed, or a lower --lr")
         if self._descend(batch, l1, step):
             self.ema.update(self.network, step)
         return StepResult(float(losses.mean()), tasks.cpu(), l1.cpu(), sigma.cpu(), stopped)
