@@ -96,7 +96,8 @@ class Trainer:
             on_validation: called with each validation's scores (in the first process).
 
         Raises:
-            TrainingDiverged: a loss is not finite or has exploded; the checkpoint is from before that step.
+            TrainingDiverged: a loss is not finite or has exploded, or the network died; the checkpoint is from before
+                that step.
             KeyboardInterrupt, SystemExit: a signal came; the checkpoint is from after the last step.
         """
         config = self.config

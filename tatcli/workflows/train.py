@@ -100,7 +100,7 @@ def train(
         WeightsError: a teacher, or the weights to start from, are missing or damaged.
         OutputError: the run folder can't be written, or another process trains in it.
         DeviceError: fewer GPUs than processes on this machine; not enough memory.
-        TrainingDiverged: the loss became NaN or infinite, or exploded.
+        TrainingDiverged: the loss became NaN or infinite, or exploded, or the network died.
     """
     world = this_world()
     settings, config = to_toml(config), _on_its_device(config, world)

@@ -72,7 +72,7 @@ def ablate(config: AblationConfig, *, progress: Progress = lambda *_: None) -> A
 
     Raises:
         UsageError: the folder holds results of other options, or an arm that was trained on other scans.
-        TrainingDiverged: an arm's loss exploded.
+        TrainingDiverged: an arm's loss exploded, or its network died.
         PartialFailure: no scan of a task can be scored.
     """
     runs = list(_runs(config))
