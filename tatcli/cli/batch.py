@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tatcli.cli import console
+from tatcli.cli.progress_lines import in_hours
 from tatcli.errors import PartialFailure, UsageError
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def _rehearse(config: BatchConfig) -> None:
     rows = []
     for step in found.steps:
         size = "" if step.grid is None else "x".join(str(length) for length in step.grid.shape if length > 1)
-        seconds = "" if step.cost is None else _duration(step.cost.seconds)
+        seconds = "" if step.cost is None else in_hours(step.cost.seconds)
         memory = "" if step.cost is None else _memory(step.cost.memory)
         reason = step.reason.removeprefix(f"{Path(step.work.place).name}: ")  # the row names it
         what = f"fails: {reason}" if reason else step.what
@@ -147,7 +148,7 @@ def _rehearse(config: BatchConfig) -> None:
     console.table(("scan", "what", "voxels", "time", "memory", "output"), rows)
     todo = sum(step.what == "restore" for step in found.steps)
     console.note(
-        f"{todo} of {len(found.steps)} scans to restore, about {_duration(found.seconds)} of computing "
+        f"{todo} of {len(found.steps)} scans to restore, about {in_hours(found.seconds)} of computing "
         f"and {_memory(found.memory)} of memory; nothing was written"
     )
 
@@ -256,11 +257,6 @@ class _Bars(_NoBars):
             self._one.refresh()
         self._one.total = event["of"]
         self._one.update(event["slice"] - self._one.n)
-
-
-def _duration(seconds: float) -> str:
-    minutes, hours = round(seconds / 60), round(seconds / 3600, 1)
-    return f"{seconds:.1f} s" if seconds < 100 else f"{minutes} min" if minutes < 120 else f"{hours} h"
 
 
 def _memory(size: int | None) -> str:

@@ -9,10 +9,12 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
+from tatcli.cli.progress_lines import ProgressLines
 from tatcli.errors import OutputError, reason_of
 
 __all__ = [
@@ -158,7 +160,7 @@ def command_line() -> str:
 
 @contextmanager
 def progress_bar(
-    description: str, *, unit: str, quiet: bool = False, resumes: bool = False
+    description: str, *, unit: str, quiet: bool = False, resumes: bool = False, lines: bool = False
 ) -> Iterator[Callable[[int, int], None] | None]:
     """A bar on stderr while the block runs, fed with (done, total); None where stderr isn't a terminal.
 
@@ -167,9 +169,11 @@ def progress_bar(
         unit: of what is counted.
         quiet: no bar at all.
         resumes: what was done before the first report doesn't count for speed and ETA.
+        lines: what isn't a terminal gets a line now and then.
     """
     if quiet or not sys.stderr.isatty():
-        yield None
+        log = ProgressLines(note, unit=unit)
+        yield partial(log.report, description) if lines and not quiet else None
         return
     from tqdm import tqdm
 
@@ -186,9 +190,9 @@ def progress_bar(
 
 @contextmanager
 def stage_bar(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar that is fed with (what is being done, done, total)."""
+    """A bar that is fed with (what is being done, done, total); where stderr isn't a terminal, a line now and then."""
     if quiet or not sys.stderr.isatty():
-        yield lambda *_: None
+        yield (lambda *_: None) if quiet else ProgressLines(note).report
         return
     from tqdm import tqdm
 
@@ -261,4 +265,11 @@ def _say(message: str, *, label: str = "", style: str = "") -> None:
     from rich.text import Text
 
     start = Text(f"{label}: ", style) if label else Text()
-    Console(stderr=True).print(start + Text(line), soft_wrap=True, highlight=False)
+    with _bars_away():
+        Console(stderr=True).print(start + Text(line), soft_wrap=True, highlight=False)
+
+
+def _bars_away() -> AbstractContextManager[None]:
+    """A line among bars would stand at the end of one."""
+    drawn = sys.modules.get("tqdm")
+    return nullcontext() if drawn is None else drawn.tqdm.external_write_mode(file=sys.stderr)

@@ -11,6 +11,7 @@ import typer
 
 from tatcli.cli import console
 from tatcli.cli.options import DeviceOption, QuietOption, ThreadsOption, completes
+from tatcli.cli.progress_lines import in_hours
 from tatcli.errors import VolumeReadError
 from tatcli.tasks import TASKS
 from tatcli.training.config import LossName, Precision, TrainConfig
@@ -249,15 +250,14 @@ def _run(options: TrainConfig, *, card: Path | None, quiet: bool) -> TrainReport
         if left_out and not quiet:
             console.warn(f"{name}: left out: {for_training(left_out)}")
 
-    def on_warning(message: str) -> None:
-        if not quiet:
-            console.warn(message)
-
-    with console.progress_bar("train", unit="step", quiet=quiet, resumes=True) as progress:
+    with console.progress_bar("train", unit="step", quiet=quiet, resumes=True, lines=True) as progress:
 
         def on_step(state: Progress) -> None:
             if progress is not None:
                 progress(state.step, options.steps)
+            if state.validation and not quiet and state.step < options.steps:  # the last one is shown as a table
+                gains = ", ".join(f"{task} {score.gain:+.2f} dB" for task, score in state.validation.items())
+                console.note(f"step {state.step} of {options.steps}: {gains}")
 
         try:
             return run(
@@ -266,7 +266,7 @@ def _run(options: TrainConfig, *, card: Path | None, quiet: bool) -> TrainReport
                 command=console.command_line(),
                 on_prepare=on_prepare,
                 on_step=on_step,
-                on_warning=on_warning,
+                on_warning=(lambda _: None) if quiet else console.warn,
             )
         except VolumeReadError as error:
             raise type(error)(for_training(str(error))) from error
@@ -286,8 +286,8 @@ def _show(done: TrainReport) -> None:
     if done.other_data:
         told = f"{done.output}: the run had reached its last step with other data than these"
         console.warn(f"{told}; nothing was trained, and its weights, card and config.toml stay as they are")
-    hours = done.seconds / 3600
-    console.note(f"{done.weights}: {done.parameters / 1e6:.2f} M parameters, {done.steps} steps, {hours:.2f} h")
+    size = f"{done.parameters / 1e6:.2f} M parameters"
+    console.note(f"{done.weights}: {size}, {done.steps} steps, {in_hours(done.seconds)}")
     best = done.best
     if best is not None:
         when = "the last step" if best.step == done.steps else f"step {best.step}"

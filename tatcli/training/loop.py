@@ -29,11 +29,12 @@ __all__ = ["LOG", "Progress", "Trainer", "TrainingDiverged"]
 
 @dataclass(frozen=True)
 class Progress:
-    """State after a step, for a progress bar."""
+    """State after a step, for a progress bar; with scores where the step was validated."""
 
     step: int
     loss: float
     l1: dict[str, float]
+    validation: dict[str, ValidationScore]
 
 
 class Trainer:
@@ -91,7 +92,7 @@ class Trainer:
         """Train to the last step; returns the last validation (of the first process).
 
         Args:
-            on_step: called after each step.
+            on_step: called after each step, and its validation.
             on_sample: called with the step and a restored slice, at each validation.
             on_validation: called with each validation's scores (in the first process).
 
@@ -111,12 +112,13 @@ class Trainer:
                     self._means.add(done.tasks, done.l1, done.sigma)
                     self.step += 1
                     self.seconds = time.monotonic() - started
-                    on_step(Progress(self.step, done.loss, self._means.means()["l1"]))
+                    l1 = self._means.means()["l1"]
                     self._log_step(log)
                     found = self._validated(log, on_sample)
                     if found:
                         on_validation(found)
                     scores = found or scores
+                    on_step(Progress(self.step, done.loss, l1, found))
                     if done.stopped:
                         stop.obey()
                     self._checkpoint_in_turn()

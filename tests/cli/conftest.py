@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -112,3 +114,20 @@ def dicom(tmp_path, ct_array):
         return folder
 
     return make
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Call it within the test: pytest puts its own streams in place after the fixtures."""
+
+    def attach(stream="stderr"):
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setattr(sys, stream, Terminal())
+        return getattr(sys, stream)
+
+    return attach

@@ -481,9 +481,15 @@ def test_train_and_restore_with_the_result(tat, tmp_path):
         np.save(folder / "scan.npy", rng.gamma(2.0, 100, (2, 48, 48)).astype(np.float32))
     words = ("--task", "mri", "--steps", "2", "--patch", "32", "--batch", "1", "--threads", "2", "--device", "cpu")
     run = tmp_path / "run"
-    result = tat("train", "--data", tmp_path / "data", "-o", run, *words, "--validation-slices", "1")
+    words = (*words, "--validation-slices", "1", "--validate-every", "1")
+    result = tat("train", "--data", tmp_path / "data", "-o", run, *words)
     assert result.exit_code == 0, result.output
     assert "mri-sr" in result.stdout
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    gains = [entry["tasks"]["mri-sr"]["gain"] for entry in log if entry["kind"] == "validation"]
+    assert len(gains) == 2
+    told = [line for line in result.stderr.splitlines() if line.startswith("step ")]
+    assert told == [f"step 1 of 2: mri-sr {gains[0]:+.2f} dB"]  # the last one is the table
     card = json.loads((run / "tat-small.json").read_text(encoding="utf-8"))
     assert list(card["tasks"]) == ["mri-sr"]
     assert card["training"]["steps"] == 2

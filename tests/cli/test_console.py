@@ -22,23 +22,6 @@ from tatcli.errors import OutputError, UsageError
 from tatcli.intensity import Units
 
 
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-@pytest.fixture
-def terminal(monkeypatch):
-    """Call it within the test: pytest puts its own stderr in place after the fixtures."""
-
-    def attach():
-        monkeypatch.setenv("TERM", "xterm")
-        monkeypatch.setattr(sys, "stderr", Terminal())
-        return sys.stderr
-
-    return attach
-
-
 def test_messages_are_one_line_on_a_terminal_too(terminal):
     screen = terminal()
     console.error("a very long message " * 20 + "[with brackets]\nand a second line")
@@ -199,11 +182,10 @@ def test_no_sizes(text):
 ESCAPES = "\x1b]0;mine\x07\x1b[2J\u202egnp.nii\x9b1m"
 
 
-def test_names_give_the_terminal_no_orders(terminal, monkeypatch):
+def test_names_give_the_terminal_no_orders(terminal):
     screen = terminal()
     console.warn(f"{ESCAPES}: expected a scan, [red]not[/red] this")
-    shown = Terminal()
-    monkeypatch.setattr(sys, "stdout", shown)
+    shown = terminal("stdout")
     console.table(("scan",), [(f"{ESCAPES}[bold]",)], title=ESCAPES)
     assert r"\x1b]0;mine\x07\x1b[2J\u202egnp.nii\x9b1m: expected a scan, [red]not[/red] this" in screen.getvalue()
     for text in (screen.getvalue(), shown.getvalue()):
@@ -213,10 +195,9 @@ def test_names_give_the_terminal_no_orders(terminal, monkeypatch):
     assert shown.getvalue().count(r"\x1b]0;mine\x07") == 2
 
 
-def test_words_that_are_too_long_for_the_terminal_are_broken_not_cut_off(monkeypatch):
+def test_words_that_are_too_long_for_the_terminal_are_broken_not_cut_off(terminal, monkeypatch):
     uid = "1.3.12.2.1107.5.2.32.35389.2010072308355010673364888.0.0.0"
-    shown = Terminal()
-    monkeypatch.setattr(sys, "stdout", shown)
+    shown = terminal("stdout")
     monkeypatch.setenv("COLUMNS", "50")
     console.table(("series", "UID"), [("4", uid)])
     rows = [line.split()[-1] for line in shown.getvalue().splitlines() if "." in line]
@@ -232,9 +213,8 @@ def test_paths_are_named_from_the_current_folder_where_they_lie_in_there(tmp_pat
     assert console.from_here(tmp_path / "gone" / ".." / "a.nii") == str(tmp_path / "gone" / ".." / "a.nii")
 
 
-def test_numbers_are_not_broken_in_a_narrow_terminal(monkeypatch):
-    shown = Terminal()
-    monkeypatch.setattr(sys, "stdout", shown)
+def test_numbers_are_not_broken_in_a_narrow_terminal(terminal, monkeypatch):
+    shown = terminal("stdout")
     monkeypatch.setenv("COLUMNS", "40")
     columns = ("method", *(f"SUVpeak error {number}" for number in range(6)))
     console.table(columns, [("restored", *(f"-0.0051{number}" for number in range(6)))])

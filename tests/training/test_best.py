@@ -59,7 +59,7 @@ def test_the_best_weights_are_kept(make_config: Make, scored) -> None:
 
 def test_a_resumed_run_knows_its_best(make_config: Make, scored) -> None:
     def stop(progress: Progress) -> None:
-        if progress.step == 3:
+        if progress.step == 2:
             raise KeyboardInterrupt
 
     config = make_config(steps=5, validate_every=1, tasks=("mri",))
@@ -68,7 +68,7 @@ def test_a_resumed_run_knows_its_best(make_config: Make, scored) -> None:
         train(config, on_step=stop)
     best = config.output / "tiny-best.safetensors"
     kept = best.read_bytes()
-    scored({"mri-sr": 0.2}, {"mri-sr": 0.25})
+    scored({"mri-sr": 0.2}, {"mri-sr": 0.25}, {"mri-sr": 0.15})
     report = train(config)
     assert report.best is not None
     assert (report.best.step, report.best.gain) == (1, pytest.approx(0.3))

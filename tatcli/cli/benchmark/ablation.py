@@ -141,14 +141,15 @@ def _spread(values: list[float]) -> str:
 
 def _cells(row: ArmRow) -> tuple[str, ...]:
     interval = f"{row.interval.lower:.2f} - {row.interval.upper:.2f}" if row.interval else "-"
+    several = row.seeds > 1
     low, high = row.difference_spread
     return (
         row.arm,
         f"{row.psnr:.2f}",
         f"{row.gain:+.2f}",
         interval,
-        f"{row.spread[0]:.2f} - {row.spread[1]:.2f}",
-        f"{row.difference:+.2f} ({low:+.2f} to {high:+.2f})",
+        f"{row.spread[0]:.2f} - {row.spread[1]:.2f}" if several else "-",
+        f"{row.difference:+.2f}" + (f" ({low:+.2f} to {high:+.2f})" if several else ""),
         f"{row.ssim:.4f}",
         f"{row.rmse:.3g}",
     )
