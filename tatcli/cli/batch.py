@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tatcli.cli import console
-from tatcli.cli.progress_lines import in_hours
+from tatcli.cli.progress_lines import ProgressLines, in_hours
 from tatcli.errors import PartialFailure, UsageError
 
 if TYPE_CHECKING:
@@ -155,9 +155,8 @@ def _rehearse(config: BatchConfig) -> None:
 
 @contextmanager
 def _watching(*, quiet: bool, verbose: bool) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """What shows the events: bars on a terminal, lines where they are asked for, else nothing but warnings."""
-    terminal = sys.stderr.isatty() and not quiet
-    with _Bars() if terminal else _NoBars() as bars:
+    """What shows the events: bars on a terminal, else a line now and then; with ``verbose`` one for each."""
+    with _NoBars() if quiet else _Bars() if sys.stderr.isatty() else _NoBars() if verbose else _Lines() as bars:
 
         def watch(event: Mapping[str, Any]) -> None:
             kind = event["event"]
@@ -189,7 +188,7 @@ def _line(event: Mapping[str, Any]) -> str:
 
 
 class _NoBars:
-    """No terminal."""
+    """Warnings alone, or a line for each event anyway."""
 
     def __enter__(self) -> Self:
         return self
@@ -203,6 +202,24 @@ class _NoBars:
     def say(self, line: Callable[[], None]) -> None:
         """Just a line."""
         line()
+
+
+class _Lines(_NoBars):
+    """No terminal: how far it is, now and then."""
+
+    def __init__(self) -> None:
+        self._log = ProgressLines(console.note)
+        self._scans = self._finished = self._restored = self._failed = 0
+
+    def show(self, event: Mapping[str, Any]) -> None:
+        kind = event["event"]
+        if kind in ("start", "several"):
+            self._scans = event["scans"]
+        self._finished += kind == "finished"  # by a former run, in no time
+        self._restored += kind == "done"
+        self._failed += kind == "failed"
+        failed = f", {self._failed} failed" if self._failed else ""
+        self._log.report("restore", self._restored + self._failed, self._scans - self._finished, f" scans{failed}")
 
 
 class _Bars(_NoBars):

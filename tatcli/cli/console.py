@@ -10,7 +10,6 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -160,20 +159,19 @@ def command_line() -> str:
 
 @contextmanager
 def progress_bar(
-    description: str, *, unit: str, quiet: bool = False, resumes: bool = False, lines: bool = False
+    description: str, *, unit: str, quiet: bool = False, resumes: bool = False
 ) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on stderr while the block runs, fed with (done, total); None where stderr isn't a terminal.
+    """A bar on stderr while the block runs, fed with (done, total); where it isn't a terminal, a line now and then.
 
     Args:
         description: at its left end.
         unit: of what is counted.
-        quiet: no bar at all.
+        quiet: nothing at all, and None.
         resumes: what was done before the first report doesn't count for speed and ETA.
-        lines: what isn't a terminal gets a line now and then.
     """
     if quiet or not sys.stderr.isatty():
-        log = ProgressLines(note, unit=unit)
-        yield partial(log.report, description) if lines and not quiet else None
+        log = ProgressLines(note)
+        yield None if quiet else lambda done, total: log.report(description, done, total, f" {unit}s")
         return
     from tqdm import tqdm
 

@@ -21,26 +21,24 @@ class ProgressLines:
 
     Args:
         say: writes a line.
-        unit: of what is counted, after the numbers; empty: nothing.
         clock: seconds that only grow.
     """
 
-    def __init__(
-        self, say: Callable[[str], None], *, unit: str = "", clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._say, self._unit, self._clock = say, f" {unit}s" if unit else "", clock
+    def __init__(self, say: Callable[[str], None], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._say, self._clock = say, clock
         self._start = clock()
         self._next = self._start + _FIRST
         self._stage: str | None = None
         self._begun = (0.0, 0)
 
-    def report(self, stage: str, done: int, total: int) -> None:
+    def report(self, stage: str, done: int, total: int, what: str = "") -> None:
         """Say it, where it is time to.
 
         Args:
             stage: what is being done.
             done: of it.
             total: in all.
+            what: words that follow the numbers.
         """
         now = self._clock()
         if stage != self._stage:
@@ -50,7 +48,7 @@ class ProgressLines:
         since, first = self._begun
         known = first < done < total
         left = f", about {in_hours((now - since) / (done - first) * (total - done))} left" if known else ""
-        self._say(f"{stage}: {done} of {total}{self._unit}{left}")
+        self._say(f"{stage}: {done} of {total}{what}{left}")
         self._next = now + min(_MOST, max(_FIRST, (now - self._start) * _SHARE))
 
 

@@ -250,7 +250,7 @@ def _run(options: TrainConfig, *, card: Path | None, quiet: bool) -> TrainReport
         if left_out and not quiet:
             console.warn(f"{name}: left out: {for_training(left_out)}")
 
-    with console.progress_bar("train", unit="step", quiet=quiet, resumes=True, lines=True) as progress:
+    with console.progress_bar("train", unit="step", quiet=quiet, resumes=True) as progress:
 
         def on_step(state: Progress) -> None:
             if progress is not None:
