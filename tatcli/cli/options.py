@@ -211,7 +211,7 @@ PrecisionOption = Annotated[
     typer.Option(
         metavar="auto|fp32|bf16|fp16",
         autocompletion=completes("auto", "fp32", "bf16", "fp16"),
-        help="What the network computes in. auto: bf16 where the device has it, else fp32.",
+        help="What the network computes in. auto: bf16 where it is the faster one, else fp32.",
     ),
 ]
 ThreadsOption = Annotated[
