@@ -1,15 +1,16 @@
 """TAT without its adaptivity: the same network with static kernels, which is a Restormer (Zamir et al., CVPR 2022).
 
-Where TAT's decoder adds kernels that TREN generates for each sample, this one has only the shared ones, so that a
-comparison of the two shows what task adaptation brings.
+Where TAT's decoder adds kernels that TREN generates for each sample, this one has only the shared ones, which start as
+TAT's do (Restormer's own start smaller), so that a comparison of the two shows what task adaptation brings.
 """
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from tatcli.model.blocks import Stage, TransformerBlock
+from tatcli.model.blocks import Stage
 from tatcli.model.config import TatConfig
+from tatcli.model.depthwise import DepthwiseConv
 from tatcli.model.tat import Tat
 
 __all__ = ["StaticTat"]
@@ -33,14 +34,8 @@ class StaticTat(Tat):
         self.tren = NoKernels()  # type: ignore[assignment]
 
     def _stage(self, level: int, count: int, *, adaptive: bool) -> Stage:
-        dim = self.config.decoder_dim(level) if adaptive else self.config.dim(level)
-        return Stage(
-            TransformerBlock(
-                dim,
-                heads=self.config.heads[level],
-                hidden=self.config.hidden(dim),
-                window=self.config.window(level),
-                adaptive=False,
-            )
-            for _ in range(count)
-        )
+        stage = super()._stage(level, count, adaptive=adaptive)
+        for part in stage.modules():
+            if isinstance(part, DepthwiseConv):
+                part.gain = None
+        return stage

@@ -215,6 +215,7 @@ class TrainConfig:
             f"--threads (0 to {MOST_THREADS})": 0 <= self.threads <= MOST_THREADS,
             "--validation-slices (at least 1)": self.validation_slices >= 1,
             f"--workers (1 to {MOST_THREADS})": 1 <= self.workers <= MOST_THREADS,
+            "--patch (red-cnn: at least 24)": self.network != "red-cnn" or min(self.patch, default=0) >= 24,
             "--patch and --batch (unet: 32, or 2 samples in a pass, to normalise over)": self.network != "unet"
             or all(side > 16 or size * len(self.tasks) > 1 for side, size in zip(self.patch, self.batch, strict=False)),
             "--max-slices (0 with --planes all, which takes whole volumes)": self.planes == "acquired"

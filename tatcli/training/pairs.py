@@ -6,7 +6,7 @@ scan is a file, volume or single slice, or a folder of DICOM files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +16,7 @@ from tatcli.tasks import Task
 from tatcli.training.subjects import subject_of_place
 from tatcli.volumes.dicom_files import holds_dicom
 from tatcli.volumes.members import is_foreign
+from tatcli.volumes.walking import walk_folders
 
 __all__ = ["ScanPair", "find_pairs", "find_scans", "has_scans", "quality_folder"]
 
@@ -150,15 +151,12 @@ def _find_folder(root: Path, task: Task, split: str) -> Path | None:
 
 
 def _scans_below(folder: Path) -> list[Path]:
-    """Scan files at any depth, and folders that hold DICOM files."""
+    """Scan files at any depth, and folders that hold DICOM files; hidden names don't count, linked folders do."""
     found = []
-    for path in sorted(folder.rglob("*")):
-        is_scan = path.is_file() and path.name.lower().endswith(EXTENSIONS) and not is_foreign(path)
-        if is_scan or (path.is_dir() and holds_dicom(_of_unknown_kind(path))):
-            found.append(path)
-    return found
-
-
-def _of_unknown_kind(folder: Path) -> Iterator[Path]:
-    """What has none of the extensions: exports often name their DICOM files without one."""
-    return (path for path in folder.iterdir() if not path.name.lower().endswith(EXTENSIONS))
+    for place, _, names in walk_folders(folder):
+        paths = [place / name for name in names]
+        # exports often name their DICOM files without an extension
+        if place != folder and holds_dicom(path for path in paths if not path.name.lower().endswith(EXTENSIONS)):
+            found.append(place)
+        found += [path for path in paths if path.name.lower().endswith(EXTENSIONS) and not is_foreign(path)]
+    return sorted(path for path in found if path.is_dir() or path.is_file())

@@ -26,6 +26,7 @@ from tatcli.intensity import FixedRange, Window
 from tatcli.tasks import Task
 from tatcli.training.config import TrainConfig
 from tatcli.training.references import Reference
+from tatcli.training.subjects import PATIENT
 from tatcli.volumes.geometry import Geometry
 from tatcli.volumes.replacing import replaced, sync
 from tatcli.volumes.slices import is_isotropic
@@ -72,9 +73,10 @@ class Entry:
         return None if reason is None else str(reason)
 
     def public(self) -> dict[str, str]:
-        """What a weights card tells of it: no path, since folders of DICOM may be called after patients."""
+        """What a weights card tells of it: no path, and no name of a folder or file, which may be a patient's."""
         told = {key: str(self.source.get(key, "")) for key in ("source", "terms", "sha256")}
-        return {"file": f"{self.subject}/{self.name}"} | told
+        nameless = self.subject.startswith((PATIENT, "sub-", "synthetic-"))
+        return {"file": f"{self.subject}/{self.name}" if nameless else f"scan-{told['sha256'][:12]}"} | told
 
 
 def is_prepared(root: Path) -> bool:
@@ -147,8 +149,8 @@ def prepared_references(root: Path, task: Task, split: str, config: TrainConfig)
 
 
 def _entries(root: Path, task: Task, split: str) -> list[Entry]:
-    of_split = (entry for entry in prepared_entries(root) if (entry.task, entry.split) == (task.name, split))
-    return [entry for entry in of_split if entry.rejected is None]
+    used = (entry for entry in prepared_entries(root) if entry.rejected is None)
+    return [entry for entry in used if (entry.task, entry.split) == (task.name, split)]
 
 
 def _in_all_planes(entry: Entry, task: Task) -> bool:
@@ -242,9 +244,8 @@ class SetWriter:
     def finish(self, options: dict[str, Any]) -> None:
         """Mark the set as whole."""
         self.flush()
-        content = json.dumps({"format": FORMAT, "options": options}, indent=2) + "\n"
         with replaced(self.root / SET_FILE, extension=".json") as temporary:
-            temporary.write_text(content, encoding="utf-8")
+            temporary.write_text(json.dumps({"format": FORMAT, "options": options}, indent=2) + "\n", encoding="utf-8")
 
     def _tell(self, entry: Entry) -> None:
         self.entries.append(entry)

@@ -78,6 +78,10 @@ class Reference:
     default_share: float
     subject: str = ""
     """Whom the scan is of, where a prepared set or its folders tell."""
+    root: Path = Path()
+    """The dataset, or set, that it is from."""
+    planes: int = 1
+    """In how many directions the scan is sliced, each in a reference of its own."""
 
     @property
     def label(self) -> str:
@@ -101,7 +105,7 @@ class Reference:
         fields = self.fields
         if fields is not None:
             fields = np.moveaxis(np.moveaxis(np.moveaxis(fields, 1, 3), axis, 0), 3, 1)
-        return replace(self, hq=np.moveaxis(self.hq, axis, 0), fields=fields)
+        return replace(self, hq=np.moveaxis(self.hq, axis, 0), fields=fields, planes=self.hq.ndim)
 
     def degraded(self, slice_: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
         """A slice at a random strength, for degradations that are cheap enough to be drawn anew each time (MRI's)."""
@@ -146,7 +150,7 @@ def prepare_references(
     references, left_out = [], []
     for root in roots:
         if is_prepared(root):
-            references += prepared_references(root, task, split, config)
+            references += [replace(one, root=root) for one in prepared_references(root, task, split, config)]
             continue
         for pair in find_scans(root, task, split):
             on_scan(pair.place, "")
@@ -155,7 +159,7 @@ def prepare_references(
                 on_scan(pair.place, reference)
                 left_out.append(f"{pair.place}: {reference}")
             else:
-                references += reference
+                references += [replace(one, root=root) for one in reference]
     if not references:
         places = ", ".join(str(root) for root in roots)
         why = f"found none among {len(left_out)} scans ({left_out[0]})"

@@ -21,7 +21,7 @@ from tatcli.training.config import TrainConfig
 from tatcli.training.crops import by_error, by_foreground
 from tatcli.training.distributed import World
 from tatcli.training.references import Reference
-from tatcli.training.subjects import shares, subject_of
+from tatcli.training.subjects import shares, subject_in
 from tatcli.training.variety import varied
 
 __all__ = ["Batch", "Sampler"]
@@ -72,9 +72,9 @@ class Sampler:
         self.world = world or World()
         self.shares = {}
         for task, scans in references.items():
-            subjects = [subject_of(scan.name, config.subjects, otherwise=scan.subject) for scan in scans]
+            subjects = [subject_in(scan.root, scan.name, config.subjects, otherwise=scan.subject) for scan in scans]
             equal = config.sampling == "subjects"
-            self.shares[task] = shares([scan.hq.size for scan in scans], subjects if equal else None)
+            self.shares[task] = shares([scan.hq.size / scan.planes for scan in scans], subjects if equal else None)
 
     def batch(self, step: int) -> Batch:
         """This process's samples of this step, for all its passes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tatcli.errors import UsageError
@@ -12,8 +13,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["bids_subject", "check_found", "named_by", "shares", "subject_of", "subject_of_place"]
+__all__ = ["bids_subject", "check_found", "named_by", "shares", "subject_in", "subject_of", "subject_of_place"]
 
+PATIENT: Final = "patient-"
+"""What the hash of a DICOM PatientID follows."""
 _BIDS: Final = re.compile(r"(?:^|/)(sub-[0-9A-Za-z]+)")
 
 
@@ -50,6 +53,16 @@ def subject_of(name: str, pattern: str | None, *, otherwise: str = "") -> str:
     return (otherwise or name) if found is None else found
 
 
+def subject_in(root: Path, name: str, pattern: str | None, *, otherwise: str = "") -> str:
+    """The subject, where there are several datasets: ``sub-01`` of one is another person than ``sub-01`` of the next.
+
+    What the pattern says, and a DICOM PatientID (hashed by ``tat prepare``), tells a subject in all of them.
+    """
+    subject = subject_of(name, pattern, otherwise=otherwise)
+    everywhere = named_by(pattern, name) is not None or subject.startswith(PATIENT)
+    return subject if everywhere else f"{root.resolve()}/{subject}"
+
+
 def bids_subject(place: str) -> str | None:
     """BIDS' ``sub-`` of a path's first folder that has it, or of the scan's name; None: neither has."""
     found = _BIDS.search(place)
@@ -62,7 +75,7 @@ def subject_of_place(place: str) -> str:
     return bids_subject(place) or (folder if slash else "")
 
 
-def shares(sizes: Sequence[int], subjects: Sequence[str] | None) -> NDArray[np.float64]:
+def shares(sizes: Sequence[float], subjects: Sequence[str] | None) -> NDArray[np.float64]:
     """How likely each scan is drawn, in all 1.
 
     Args:

@@ -81,11 +81,12 @@ def measure_domain(
     path = find_weights(config.weights)
     fields = card_fields(path)
     tasks = _tasks(path, fields)
-    measured = {}
+    measured, reasons = {}, []
     for name, known in tasks.items():
         try:
             pairs = find_scans(config.data, TASKS[name], config.split)
-        except UsageError:
+        except UsageError as error:
+            reasons.append(str(error))
             continue
         found: list[dict[str, float]] = []
         chosen = [pairs[index] for index in mid_positions(len(pairs), config.scans)]
@@ -93,12 +94,13 @@ def measure_domain(
             progress(f"{name}: {pair.place}", index, len(chosen))
             try:
                 found += _statistics(pair, TASKS[name], known.intensity, known.strengths, config)
-            except (UsageError, VolumeReadError):
-                continue  # a scan that can't be simulated tells nothing
+            except (UsageError, VolumeReadError) as error:
+                reasons.append(str(error))  # a scan that can't be simulated tells nothing
         if found:
             measured[name] = replace(known, domain=_ranges(found))
     if not measured:
-        msg = f"{config.data}: expected {config.split} scans of {', '.join(tasks)}, got none that can be used"
+        msg = f"{config.data}: expected {config.split} scans of {', '.join(tasks)}, got none that can be used:"
+        msg += f" {reasons[0]}"
         raise UsageError(msg)
     for name, known in measured.items():
         fields["tasks"][name]["domain"] = {quantity: list(ends) for quantity, ends in known.domain.items()}

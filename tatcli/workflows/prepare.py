@@ -33,7 +33,8 @@ from tatcli.workflows.preparing.job import (
     synthetic_job,
 )
 from tatcli.workflows.preparing.manifest import MANIFEST, write_manifest
-from tatcli.workflows.preparing.splits import assign_splits, splits_in
+from tatcli.workflows.preparing.patients import doubtful, join_subjects
+from tatcli.workflows.preparing.splits import assign_splits, files_in, splits_in
 from tatcli.workflows.preparing.survey import Found, survey
 
 __all__ = ["prepare"]
@@ -70,7 +71,7 @@ def prepare(config: PrepareConfig, *, on_progress: Progress = lambda *_: None) -
         surveyed = each(survey, [(one, config) for one in candidates])
         found = [scan for scans in _counted(surveyed, "survey", len(candidates), on_progress) for scan in scans]
         check_found(config.subject, (scan.candidate.shown for scan in found), option="--subject")
-        jobs, refused = _plan(found, config)
+        jobs, refused, doubts = _plan(found, config)
         try:
             config.output.mkdir(parents=True, exist_ok=True)
             with locked(config.output, "tat prepare"):
@@ -83,19 +84,20 @@ def prepare(config: PrepareConfig, *, on_progress: Progress = lambda *_: None) -
         except OSError as error:
             msg = f"{config.output}: expected to write the set, got {error.strerror or error}; check space and rights"
             raise OutputError(msg) from error
-    return report
+    return replace(report, warnings=(*report.warnings, *doubts))
 
 
-def _plan(found: Sequence[Found], config: PrepareConfig) -> tuple[list[Job], list[Entry]]:
-    """What is to be prepared, and what is refused before its voxels are read."""
+def _plan(found: Sequence[Found], config: PrepareConfig) -> tuple[list[Job], list[Entry], list[str]]:
+    """What is to be prepared, what is refused before its voxels are read, and what is in doubt."""
     before = splits_in(config.output)
+    found = join_subjects(found, before)
     splits = assign_splits([scan for scan in found if not scan.problem], config, before=before)
     jobs: list[Job] = []
     refused: list[Entry] = []
-    first: dict[str, str] = {}
+    first = files_in(config.output, there={scan.shown for scan in found})
     for scan in found:
         problem = scan.problem
-        if not problem and scan.sha256 in first:
+        if not problem and first.get(scan.sha256, scan.shown) != scan.shown:
             problem = f"the same bytes as {first[scan.sha256]}"
         split = "" if problem else splits[scan.subject]
         digest = scan.sha256 or scan.shown
@@ -112,7 +114,7 @@ def _plan(found: Sequence[Found], config: PrepareConfig) -> tuple[list[Job], lis
         named = ", ".join(map(str, config.roots))
         msg = f"{named}: expected scans to prepare, found none among {len(found)} files and series{why}"
         raise UsageError(msg)
-    return jobs, refused
+    return jobs, refused, doubtful(found, splits)
 
 
 def _fill(
@@ -141,8 +143,7 @@ def _fill(
     finally:
         writer.flush()
     shutil.rmtree(config.output / _WORK, ignore_errors=True)
-    planned = {job.key for job in jobs} | {entry.key for entry in refused}
-    # (of a scan that was tried again what came last)
+    planned = {job.key for job in jobs} | {entry.key for entry in refused}  # (of one tried again what came last)
     entries = list({entry.key: entry for entry in writer.entries if entry.key in planned}.values())
     write_manifest(config.output / MANIFEST, entries)
     report = _report(entries, config, new)

@@ -21,7 +21,7 @@ from tatcli.training.loop import Progress, Trainer
 from tatcli.training.references import Reference, prepare_references
 from tatcli.training.settings import SETTINGS_FILE, to_toml
 from tatcli.training.sources import check_sources, has_references
-from tatcli.training.subjects import check_found, named_by
+from tatcli.training.subjects import check_found, named_by, subject_in
 from tatcli.training.validation import Sample, ValidationScore
 from tatcli.volumes.replacing import TEMPORARY, replaced
 from tatcli.workflows.lock import locked
@@ -170,13 +170,13 @@ def _warn_of_leaks(
         shared = sorted(_subjects(references[task], config) & _subjects(scans, config))
         if shared:
             told = "trained and validated on subjects of the same name, so that scores flatter"
-            on_warning(f"{task}: {told}: {some_of(shared)}")
+            on_warning(f"{task}: {told}: {some_of([subject.rpartition('/')[2] for subject in shared])}")
 
 
 def _subjects(scans: Iterable[Reference], config: TrainConfig) -> set[str]:
     """Whom scans are of, where the pattern or their folders tell."""
-    found = {named_by(config.subjects, scan.name) or scan.subject for scan in scans}
-    return found - {""}
+    told = (scan for scan in scans if scan.subject or named_by(config.subjects, scan.name))
+    return {subject_in(scan.root, scan.name, config.subjects, otherwise=scan.subject) for scan in told}
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from tatcli.errors import GeometryError, TaskMismatchError, UnitsError
 from tatcli.inference.guards import check_scan
 from tatcli.intensity import Units
@@ -12,6 +14,8 @@ from tatcli.volumes.padding import without_padding
 from tatcli.volumes.slices import in_plane, through_plane_axis
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from tatcli.tasks import Task
     from tatcli.volumes.volume import Volume
 
@@ -19,6 +23,8 @@ __all__ = ["usable_scan"]
 
 _SMALLEST: Final = 16
 """Pixels along an axis of a slice; smaller ones show nothing to learn from."""
+_FEW: Final = 32
+"""Whole numbers that a label map has at most: an image has more."""
 
 
 def usable_scan(volume: Volume, task: Task) -> Volume:
@@ -28,6 +34,7 @@ def usable_scan(volume: Volume, task: Task) -> Volume:
         TaskMismatchError, UnitsError, VolumeReadError: the task can't take it, as
             :func:`tatcli.inference.guards.check_scan` says it (but for its advice, which is on restoring).
         GeometryError: slices of fewer than 16 pixels each way.
+        TaskMismatchError: a label map, which has the geometry of a scan and is no image.
     """
     try:
         check_scan(volume, task)
@@ -37,5 +44,17 @@ def usable_scan(volume: Volume, task: Task) -> Volume:
     if min(rows, columns) < _SMALLEST:
         msg = f"expected slices of at least {_SMALLEST} pixels each way, got {rows} x {columns}"
         raise GeometryError(msg)
+    if _is_label_map(volume.array):
+        msg = f"expected an image, got a label map: whole numbers, {_FEW} of them at most"
+        raise TaskMismatchError(msg)
     volume, _ = without_padding(volume, task.intensity)
     return replace(volume, units=task.units) if volume.units is Units.UNKNOWN else volume
+
+
+def _is_label_map(array: NDArray[np.float32]) -> bool:
+    """Few whole numbers, over and over: what segments an image, not the image."""
+    few = np.unique(array[:: max(1, len(array) // 8)])  # (of some slices: most scans have many values in each)
+    if few.size > _FEW or not np.equal(few, np.round(few)).all():
+        return False
+    found = np.unique(array)
+    return 1 < found.size <= _FEW and bool(np.equal(found, np.round(found)).all())

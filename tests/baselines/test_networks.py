@@ -97,6 +97,18 @@ def test_the_static_network_is_tat_without_tren_and_gains(config) -> None:
     assert count(StaticTat(config)) == count(tat) - count(tat.tren) - gains
 
 
+def test_static_kernels_start_as_tats_do() -> None:
+    torch.manual_seed(0)
+    tat = Tat(TINY).state_dict()
+    torch.manual_seed(0)
+    static = StaticTat(TINY).state_dict()
+    started = [key for key in static if key.endswith("depthwise.shared")]
+    assert {key.split(".")[0] for key in started} >= {"encoder1", "latent", "decoder1", "refinement"}
+    for key in started:  # other layers follow in the sequence of random numbers
+        assert static[key].std().item() == pytest.approx(tat[key].std().item(), rel=0.15), key
+    assert static["decoder1.0.attention.depthwise.shared"].std().item() > 0.8
+
+
 def test_at_the_start_tat_is_its_static_network() -> None:
     """TAT's gains are zero before training, so both compute the same with the same weights."""
     tat, static = Tat(TINY).eval(), StaticTat(TINY).eval()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -78,6 +80,10 @@ def test_subjects_that_are_trained_and_validated_on_are_told(make_config: Make, 
     train(make_config(**options), on_warning=told.append)
     (message,) = told
     assert message.endswith("subjects of the same name, so that scores flatter: sub-2")
+    (tmp_path / "more" / "MRI" / "train" / "sub-2").mkdir(parents=True)
+    (tmp_path / "MRI" / "train" / "sub-2" / "a.npy").rename(tmp_path / "more" / "MRI" / "train" / "sub-2" / "a.npy")
+    train(make_config("more", **options, also=(tmp_path / "more",)), on_warning=told.append)
+    assert told == [message]  # sub-2 of another dataset is somebody else
     train(make_config("other", **options, subjects="/([ab])"), on_warning=told.append)
     assert told == [message]
 
@@ -154,6 +160,48 @@ def test_scans_of_further_datasets_are_trained_on_too(make_config: Make, tmp_pat
     np.testing.assert_array_equal(np.stack([scan.hq[0] for scan in mri[-4:]]), values.reshape(4, 64, 64))
     assert [scan.name for scan in prepare_references(MRI, "val", both)] == [scan.name for scan in ours["val"]]
     assert [scan.name for scan in prepare_references(TASKS["ct-denoise"], "train", both)] == ["ct0", "ct1"]
+
+
+def test_equal_names_in_two_datasets_are_two_subjects(make_config: Make, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for root, subjects in (("ours", 2), ("theirs", 6)):
+        for number in range(subjects):
+            path = tmp_path / root / "MRI" / "train" / f"sub-{number}" / "t1.npy"
+            path.parent.mkdir(parents=True)
+            np.save(path, rng.gamma(2.0, 100, (2, 32, 32)).astype(np.float32))
+    config = make_config(data=tmp_path / "ours", also=(tmp_path / "theirs",), cache=None, tasks=("mri",))
+    scans = {"mri-sr": prepare_references(MRI, "train", config)}
+    assert Sampler(scans, config).shares["mri-sr"].tolist() == pytest.approx([1 / 8] * 8)
+    by_number = Sampler(scans, replace(config, subjects=r"sub-\d")).shares["mri-sr"]  # a pattern's is one everywhere
+    assert by_number.tolist() == pytest.approx([1 / 12] * 4 + [1 / 6] * 4)
+
+
+def test_a_voxel_counts_once_however_many_planes_it_is_seen_in(make_config: Make, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, step in (("cubic", 1.0), ("thick", 4.0)):
+        save_nifti(tmp_path / "MRI" / "train" / f"{name}.nii.gz", rng.gamma(2.0, 100, (32, 32, 32)), step)
+    config = make_config(data=tmp_path, cache=None, tasks=("mri",), planes="all", sampling="voxels", max_slices=0)
+    scans = {"mri-sr": prepare_references(MRI, "train", config)}
+    assert [scan.name for scan in scans["mri-sr"]] == ["cubic"] * 3 + ["thick"]
+    assert Sampler(scans, config).shares["mri-sr"].tolist() == pytest.approx([1 / 6] * 3 + [1 / 2])
+
+
+def save_nifti(path: Path, array: np.ndarray, step: float) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(array.transpose(2, 1, 0).astype(np.float32), np.diag([1.0, 1.0, step, 1.0])), path)
+
+
+def test_hidden_names_are_no_scans_and_linked_folders_are(tmp_path: Path) -> None:
+    folder = tmp_path / "MRI" / "train"
+    for place in ("p0/t1", ".snapshot/p0/t1", "p0/._t1", "../../elsewhere/t1"):
+        path = folder / f"{place}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, np.ones((32, 32), dtype=np.float32))
+    names = ["p0/t1"]
+    if os.name != "nt":  # where links need rights
+        (folder / "p1").symlink_to(tmp_path / "elsewhere")
+        names.append("p1/t1")
+    assert [pair.place for pair in find_scans(tmp_path, MRI, "train")] == names
 
 
 def test_a_task_that_only_a_further_dataset_has(make_config: Make, dataset: Path, tmp_path: Path) -> None:

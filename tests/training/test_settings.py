@@ -148,6 +148,7 @@ def test_numbers_out_of_range(options: dict[str, Any], said: str) -> None:
     ("options", "said"),
     [
         ({"learning_rate": 5.0}, r"--lr \(above 0, below 1\): value out of range, got 5\.0$"),
+        ({"network": "red-cnn", "patch": "16"}, r"--patch \(red-cnn: at least 24\): value out of range, got 16$"),
         ({"patch": "33,64", "batch": "1,1", "milestones": "0.5"}, r"--patch \(multiples of 8\): value .* got 33,64$"),
         ({"milestones": "0.5"}, r"one more patch and batch than milestones\): value out of range, got 128, 4, 0\.5$"),
         ({"network": "unet", "tasks": "ct", "patch": "16", "batch": "1"}, r"unet: 32.*: value out .* got 16, 1$"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -46,6 +47,7 @@ def prepared(config: TrainConfig, task: str, told: list[tuple[str, str]]) -> lis
         ("pet", BODY / 300, BODY * 50, r"bad.nii.gz: expected SUVbw for pet-synthesis, .* look like Bq/ml or counts"),
         ("mri", BODY, BODY - 475, r"bad.nii.gz: expected .*, too many below zero for MR magnitudes"),
         ("mri", BODY, np.full_like(BODY, 7.0), r"bad.nii.gz: .* a constant of 7; .*"),
+        ("mri", BODY, (BODY // 300).round(), r"expected an image, got a label map: whole numbers, 32 of them at most"),
         ("mri", BODY, BODY[:, :12], r"expected slices of at least 16 pixels each way, got 12 x 40"),
     ],
 )
@@ -83,6 +85,20 @@ def test_a_card_names_what_was_trained_on_and_nothing_else(make_config: Make, tm
     report = train(make_config(data=tmp_path, cache=None, tasks=("mri",), steps=1))
     card = read_card(report.weights)
     assert [row["file"] for row in card.training["data"]] == ["MRI/train/good.nii.gz"]
+
+
+def test_a_card_does_not_name_a_scan_that_only_another_dataset_gave(make_config: Make, tmp_path: Path) -> None:
+    for root, values in (("ours", BODY), ("theirs", BODY - 475)):
+        save(tmp_path / root / "MRI" / "train" / "scan.nii.gz", values)
+    save(tmp_path / "theirs" / "MRI" / "train" / "other.nii.gz", BODY + 1)
+    report = train(
+        make_config(data=tmp_path / "ours", also=(tmp_path / "theirs",), cache=None, tasks=("mri",), steps=1)
+    )
+    files = [
+        tmp_path / root / "MRI" / "train" / name for root, name in (("ours", "scan.nii.gz"), ("theirs", "other.nii.gz"))
+    ]
+    hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    assert [row["sha256"] for row in read_card(report.weights).training["data"]] == hashes
 
 
 def test_a_card_tells_the_strengths_that_were_drawn(make_config: Make, tmp_path: Path) -> None:

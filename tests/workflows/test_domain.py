@@ -73,7 +73,9 @@ def test_strengths_of_simulated_scans(tmp_path, weights) -> None:
 
 def test_no_scans(tmp_path, weights) -> None:
     (tmp_path / "mri" / "train").mkdir(parents=True)
-    with pytest.raises(UsageError, match="expected train scans of ct-denoise, pet-synthesis, got none"):
+    with pytest.raises(
+        UsageError, match=r"of ct-denoise, pet-synthesis, got none that can be used: .*expected a folder CT/train"
+    ):
         measure_domain(DomainConfig(weights=str(weights), data=tmp_path))
     with pytest.raises(UsageError, match="--slices"):
         DomainConfig(weights=str(weights), data=tmp_path, slices=0)

@@ -328,15 +328,16 @@ def test_a_version_has_keys_of_its_own(make: Make, monkeypatch: pytest.MonkeyPat
 
 
 def test_images_below_dicom_are_found(make: Make, tmp_path: Path) -> None:
-    """A stray DICOM file at the top takes the DICOM below it, and nothing else."""
+    """A stray DICOM file at the top takes the DICOM below it, but for what lies in folders that say what it is."""
     root = tmp_path / "mixed"
     save(root / "MRI" / "sub-1" / "deep" / "t1.nii.gz", head(1))
     save(root / "b.nii.gz", head(2))
-    for folder in (root, root / "MRI" / "sub-1", root / "CT" / "x"):
+    for folder in (root, root / "more", root / "MRI" / "sub-1", root / "MRI" / "sub-1" / "y", root / "CT" / "x"):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "stray").write_bytes(b"\0" * 128 + b"DICM")
     assert [(one.shown, one.dicom) for one in find_candidates(root)] == [
-        ("mixed", True), ("mixed/MRI/sub-1/deep/t1.nii.gz", False), ("mixed/b.nii.gz", False),
+        ("mixed", True), ("mixed/CT/x", True), ("mixed/MRI/sub-1", True), ("mixed/MRI/sub-1/deep/t1.nii.gz", False),
+        ("mixed/b.nii.gz", False),
     ]  # fmt: skip
     config = make(roots=(root,))
     prepare(config)
@@ -620,6 +621,9 @@ def test_an_entry_tells_no_path() -> None:
     source = {"file": "scans/Doe^John/1", "sha256": "ab", "terms": "CC0"}
     entry = Entry(key="k", task="mri-sr", split="train", name="5-T2", subject="patient-1", source=source)
     assert entry.public() == {"file": "patient-1/5-T2", "source": "", "terms": "CC0", "sha256": "ab"}
+    named = replace(entry, subject="Doe_John", name="T2_Doe_John", source=source | {"sha256": "0123456789abcdef"})
+    assert named.public()["file"] == "scan-0123456789ab"
+    assert replace(named, subject="sub-01", name="sub-01_T2w").public()["file"] == "sub-01/sub-01_T2w"
 
 
 @pytest.mark.parametrize(

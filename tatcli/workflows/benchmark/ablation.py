@@ -12,6 +12,7 @@ from tatcli.errors import PartialFailure, UsageError
 from tatcli.training.config import TrainConfig
 from tatcli.workflows.benchmark.ablation_arms import Arm, find_arms
 from tatcli.workflows.benchmark.ablation_report import AblationReport, Scored, summarise_arms
+from tatcli.workflows.benchmark.ablation_scans import Scans, check_alike, digest_of_scans
 
 __all__ = ["AblationConfig", "ablate"]
 
@@ -71,15 +72,23 @@ def ablate(config: AblationConfig, *, progress: Progress = lambda *_: None) -> A
         progress: is called with (what is being done, done, in all): arms, and within a training its steps.
 
     Raises:
-        UsageError: the folder holds results of other options, or an arm that was trained on other scans.
+        UsageError: the folder holds results of other options, arms that were trained or scored on other scans than the
+            rest, or weights to start from where arms have networks that can't.
         TrainingDiverged: an arm's loss exploded, or its network died.
         PartialFailure: no scan of a task can be scored.
     """
     runs = list(_runs(config))
-    results = []
+    others = sorted({run.config.network for run in runs} - {"tat"})
+    if config.training.init and others:
+        msg = f"init {config.training.init}: expected none, or arms of the network tat alone, got {', '.join(others)}"
+        raise UsageError(msg + "; leave the weights out, or arms by --arms")
+    results: list[Scored] = []
+    scans: dict[str, Scans] = {}
     for number, run in enumerate(runs):
         progress(run.name, number, len(runs))
-        results.append(_result(run, config, progress))
+        scored, scans[run.name] = _result(run, config, progress)
+        results.append(scored)
+        check_alike(scans, run.config.output.parent)
     progress("done", len(runs), len(runs))
     return summarise_arms(results, config.training, seeds=config.seeds, arms=find_arms(config.arms))
 
@@ -103,14 +112,22 @@ def _of_task(shared: TrainConfig, task: str) -> dict[str, Any]:
     return {
         "default_share": (shared.share(task),),
         "teacher_share": (taught,) if taught else TrainConfig.default("teacher_share"),
-        "teacher": shared.teacher if taught else None,
+        "teacher": _teachers_of(shared, task) if taught else None,
         "task_weights": (shared.weight(task),) if shared.task_weights else (),
         "task_multiples": (shared.multiple(task),) if shared.task_multiples else (),
     }
 
 
-def _result(run: _Run, config: AblationConfig, progress: Progress) -> Scored:
-    """The run's scores, from its file where it has one."""
+def _teachers_of(shared: TrainConfig, task: str) -> str | None:
+    """Those whose card names the task."""
+    from tatcli.model.weights import card_fields, find_weights
+
+    names = [name.strip() for name in (shared.teacher or "").split(",") if name.strip()]
+    return ",".join(name for name in names if task in card_fields(find_weights(name))["tasks"]) or None
+
+
+def _result(run: _Run, config: AblationConfig, progress: Progress) -> tuple[Scored, Scans]:
+    """The run's scores, from its file where it has one, and what they are of."""
     path = run.config.output / RESULT
     places = [str(root.resolve()) for root in (run.config.data, *run.config.also)]
     own = {"split": config.split, "scored_slices": config.max_slices, "interference": config.interference}
@@ -127,7 +144,8 @@ def _result(run: _Run, config: AblationConfig, progress: Progress) -> Scored:
         from tatcli.reporting.run_report import write_json
 
         write_json(json.dumps(told, indent=2), path)
-    return Scored(
+    trained = told.get("trained_on")
+    scored = Scored(
         arm=run.arm.name,
         seed=run.seed,
         tasks=told["tasks"],
@@ -135,9 +153,11 @@ def _result(run: _Run, config: AblationConfig, progress: Progress) -> Scored:
         seconds=told["seconds"],
         cosines=told["cosines"],
     )
+    return scored, Scans(run.config.tasks, None if trained is None else frozenset(trained), told.get("scored_on"))
 
 
 def _train_and_score(run: _Run, config: AblationConfig, progress: Progress) -> dict[str, Any]:
+    from tatcli.model.weights import card_fields
     from tatcli.tasks import TASKS
     from tatcli.training.loop import Progress as Step
     from tatcli.training.pairs import find_pairs
@@ -157,6 +177,8 @@ def _train_and_score(run: _Run, config: AblationConfig, progress: Progress) -> d
         "seconds": round(done.seconds, 1),
         "tasks": _scores(run.config, done.weights, config),
         "cosines": _cosines(run.config, done.weights, config.interference),
+        "trained_on": sorted(f"{row['file']} {row['sha256']}" for row in card_fields(done.weights)["training"]["data"]),
+        "scored_on": {task: digest_of_scans(run.config.data, task, config.split) for task in run.config.tasks},
     }
 
 

@@ -115,14 +115,15 @@ def draw_slices(data: TuningData, *, task: Task, rule: IntensityRule) -> list[Tr
     size = np.array([_bytes(pair.reference) for pair in pairs], dtype=np.float64)
     drawn = Counter(rng.choice(len(pairs), size=data.slices, p=size / size.sum()).tolist())
     examples: list[TrainingSlice] = []
+    reason = ""
     for index, count in sorted(drawn.items()):
         try:
             examples += _examples(pairs[index], data, rng, task=task, rule=rule, count=count)
-        except (UsageError, VolumeReadError):
-            continue  # a training scan that can't be used costs its slices; the report says how many were
+        except (UsageError, VolumeReadError) as error:  # such a scan costs its slices; the report says how many were
+            reason = reason or f": {error}"
     if not examples:
         msg = f"{data.root}: expected {data.split} scans of {task.name} to tune baselines on, got none that can be used"
-        raise UsageError(msg)
+        raise UsageError(msg + reason)
     return examples
 
 

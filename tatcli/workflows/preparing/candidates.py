@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from tatcli.errors import UsageError
@@ -12,11 +13,16 @@ from tatcli.tasks import TASKS, Task
 from tatcli.training.pairs import EXTENSIONS, quality_folder, stem
 from tatcli.volumes.dicom_files import holds_dicom
 from tatcli.volumes.members import is_foreign
+from tatcli.volumes.walking import walk_folders
 from tatcli.workflows.provenance import told_by_manifest
 
 __all__ = ["SPLITS", "Candidate", "find_candidates"]
 
 SPLITS: Final = ("train", "val", "test")
+_SPLIT_NAMES: Final[Mapping[str, str]] = MappingProxyType(
+    {name: name for name in SPLITS} | {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
+)
+"""Folder's name, in lower case -> split."""
 _HQ, _LQ = "HQ", "LQ"
 
 
@@ -26,17 +32,21 @@ class Candidate:
 
     Attributes:
         path: where it is.
+        root: the folder that was searched.
         shown: what it is called: the folder's name and the path below it.
         dicom: a folder of DICOM files, with any number of series.
         parts: names of the folders that it lies in, below the root, without those that name task, split and quality.
-        task, split: as its folders say, or None.
+        task, split: as its folders say, or None: of tasks the innermost, of splits the outermost, and the root's own
+            name only where none does.
         lq: its low-quality partner.
         lonely: it lies in HQ, and there is no partner of its name in LQ.
         source, terms: what the root's MANIFEST.tsv tells of it.
+        apart: folders below it that are candidates of their own.
     """
 
     path: Path
     shown: str
+    root: Path = field(default_factory=Path)
     dicom: bool = False
     parts: tuple[str, ...] = ()
     task: str | None = None
@@ -45,13 +55,15 @@ class Candidate:
     lonely: bool = False
     source: str = ""
     terms: str = ""
+    apart: tuple[Path, ...] = ()
 
 
 def find_candidates(root: Path) -> list[Candidate]:
     """Everything in a folder that may be a scan, by path; LQ partners go with their HQ scans.
 
     Image files count by their extensions, wherever they lie. Of DICOM files, the topmost folder that holds some
-    directly is taken, with all those that are below it.
+    directly is taken, with all those that are below it, but for folders whose names tell a task, a split or a quality.
+    Hidden names don't count; linked folders do, each once.
 
     Raises:
         UsageError: no such folder, or one that can't be listed.
@@ -67,19 +79,22 @@ def find_candidates(root: Path) -> list[Candidate]:
         msg = f"{error.filename}: expected a readable folder, got {error.strerror}; check its permissions"
         raise UsageError(msg) from error
 
-    for place, folders, files in os.walk(root, onerror=refuse):
-        folder = Path(place)
-        names = sorted(name for name in files if not name.startswith("."))
+    for folder, _, names in walk_folders(root, on_error=refuse):
         images = [folder / name for name in names if _is_image(folder / name)]
         others = [folder / name for name in names if not name.lower().endswith(EXTENSIONS)]
         found += [_candidate(path, root, dicom=False, known=known) for path in images]
-        if folder.parent in series:
+        if folder.parent in series and not _says_something(folder.name) and not folder.is_symlink():
             series.add(folder)
         elif holds_dicom(others):
             found.append(_candidate(folder, root, dicom=True, known=known))
             series.add(folder)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    of_dicom = [one.path for one in found if one.dicom]
+    found = [replace(one, apart=_below(one.path, of_dicom)) if one.dicom else one for one in found]
     return sorted((one for one in found if _at(_LQ, _inner(one.path, root)) is None), key=lambda one: one.shown)
+
+
+def _below(folder: Path, others: list[Path]) -> tuple[Path, ...]:
+    return tuple(other for other in others if other != folder and other.is_relative_to(folder))
 
 
 @dataclass(frozen=True)
@@ -98,27 +113,19 @@ class _Known:
 def _candidate(path: Path, root: Path, *, dicom: bool, known: _Known) -> Candidate:
     inner = _inner(path, root)
     folders = inner if dicom else inner[:-1]
-    task: Task | None = None
-    split: str | None = None
-    rest = []
-    for name in (root.name, *folders):
-        named = next((each for each in TASKS.values() if name.lower() in _names(each)), None)
-        if task is None and named is not None:
-            task = named
-        elif split is None and name in SPLITS:
-            split = name
-        elif name.upper() != _HQ and name != root.name:
-            rest.append(name)
+    tasks = [task for name in (root.name, *folders) if (task := _task_of(name)) is not None]
+    splits = [split for name in (*folders, root.name) if (split := _SPLIT_NAMES.get(name.lower())) is not None]
     row = known.told.get(path.relative_to(root).as_posix(), {})
     at = _at(_HQ, inner)
     partner = None if at is None else _partner(path, root, at, known.listed)
     return Candidate(
         path=path,
+        root=root,
         shown=(Path(root.name) / path.relative_to(root)).as_posix(),
         dicom=dicom,
-        parts=tuple(rest),
-        task=None if task is None else task.name,
-        split=split,
+        parts=tuple(name for name in folders if not _says_something(name)),
+        task=tasks[-1].name if tasks else None,
+        split=splits[0] if splits else None,
         lq=partner,
         lonely=at is not None and partner is None,
         source=row.get("source", ""),
@@ -126,8 +133,16 @@ def _candidate(path: Path, root: Path, *, dicom: bool, known: _Known) -> Candida
     )
 
 
-def _names(task: Task) -> set[str]:
-    return {task.name, task.folder.lower(), *task.aliases}
+def _task_of(name: str) -> Task | None:
+    """The task that a folder is called after."""
+    return next(
+        (each for each in TASKS.values() if name.lower() in {each.name, each.folder.lower(), *each.aliases}), None
+    )
+
+
+def _says_something(name: str) -> bool:
+    """Whether a folder's name tells a task, a split or a quality, and so nothing of the subject."""
+    return _task_of(name) is not None or name.lower() in _SPLIT_NAMES or name.upper() in (_HQ, _LQ)
 
 
 def _inner(path: Path, root: Path) -> tuple[str, ...]:
@@ -143,6 +158,8 @@ def _partner(path: Path, root: Path, at: int, listed: dict[Path, dict[str, Path]
     """The scan of the same name, in any format, at the same place below LQ, which lies beside HQ, the folder ``at``."""
     inner = _inner(path, root)
     beside = quality_folder(root.joinpath(*inner[:at]), _LQ)
+    if at == len(inner) - 1:  # HQ itself, with the files of a series
+        return beside
     folder = None if beside is None else beside.joinpath(*inner[at + 1 : -1])
     if folder is None or not folder.is_dir():
         return None

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 from tatcli.errors import UsageError
-from tatcli.training.prepared_set import is_prepared, read_index
+from tatcli.training.prepared_set import Entry, is_prepared, read_index
 from tatcli.workflows.preparing.config import PrepareConfig
 from tatcli.workflows.preparing.survey import Found
 
-__all__ = ["assign_splits", "splits_in"]
+__all__ = ["assign_splits", "files_in", "splits_in"]
 
 
 def assign_splits(
@@ -50,17 +50,23 @@ def assign_splits(
     cut = (config.validation, config.validation + config.test)
     splits = {subject: _split(place, cut) for subject, place in places.items()}
     whole = told | kept | splits
-    closest = [_closest(subjects, whole, places) for subjects in members.values() if config.validation]
-    return whole | {subject: "val" for subject in closest if subject is not None}
+    for task in sorted(members) if config.validation else ():
+        subject = _closest(task, members, whole, places)
+        if subject is not None:
+            whole[subject] = "val"
+    return whole
 
 
-def _closest(subjects: set[str], splits: dict[str, str], places: dict[str, float]) -> str | None:
-    """Whom to validate a task on that has nobody: the hashed subject nearest to that split, if another is left."""
-    training = [subject for subject in subjects if splits[subject] == "train"]
-    hashed = [subject for subject in training if subject in places]
-    if any(splits[subject] == "val" for subject in subjects) or len(training) < 2 or not hashed:
+def _closest(
+    task: str, members: Mapping[str, set[str]], splits: Mapping[str, str], places: Mapping[str, float]
+) -> str | None:
+    """Whom to validate a task on that has nobody: the hashed subject nearest to that split, if not needed."""
+    training = {each: {one for one in subjects if splits[one] == "train"} for each, subjects in members.items()}
+    if any(splits[subject] == "val" for subject in members[task]):
         return None
-    return min(hashed, key=places.__getitem__)
+    last = {subject for subjects in training.values() if len(subjects) == 1 for subject in subjects}
+    free = [subject for subject in training[task] - last if subject in places]
+    return min(free, key=places.__getitem__, default=None)
 
 
 def _place(subject: str) -> float:
@@ -78,5 +84,18 @@ def splits_in(root: Path) -> dict[str, str]:
     Raises:
         VolumeReadError: an index that can't be read.
     """
-    entries = read_index(root) if is_prepared(root) else ()
-    return {entry.subject: entry.split for entry in entries if entry.rejected is None}
+    return {entry.subject: entry.split for entry in _references_in(root)}
+
+
+def files_in(root: Path, *, there: Collection[str]) -> dict[str, str]:
+    """Hash -> file of a set's references that are still there: a copy that comes later doesn't take its place.
+
+    Raises:
+        VolumeReadError: an index that can't be read.
+    """
+    told = (entry.source for entry in _references_in(root))
+    return {str(one.get("sha256")): str(one.get("file")) for one in told if one.get("file") in there}
+
+
+def _references_in(root: Path) -> list[Entry]:
+    return [entry for entry in read_index(root) if entry.rejected is None] if is_prepared(root) else []

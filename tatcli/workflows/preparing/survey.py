@@ -12,7 +12,7 @@ from pathlib import Path
 from tatcli.errors import TatError
 from tatcli.tasks import TASKS, task_for_modality
 from tatcli.training.pairs import stem
-from tatcli.training.subjects import bids_subject, named_by
+from tatcli.training.subjects import PATIENT, bids_subject, named_by
 from tatcli.volumes.bids_pet import derived_fields
 from tatcli.volumes.members import members_of
 from tatcli.workflows.preparing.candidates import Candidate
@@ -29,6 +29,7 @@ class Found:
         candidate: where it was found.
         name: of the file, or of the series.
         subject: whom it is of; a DICOM PatientID is hashed.
+        named: the subject is a PatientID's, BIDS' or the pattern's, and no mere folder's or file's name.
         task: its name; None where nothing tells.
         sha256: of all its files and its partner's.
         files: those.
@@ -48,6 +49,7 @@ class Found:
     problem: str = ""
     metadata: str = ""
     files: tuple[Path, ...] = ()
+    named: bool = False
 
     @property
     def shown(self) -> str:
@@ -77,8 +79,9 @@ def _file(candidate: Candidate, config: PrepareConfig) -> Found:
     task = candidate.task or config.task
     problem = "" if task else "nothing names its modality: give --task, or put it into a folder CT, PET or MRI"
     files = (*members_of(path), *_partner_files(candidate))
+    named = _named(candidate, config) is not None
     found = Found(candidate, stem(path), _by_path(candidate, config), task, _sha256(files), path, None, problem)
-    return _checked(replace(found, metadata=_metadata(candidate), files=files))
+    return _checked(replace(found, metadata=_metadata(candidate), files=files, named=named))
 
 
 def _series(candidate: Candidate, config: PrepareConfig) -> list[Found]:
@@ -94,10 +97,15 @@ def _series(candidate: Candidate, config: PrepareConfig) -> list[Found]:
             found.append(Found(candidate, name, subject, None, series=info.choice, problem=info.problem))
             continue
         images = sorted({image.path for image in series.images})
+        apart = sum(any(path.is_relative_to(other) for other in candidate.apart) for path in images)
+        if apart == len(images):
+            continue  # that folder's
         files = (*images, *_partner_files(candidate))
         patient = str(getattr(read_dataset(images[0]), "PatientID", None) or "").strip()
         task = task_for_modality(info.modality)
         problem = "" if task else f"no task takes the modality {info.modality or '?'}"
+        if apart:
+            problem = "its files lie in several folders, whose names say different things of them"
         scan = Found(
             candidate=candidate,
             name=name or "series",
@@ -108,6 +116,7 @@ def _series(candidate: Candidate, config: PrepareConfig) -> list[Found]:
             folder=Path(os.path.commonpath([image.parent for image in images])),
             series=info.choice,
             problem="a localizer" if info.localizer else problem,
+            named=bool(patient) or _named(candidate, config) is not None,
         )
         found.append(_checked(scan))
     return found
@@ -128,20 +137,23 @@ def _checked(scan: Found) -> Found:
 def _of_patient(candidate: Candidate, config: PrepareConfig, patient: str) -> str:
     if not patient or named_by(config.subject, candidate.shown) is not None:
         return _by_path(candidate, config)
-    return "patient-" + hashlib.sha256(f"tat:{patient}".encode()).hexdigest()[:12]
+    return PATIENT + hashlib.sha256(f"tat:{patient}".encode()).hexdigest()[:12]
+
+
+def _named(candidate: Candidate, config: PrepareConfig) -> str | None:
+    """The pattern's match, or BIDS' sub-."""
+    named = named_by(config.subject, candidate.shown)
+    return bids_subject(candidate.shown) if named is None else named
 
 
 def _by_path(candidate: Candidate, config: PrepareConfig) -> str:
-    """The pattern's match, BIDS' sub-, the topmost folder of its own, or the file's name.
+    """As named, else the topmost folder of its own, or the file's name.
 
-    A folder stands for one subject: two of them in one folder only end up in one split together.
+    A folder stands for one subject: of two in one folder all scans end up in one split together.
     """
-    named = named_by(config.subject, candidate.shown)
+    named = _named(candidate, config)
     if named is not None:
         return named
-    bids = bids_subject(candidate.shown)
-    if bids is not None:
-        return bids
     return candidate.parts[0] if candidate.parts else stem(candidate.path)
 
 

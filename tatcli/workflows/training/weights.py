@@ -263,7 +263,7 @@ def _listed(root: Path, references: Mapping[str, Sequence[Reference]]) -> list[d
     told = told_by_manifest(root)
     rows = []
     for task, used in references.items():
-        places = {reference.name for reference in used}
+        places = {reference.name for reference in used if reference.root == root}
         for pair in find_scans(root, TASKS[task], "train") if has_scans(root, TASKS[task], "train") else ():
             if pair.place not in places:
                 continue

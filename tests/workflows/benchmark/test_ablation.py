@@ -16,6 +16,7 @@ from tatcli.workflows.benchmark import ablation
 from tatcli.workflows.benchmark.ablation import AblationConfig, ablate
 from tatcli.workflows.benchmark.ablation_arms import ARMS, find_arms
 from tatcli.workflows.benchmark.ablation_report import Scored, summarise_arms
+from tatcli.workflows.benchmark.ablation_scans import Scans, check_alike
 
 
 @pytest.fixture
@@ -87,6 +88,57 @@ def test_an_arm_trained_on_other_scans_is_not_scored_as_if_on_these(training: Tr
         ablate(config)
 
 
+def test_arms_of_other_scans_are_not_compared(training: TrainConfig) -> None:
+    """Whether the dataset changed between two arms, or while one of them was interrupted."""
+    first, both = (
+        AblationConfig(training=training, arms=arms, seeds=(3,), max_slices=1) for arms in (["l1"], ["l1", "tat"])
+    )
+    ablate(first)
+    scan = training.data / "MRI" / "val" / "scan.npy"
+    values = np.load(scan)
+    np.save(scan, values[::-1])
+    with pytest.raises(
+        UsageError, match=r"scores of the same scans, l1-seed3 and tat-seed3 have them of .* \(mri-sr\)"
+    ):
+        ablate(both)
+    np.save(scan, values)
+    shutil.rmtree(training.output / "tat-seed3")
+    np.save(training.data / "MRI" / "train" / "scan.npy", values)
+    with pytest.raises(UsageError, match="trainings on the same scans, l1-seed3 and tat-seed3 had different ones"):
+        ablate(both)
+
+
+def test_networks_of_one_task_have_a_part_of_the_scans(tmp_path: Path) -> None:
+    def of(tasks: tuple[str, ...], trained: str, scored: str) -> Scans:
+        return Scans(tasks, frozenset(trained.split()), dict(zip(tasks, scored, strict=True)))
+
+    all_ = of(("ct", "mri"), "a b", "xy")
+    check_alike({"tat": all_, "ct": of(("ct",), "a", "x"), "mri": of(("mri",), "b", "y")}, tmp_path)
+    check_alike({"tat": all_, "old": Scans(("ct", "mri"), None, None), "l1": all_}, tmp_path)
+    for other in (of(("mri",), "c", "y"), of(("mri",), "b", "z"), of(("ct", "mri"), "a", "xy")):
+        with pytest.raises(UsageError, match="the same scans, tat and last"):
+            check_alike({"tat": all_, "last": other}, tmp_path)
+
+
+def test_a_teacher_teaches_the_networks_of_its_tasks(training: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = {"m": {"mri-sr": {}}, "p": {"pet-synthesis": {}}, "b": {"mri-sr": {}, "pet-synthesis": {}}}
+    monkeypatch.setattr("tatcli.model.weights.find_weights", str)
+    monkeypatch.setattr("tatcli.model.weights.card_fields", lambda name: {"tasks": tasks[name]})
+    for teachers, expected in (("m, p,b", ("m,b", "p,b")), ("p", (None, "p"))):
+        shared = replace(training, tasks=("mri", "pet"), teacher=teachers)
+        study = AblationConfig(training=shared, arms=("tat", "single"), seeds=(1,))
+        assert [run.config.teacher for run in ablation._runs(study)] == [teachers, *expected]
+
+
+def test_weights_to_start_from_need_arms_that_can(training: TrainConfig) -> None:
+    shared = replace(training, init="tat-small")
+    with pytest.raises(
+        UsageError, match="init tat-small: expected none, or arms of the network tat alone, got static-tat"
+    ):
+        ablate(AblationConfig(training=shared, arms=("tat", "static"), seeds=(1,)))
+    assert not training.output.exists()
+
+
 def test_what_cant_be_scored_is_told_before_the_training(training: TrainConfig) -> None:
     shutil.rmtree(training.data / "MRI" / "val")
     with pytest.raises(UsageError, match="expected a folder MRI/val"):
@@ -132,7 +184,11 @@ def test_a_network_for_each_task_gets_its_tasks_options(training: TrainConfig) -
     ]  # fmt: skip
 
 
-def test_a_network_for_each_task_gets_its_tasks_shares(training: TrainConfig) -> None:
+def test_a_network_for_each_task_gets_its_tasks_shares(
+    training: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tatcli.model.weights.find_weights", Path)
+    monkeypatch.setattr("tatcli.model.weights.card_fields", lambda path: {"tasks": {"pet-synthesis": {}}})
     shares = {"default_share": (0.6, 0.2), "teacher": "x", "teacher_share": (0.0, 0.5)}
     shared = replace(training, tasks=("mri", "pet"), **shares)
     study = AblationConfig(training=shared, arms=("single",), seeds=(1, 1))
