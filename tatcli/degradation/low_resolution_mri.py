@@ -62,7 +62,7 @@ def low_resolution(slices: NDArray[np.floating[Any]], factor: float) -> NDArray[
     return np.where(finite, np.abs(truncate_k_space(np.where(finite, slices, 0.0), factor)), slices)
 
 
-def zero_fill(slices: NDArray[np.floating[Any]], factor: int) -> NDArray[np.float32]:
+def zero_fill(slices: NDArray[np.floating[Any]], factor: int, *, signed: bool | None = None) -> NDArray[np.float32]:
     """Interpolate slices onto a finer matrix over the same field of view by zero-filling their k-space.
 
     Voxel centres of the coarse grid lie amid the fine ones: coarse pixel i covers the fine pixels factor * i to
@@ -72,9 +72,11 @@ def zero_fill(slices: NDArray[np.floating[Any]], factor: int) -> NDArray[np.floa
     Args:
         slices: (..., rows, columns), real.
         factor: whole number of at least 1.
+        signed: the image was stored with its sign, which is kept; else its magnitude is taken. None: where any of these
+            values is below 0.
 
     Returns:
-        (..., factor * rows, factor * columns), non-negative magnitude (for factor 1 the input as it is).
+        (..., factor * rows, factor * columns) (for factor 1 the input as it is).
     """
     slices = np.asarray(slices, dtype=np.float32)
     if factor == 1:
@@ -87,7 +89,9 @@ def zero_fill(slices: NDArray[np.floating[Any]], factor: int) -> NDArray[np.floa
     shift = -(factor - 1) / (2.0 * factor)
     ramp = np.exp(2j * np.pi * shift * row / rows)[:, None] * np.exp(2j * np.pi * shift * column / columns)
     filled[..., row[:, None], column[None, :]] = k_space * ramp.astype(np.complex64)
-    fine = np.abs(scipy.fft.ifft2(filled, overwrite_x=True))
+    signed = bool((slices < 0.0).any()) if signed is None else signed
+    whole = scipy.fft.ifft2(filled, overwrite_x=True)
+    fine = whole.real if signed else np.abs(whole)
     return np.asarray(fine * np.float32(factor**2), dtype=np.float32)
 
 
@@ -111,8 +115,9 @@ def zero_fill_volume(volume: Volume, factor: int, axis: int) -> Volume:
     factor = int(factor)
     if factor == 1:
         return volume
+    signed = bool((volume.array < 0.0).any())
     frames = [
-        np.stack([zero_fill(slice_, factor) for slice_ in np.moveaxis(frame, axis, 0)], axis=axis)
+        np.stack([zero_fill(slice_, factor, signed=signed) for slice_ in np.moveaxis(frame, axis, 0)], axis=axis)
         for frame in volume.iter_frames()
     ]
     array = np.stack(frames) if volume.array.ndim == 4 else frames[0]

@@ -88,10 +88,17 @@ class RestoreOptions:
         if self.scale < 1:
             msg = f"--scale: expected a whole number of at least 1, got {self.scale}"
             raise UsageError(msg)
-        if self.kspace_factor is not None and not self.kspace_factor >= 1.0:
-            msg = f"--kspace-factor: expected at least 1, got {self.kspace_factor:g}"
+        if self.kspace_factor is not None:
+            self._check_factor(self.kspace_factor)
+
+    def _check_factor(self, factor: float) -> None:
+        if not factor >= 1.0:
+            msg = f"--kspace-factor: expected at least 1, got {factor:g}"
             raise UsageError(msg)
-        if self.kspace_factor is not None and self.data_consistency is False:
+        if factor < self.scale:
+            msg = f"--kspace-factor: expected at least --scale, {self.scale}, being of the finer matrix, got {factor:g}"
+            raise UsageError(msg + "; leave it out, or count in what zero-filling left empty")
+        if self.data_consistency is False:
             msg = "--kspace-factor: expected without --no-data-consistency, as that has no use for it; leave one out"
             raise UsageError(msg)
 

@@ -79,12 +79,16 @@ def restoration_spread(
     square = np.zeros(volume.array.shape, dtype=np.float32)
     for number, answer in enumerate(_answers(restorer, volume, task, options, axis), start=1):
         with np.errstate(invalid="ignore"):  # infinity less infinity
-            step = answer - mean  # Welford: the variance of close values survives float32
-            mean += step / np.float32(number)
-            square += step * (answer - mean)
+            new, middle, around = (array.reshape(-1, *array.shape[-2:]) for array in (answer, mean, square))
+            for plane, value in enumerate(new):  # one by one: little beside the arrays themselves
+                step = value - middle[plane]  # Welford: the variance of close values survives float32
+                middle[plane] += step / np.float32(number)
+                around[plane] += step * (value - middle[plane])
         if progress is not None:
             progress(number, total)
-    deviation = np.sqrt(square / np.float32(total - 1))
+    deviation = square
+    deviation /= np.float32(total - 1)
+    np.sqrt(deviation, out=deviation)
     deviation[~np.isfinite(volume.array)] = np.nan
     provenance = Provenance(
         format="memory",

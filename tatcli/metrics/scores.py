@@ -92,7 +92,7 @@ class VolumeScores:
         }
 
 
-def score_volume(
+def score_volume(  # noqa: PLR0913 - two volumes, the protocol, and what of them counts
     restored: NDArray[np.floating[Any]],
     reference: NDArray[np.floating[Any]],
     *,
@@ -100,6 +100,7 @@ def score_volume(
     window: Window,
     protocol: Protocol,
     mask: NDArray[np.bool_] | None = None,
+    extent: Window | None = None,
 ) -> VolumeScores:
     """Score a restored volume against its reference.
 
@@ -119,6 +120,8 @@ def score_volume(
         window: the evaluation window, from :func:`~tatcli.metrics.protocols.evaluation_window`.
         protocol: one of :data:`~tatcli.metrics.protocols.PROTOCOLS`.
         mask: the voxels that count, the same shape; None: all.
+        extent: lowest and highest value of the whole reference volume, where ``reference`` has some of its slices:
+            what the protocol ``volume`` takes MRI's data range from.
 
     Raises:
         ValueError: the shapes differ, the arrays are not 3-D, or the restored one is NaN where the reference isn't.
@@ -129,7 +132,7 @@ def score_volume(
     if mask is not None and mask.shape != reference.shape:
         msg = f"expected a mask of the volumes' shape {reference.shape}, got {mask.shape}"
         raise ValueError(msg)
-    whole = _volume_range(reference, task=task, window=window) if protocol.per == "volume" else None
+    whole = _volume_range(reference, extent, task=task, window=window) if protocol.per == "volume" else None
     scores: list[SliceScore] = []
     voxels: list[int] = []
     skipped = 0
@@ -214,10 +217,10 @@ def _clipped_pair(
     return x, y
 
 
-def _volume_range(reference: NDArray[np.floating[Any]], *, task: Task, window: Window) -> float:
+def _volume_range(reference: NDArray[np.floating[Any]], extent: Window | None, *, task: Task, window: Window) -> float:
     """The data range of the protocol ``volume``; a constant MRI has none of its own and takes the window's width."""
     if task.evaluation_window is not None:
         return window.width
-    known = reference[~np.isnan(reference)]
+    known = reference[~np.isnan(reference)] if extent is None else np.array([extent.lower, extent.upper])
     spread = float(window.clip(known.max()) - window.clip(known.min())) if known.size else 0.0
     return spread if spread > 0.0 else window.width

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import scipy.ndimage
 from numpy.typing import NDArray
 
-__all__ = ["Grid", "Wave", "ellipsoid", "limb", "smooth_field", "trunk"]
+__all__ = ["BENT", "Grid", "Wave", "ellipsoid", "limb", "smooth_field", "trunk"]
 
 Field = NDArray[np.float32]
 Vector = NDArray[np.floating[Any]]
+BENT: Final = 18.0
+"""mm that a bent grid's coordinates differ by from straight ones, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,9 @@ class Grid:
         axes = (self.z[:, 0, 0], self.y[0, :, 0], self.x[0, 0, :])
         box = []
         for axis, middle in zip(axes, centre[::-1], strict=True):
-            inside = np.flatnonzero(np.abs(axis - middle) < reach + 20.0)  # the grid may be bent by so much
+            inside = np.flatnonzero(
+                np.abs(axis - middle) < reach + 2 * BENT
+            )  # this edge of the grid one way, what is there another
             box.append(slice(int(inside[0]), int(inside[-1]) + 1) if inside.size else slice(0, 0))
         return box[0], box[1], box[2]
 

@@ -15,7 +15,7 @@ import scipy.ndimage
 from numpy.typing import NDArray
 
 from tatcli.intensity import Units
-from tatcli.phantoms.shapes import Grid, Wave, ellipsoid, limb, smooth_field, trunk
+from tatcli.phantoms.shapes import BENT, Grid, Wave, ellipsoid, limb, smooth_field, trunk
 from tatcli.phantoms.uptake import FAT, LANDMARKS, LESION_SITES, MESENTERY, MUSCLE, ORGANS, Organ
 from tatcli.volumes import Geometry, Provenance, Volume
 
@@ -127,7 +127,7 @@ def _grid(patient: Patient, rng: np.random.Generator) -> tuple[Grid, Geometry]:
     y = affine[1, 3] + in_plane * np.arange(rows, dtype=np.float32)
     z = (bottom + step * np.arange(slices, dtype=np.float32)) / patient.height
     bent = (x + bends[0], y[:, None] + bends[1], z[:, None, None] + bends[2])
-    limit = np.float32(18.0)  # as Grid.near allows for
+    limit = np.float32(BENT)
     straight = np.broadcast_arrays(x, y[:, None], z[:, None, None])
     fields = [np.clip(b, s - limit, s + limit).astype(np.float32) for b, s in zip(bent, straight, strict=True)]
     return Grid(fields[0], fields[1], fields[2], max(in_plane, step)), geometry

@@ -134,7 +134,7 @@ def _statistics(
     if pair.lq is not None:
         degraded = [slices_along(read_scan(pair.lq, task).array, axis)[indices]]
     else:
-        seed = scan_seed(config.seed, task, pair.name)
+        seed = scan_seed(config.seed, task, pair.place)
         degraded = [simulate_slices(hq, task, indices, strength=strength, seed=seed) for strength in strengths]
     spacing = in_plane(hq.geometry.spacing, axis)
     return [stack_statistics(np.ascontiguousarray(lq), task, rule, spacing=spacing) for lq in degraded]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,7 +146,7 @@ def write_evidence(
     from tatcli.volumes.writing import write_volume
 
     restored, task = done.restored, done.task
-    axis, before = _shown(done.volume, task, done.options)
+    axis, before = _shown(done)
     spread: Volume | None = None
     facts = {}
     if config.uncertainty is not None:
@@ -178,10 +178,18 @@ def _residual(before: Volume, restored: Volume, task: Task) -> Volume:
     return Volume(difference, restored.geometry, task.units, made)
 
 
-def _shown(volume: Volume, task: Task, options: RestoreOptions) -> tuple[int, Volume]:
-    """The slice axis, and the input on the restored scan's grid."""
+def _shown(done: RestoredScan) -> tuple[int, Volume]:
+    """The slice axis, and the input on the restored scan's grid, refined as the restoration does: without padding."""
     from tatcli.inference.coarse_grid import refined
+    from tatcli.volumes.padding import put_back, without_padding
     from tatcli.volumes.slices import through_plane_axis
 
-    axis = through_plane_axis(volume.geometry, options.axis)
-    return axis, refined(volume, task, scale=options.scale, axis=axis)
+    volume, scale = done.volume, done.options.scale
+    axis = through_plane_axis(volume.geometry, done.options.axis)
+    if scale == 1:
+        return axis, volume
+    shown, hidden = without_padding(volume, done.restorer.card.intensity_rule(done.task))
+    fine = refined(shown, done.task, scale=scale, axis=axis)
+    array = fine.array.copy()
+    put_back(array, volume, hidden)
+    return axis, replace(fine, array=array)

@@ -13,7 +13,7 @@ from tatcli.inference.options import RestoreOptions
 from tatcli.intensity import Units
 from tatcli.tasks import find_task
 from tatcli.volumes.dicom_options import DicomOptions
-from tatcli.volumes.formats import extension_of
+from tatcli.volumes.formats import extension_of, written_for
 from tatcli.workflows.evidence import EvidenceConfig
 from tatcli.workflows.limits import beyond_type
 from tatcli.workflows.output_checks import checked_outputs
@@ -187,7 +187,7 @@ def restore(
             threads=runtime.threads,
             options=asdict(options),
             input=run_report.input_record(done.scan),
-            output=run_report.file_record(output, output.iterdir() if output.is_dir() else None),
+            output=run_report.file_record(output, output.iterdir() if output.is_dir() else written_for(output)),
             scan=run_report.describe_scan(done.scan),
             steps=done.steps,
             seconds=clock.seconds,
@@ -246,6 +246,7 @@ def _restored(
     )
     try:
         check_room(file, scale=options.scale, limit=job.limit, planes=1 if crossed is None else 3)
+        return restore_whole(file, job, options=options, clock=clock)
     except DeviceError:
         if crossed is None or options.planes is not None:
             raise
@@ -253,7 +254,6 @@ def _restored(
         done = restore_planes(crossed, output, job, options=alone, overwrite=config.overwrite, clock=clock)
         words = "restored in the plane of its slices alone, to stay within the memory; see --max-memory and --planes"
         return replace(done, warnings=(*done.warnings, words))
-    return restore_whole(file, job, options=options, clock=clock)
 
 
 def _load(config: RestoreConfig) -> Restorer:

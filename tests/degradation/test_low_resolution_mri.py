@@ -102,6 +102,19 @@ def test_zero_filling_by_one_changes_nothing(slices):
     np.testing.assert_array_equal(zero_fill(slices, 1), slices)
 
 
+def test_zero_filling_keeps_the_sign_of_what_was_stored_with_one() -> None:
+    coarse = np.full((24, 24), 300.0, dtype=np.float32)
+    coarse[8:16, 8:16] = -400.0
+    fine = zero_fill(coarse, 2)
+    assert fine[20:28, 20:28].mean() == pytest.approx(-400.0, rel=0.05)
+    assert fine[:4, :4].mean() == pytest.approx(300.0, rel=0.05)
+    assert zero_fill(np.abs(coarse), 2).min() >= 0.0  # a magnitude image's undershoots at edges are none
+    volume = Volume(np.stack([coarse, np.abs(coarse)]), Geometry.from_spacing((4.0, 1.0, 1.0), (2, 24, 24)))
+    both = zero_fill_volume(volume, 2, 0).array
+    np.testing.assert_array_equal(both[0], fine)
+    np.testing.assert_array_equal(both[1], zero_fill(np.abs(coarse), 2, signed=True))
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("frames", [1, 3])
 def test_a_zero_filled_volume_covers_the_same_field_of_view(axis, frames):

@@ -104,6 +104,16 @@ def test_a_constant_reference_has_no_score() -> None:
     assert scores.to_dict()["mean"] is None
 
 
+def test_some_slices_of_an_mri_are_scored_by_the_whole_volumes_range() -> None:
+    task, window = TASKS["mri-sr"], Window(0.0, 900.0)
+    truth = np.stack([np.linspace(0, top, 400).reshape(20, 20) for top in (1000.0, 300.0)])
+    restored = truth + 3.0
+    options = {"task": task, "window": window, "protocol": find_protocol("volume")}
+    part = score_volume(restored[1:], truth[1:], **options, extent=Window(0.0, 1000.0))
+    assert part.mean.psnr == pytest.approx(20 * np.log10(900 / 3))  # 900: what the window leaves of the range
+    assert score_volume(restored[1:], truth[1:], **options).mean.psnr == pytest.approx(20 * np.log10(300 / 3))
+
+
 def test_identical_volumes_are_perfect() -> None:
     _, reference = pair()
     for protocol in PROTOCOLS:

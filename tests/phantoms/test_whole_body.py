@@ -9,7 +9,7 @@ import pytest
 
 from tatcli.intensity import Units
 from tatcli.phantoms import whole_body_pet
-from tatcli.phantoms.shapes import Grid, ellipsoid, limb, smooth_field, trunk
+from tatcli.phantoms.shapes import BENT, Grid, ellipsoid, limb, smooth_field, trunk
 from tatcli.phantoms.whole_body import Patient, draw_patient
 
 COARSE = Patient(height=1.0, girth=1.0, fat=12.0, arms_up=True, resolution=6.0, voxel=(8.0, 8.0), lesions=0)
@@ -34,6 +34,17 @@ def around(volume, x: float, y: float, z: float, reach: float) -> np.ndarray:
 @pytest.fixture(scope="module")
 def scans():
     return [whole_body_pet(seed, patient=COARSE) for seed in range(6)]
+
+
+def test_no_shape_is_cut_off_where_the_grid_is_bent() -> None:
+    """At the edge that a box is found by the grid may be bent one way, and at the organ another."""
+    straight = straight_grid()
+    bend = np.where(straight.z > -59.0, BENT, -BENT).astype(np.float32)  # the edge, and all the rest
+    grid = replace(straight, x=straight.x + bend, y=straight.y + bend)
+    box, filled = ellipsoid(grid, np.array([0.0, 0.0, 0.0]), np.array([9.0, 9.0, 9.0]))
+    whole = np.zeros(straight.x.shape, dtype=np.float32)
+    whole[box] = filled
+    assert whole.sum() * 8.0 == pytest.approx(4 / 3 * np.pi * 9.0**3, rel=0.02)
 
 
 def test_volumes_are_exact() -> None:

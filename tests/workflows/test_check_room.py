@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 
+import nibabel as nib
+import numpy as np
 import pytest
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -11,6 +13,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import CTImageStorage, JPEG2000Lossless
 
 from tatcli.errors import DeviceError
+from tatcli.workflows.evidence import EvidenceConfig
 from tatcli.workflows.restore import RestoreConfig, restore
 
 
@@ -36,3 +39,23 @@ def test_a_packed_slice_that_does_not_fit_is_refused_before_it_is_unpacked(tmp_p
     config = RestoreConfig(input=path, task="ct", output=tmp_path / "out.nii.gz", device="cpu", max_memory=4 * 2**30)
     with pytest.raises(DeviceError, match=r"slice\.dcm: expected to stay within .* got a scan that takes"):
         restore(config)
+
+
+def test_a_packed_nifti_that_does_not_fit_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "ct.nii.gz"
+    nib.Nifti1Image(np.full((512, 512, 200), -1000, np.int16), np.diag([1.0, 1.0, 3.0, 1.0])).to_filename(path)
+    monkeypatch.setattr("tatcli.volumes.reading.read_volume", lambda *_, **__: pytest.fail("its voxels were read"))
+    for limit, evidence in (
+        (900, EvidenceConfig(residual=tmp_path / "r.nii.gz")),  # 512 MiB and 10 bytes for each of 50 Mi voxels
+        (2000, EvidenceConfig(uncertainty=tmp_path / "u.nii.gz")),  # and 22 for the spread
+    ):
+        config = RestoreConfig(
+            input=path,
+            task="ct",
+            output=tmp_path / "out.nii.gz",
+            evidence=evidence,
+            device="cpu",
+            max_memory=limit * 2**20,
+        )
+        with pytest.raises(DeviceError, match=r"ct\.nii\.gz: expected to stay within .* got a scan that takes"):
+            restore(config)

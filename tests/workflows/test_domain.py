@@ -13,6 +13,7 @@ from tatcli.errors import UsageError
 from tatcli.model.config import TatConfig
 from tatcli.model.tat import Tat
 from tatcli.model.weights import card_for_tasks, load_weights, read_card, save_weights
+from tatcli.workflows import domain
 from tatcli.workflows.domain import DomainConfig, measure_domain
 
 TINY = TatConfig(
@@ -69,6 +70,16 @@ def test_strengths_of_simulated_scans(tmp_path, weights) -> None:
     low, high = card.tasks["ct-denoise"].domain["noise"]
     # variances 1 / dose of the reference's: doses 0.6 and 0.05
     assert high / low == pytest.approx(np.sqrt(0.6 / 0.05), rel=0.35)
+
+
+def test_patients_whose_files_have_one_name_get_noise_of_their_own(tmp_path, weights, monkeypatch) -> None:
+    seeds = []
+    monkeypatch.setattr(domain, "scan_seed", lambda *words: seeds.append(words) or 0)
+    for patient in ("sub-01", "sub-02"):
+        write(tmp_path / "ct" / "train" / patient / "ct.nii", np.random.default_rng(0).normal(0, 100, (3, 64, 64)), 2.0)
+    monkeypatch.setattr(domain, "stack_statistics", lambda *_, **__: {"noise": 1.0})
+    measure_domain(DomainConfig(weights=str(weights), data=tmp_path, slices=2))
+    assert [words[2] for words in seeds] == ["sub-01/ct", "sub-02/ct"]
 
 
 def test_no_scans(tmp_path, weights) -> None:

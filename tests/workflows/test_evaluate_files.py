@@ -9,7 +9,10 @@ import zipfile
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
+from pydicom.data import get_testdata_file
+from pydicom.uid import generate_uid
 
 from tatcli.errors import (
     EmptyMaskError,
@@ -240,6 +243,57 @@ def test_tables(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
     with pytest.raises(OutputError, match="expected a writable folder"):
         check_csv_folder(tmp_path / "new", overwrite=True)
+
+
+def test_tables_of_a_former_evaluation_do_not_stay(tmp_path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / "hq" / f"{name}.nii", body(0))
+        write(tmp_path / "out" / f"{name}.nii", body(0, 20.0))
+    paths = {"restored": tmp_path / "out", "reference": tmp_path / "hq"}
+    write_csv(evaluate(EvaluateConfig(**paths, input=tmp_path / "out", tasks=("ct",))), tmp_path / "tables")
+    assert (tmp_path / "tables" / "tests.csv").exists()
+    made = write_csv(evaluate(EvaluateConfig(**paths, tasks=("ct",))), tmp_path / "tables")
+    assert sorted((tmp_path / "tables").iterdir()) == sorted(made)
+    assert "tests.csv" not in [path.name for path in made]
+
+
+def test_padding_that_a_header_names_is_no_anatomy(tmp_path) -> None:
+    """Files and datasets give the same scores, and the number that fills the corners has no part in them."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[-1:1:128j, -1:1:128j]
+    truth = np.where(x**2 + y**2 < 0.5, 40.0, -1000.0) + rng.normal(0, 10, (3, 128, 128))
+    outside = np.broadcast_to(x**2 + y**2 > 0.95, truth.shape)
+    for quality, noise in (("HQ", 0.0), ("LQ", 30.0)):
+        array = truth + rng.normal(0, 1, truth.shape) * noise
+        for padding in (0, 63):
+            folder = tmp_path / str(padding) / "CT" / "val" / quality / "scan"
+            dicom(folder, np.where(outside, padding, array), padding=padding)
+    found = []
+    for padding in (0, 63):
+        root = tmp_path / str(padding)
+        low, high = (root / "CT" / "val" / quality / "scan" for quality in ("LQ", "HQ"))
+        for config in (
+            EvaluateConfig(restored=low, reference=high),
+            EvaluateConfig(data=root, tasks=("ct",), baselines=()),
+        ):
+            ((scan,),) = (task.scans for task in evaluate(config).tasks)
+            found.append((scan.methods.get("restored") or scan.methods["lq"]).mean)
+    for other in found[1:]:
+        assert other.psnr == pytest.approx(found[0].psnr, abs=1e-6)
+        assert other.ssim == pytest.approx(found[0].ssim, abs=1e-6)
+
+
+def dicom(folder, array, *, padding) -> None:
+    """A CT whose header names the number, in HU, that fills its corners."""
+    folder.mkdir(parents=True)
+    dataset = pydicom.dcmread(str(get_testdata_file("CT_small.dcm")))
+    dataset.RescaleIntercept, dataset.RescaleSlope, dataset.PixelPaddingValue = 0, 1, padding
+    dataset.SeriesInstanceUID = generate_uid()
+    for number, plane in enumerate(array):
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        dataset.InstanceNumber, dataset.ImagePositionPatient = number + 1, [0, 0, 5 * number]
+        dataset.PixelData = plane.round().astype(np.int16).tobytes()
+        dataset.save_as(folder / f"{number}.dcm")
 
 
 def test_pictures_are_upright_slices(tmp_path) -> None:

@@ -82,6 +82,19 @@ def test_the_caller_hears_of_progress_and_gets_json(identity, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mr.nii", "out.nii"]
 
 
+def test_the_report_tells_an_output_by_all_its_files(tmp_path, restorer):
+    array = np.random.default_rng(0).integers(100, 900, (24, 20, 3)).astype(np.int16)
+    hashes = []
+    for name, values in (("a", array), ("b", array + 1)):
+        nib.Nifti1Image(values, np.eye(4)).to_filename(tmp_path / f"{name}.nii")
+        config = RestoreConfig(input=tmp_path / f"{name}.nii", output=tmp_path / f"{name}" / "out.mhd", task="mri")
+        config.output.parent.mkdir()
+        record = restore(config, restorer=restorer).output
+        assert (record.files, record.bytes) == (2, sum(path.stat().st_size for path in config.output.parent.iterdir()))
+        hashes.append(record.sha256)
+    assert hashes[0] != hashes[1]  # whose headers are the same
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -170,6 +183,11 @@ def test_pet_is_restored_in_three_planes_whatever_the_format(tmp_path, monkeypat
     tight = RestoreConfig(input=tmp_path / "pet.nii", output=tmp_path / "e.nii", task="pet")
     done = restore(tight, restorer=restorer)
     np.testing.assert_allclose(read_volume(tmp_path / "e.nii").array, within, atol=1e-3)
+    assert any("in the plane of its slices alone" in warning for warning in done.warnings)
+    monkeypatch.undo()
+    monkeypatch.setattr("tatcli.workflows.restoring.whole._fitted", no_room)  # what the files' sizes didn't tell
+    done = restore(replace(tight, output=tmp_path / "g.nii"), restorer=restorer)
+    np.testing.assert_allclose(read_volume(tmp_path / "g.nii").array, within, atol=1e-3)
     assert any("in the plane of its slices alone" in warning for warning in done.warnings)
     asked = replace(tight, output=tmp_path / "f.nii", options=RestoreOptions(planes=2))
     with pytest.raises(DeviceError, match="expected to stay within"):

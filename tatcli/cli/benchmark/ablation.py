@@ -68,7 +68,7 @@ def ablation(
     max_slices: Annotated[int, typer.Option(metavar="N", help="Of each scan that are scored; 0: all.")] = 6,
     interference: Annotated[
         int, typer.Option(metavar="N", help="Batches to compare the tasks' gradients on; 0: none.")
-    ] = 8,
+    ] = 128,
     cache: Annotated[
         Path | None, typer.Option(metavar="FOLDER", show_default="STUDY/cache", help="Of prepared references.")
     ] = None,

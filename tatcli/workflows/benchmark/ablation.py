@@ -39,7 +39,7 @@ class AblationConfig:
     seeds: tuple[int, ...] = (0, 1)
     split: str = "val"
     max_slices: int = 6
-    interference: int = 8
+    interference: int = 128
 
     def __post_init__(self) -> None:
         find_arms(self.arms)

@@ -281,6 +281,7 @@ class _TaskEvaluation:
             spacing=step_sizes(scan.hq, scan.axis),
             whole=len(chosen) == scan.count,
             mask=None if mask is None else mask[list(chosen)],
+            extent=scan.extent,
         )
         return replace(score_scan(stacks, self._task, config), seed=scan.seed, simulation=scan.simulation)
 

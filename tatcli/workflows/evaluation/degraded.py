@@ -18,6 +18,7 @@ from tatcli.degradation.low_dose_ct import low_dose_volume
 from tatcli.degradation.simulation import own_kernel, slice_noise
 from tatcli.errors import GeometryError, VolumeReadError
 from tatcli.inference.guards import check_scan
+from tatcli.intensity import Window
 from tatcli.metrics import evaluation_window
 from tatcli.volumes.geometry import Geometry
 from tatcli.volumes.grids import check_grid
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tatcli.intensity import IntensityRule, Window
+    from tatcli.intensity import IntensityRule
     from tatcli.tasks import Task
     from tatcli.training.pairs import ScanPair
     from tatcli.volumes.volume import Volume
@@ -72,6 +73,11 @@ class DegradedScan:
     def count(self) -> int:
         """Number of slices."""
         return int(self.hq.array.shape[self.axis])
+
+    @property
+    def extent(self) -> Window:
+        """Lowest and highest value of the whole reference."""
+        return Window(float(np.nanmin(self.hq.array)), float(np.nanmax(self.hq.array)))
 
     def slices(self, indices: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The LQ and HQ slices at these positions, (n, rows, columns) each."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 import tatcli
 from tatcli.errors import MissingPartnerError, PartialFailure, TatError, UsageError, VolumeReadError
@@ -15,6 +18,7 @@ from tatcli.metrics import evaluation_window, find_protocol
 from tatcli.tasks import TASKS, Task, find_task, task_for_modality
 from tatcli.training.subjects import check_found
 from tatcli.volumes.grids import check_grid
+from tatcli.volumes.padding import without_padding
 from tatcli.volumes.reading import read_volume
 from tatcli.volumes.slices import through_plane_axis
 from tatcli.workflows.evaluation.grids import read_mask, stack_of, step_sizes
@@ -24,7 +28,6 @@ from tatcli.workflows.evaluation.scoring import ScanStacks, score_scan
 from tatcli.workflows.evaluation.summary import compare_methods, summarise
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from tatcli.volumes.volume import Volume
@@ -130,6 +133,7 @@ def _scored(
 
 def _score(name: str, truth: Volume, partners: dict[str, Path], *, task: Task, config: EvaluateConfig) -> ScanScores:
     axis = through_plane_axis(truth.geometry)
+    truth, hidden = without_padding(truth, task.intensity)  # (padding is no anatomy)
     reference = stack_of(truth, axis)
     methods: dict[str, NDArray[np.float32]] = {}
     for role in (INPUT, RESTORED, OTHER):
@@ -138,6 +142,8 @@ def _score(name: str, truth: Volume, partners: dict[str, Path], *, task: Task, c
         volume = _read(partners[role], task, config)
         _check(volume, task, config)
         check_grid(volume, truth, partners[role].name)
+        if hidden is not None:
+            volume = replace(volume, array=np.where(hidden, truth.array, volume.array))
         methods[role] = stack_of(volume, axis)
     mask = None if config.mask is None else read_mask(config.mask, name, truth, axis=axis)
     stacks = ScanStacks(

@@ -41,6 +41,7 @@ class ScanStacks:
         spacing: (slice, row, column) steps, mm.
         whole: whether these are all slices of one frame.
         mask: the voxels that count; None: all.
+        extent: lowest and highest value of the whole reference; None: these slices are all of it.
     """
 
     name: str
@@ -53,6 +54,7 @@ class ScanStacks:
     spacing: tuple[float, float, float]
     whole: bool = True
     mask: NDArray[np.bool_] | None = None
+    extent: Window | None = None
 
 
 def score_scan(scan: ScanStacks, task: Task, config: EvaluateConfig) -> ScanScores:
@@ -67,7 +69,13 @@ def score_scan(scan: ScanStacks, task: Task, config: EvaluateConfig) -> ScanScor
     for method, volume in scan.methods.items():
         try:
             found = score_volume(
-                volume, scan.reference, task=task, window=scan.window, protocol=protocol, mask=scan.mask
+                volume,
+                scan.reference,
+                task=task,
+                window=scan.window,
+                protocol=protocol,
+                mask=scan.mask,
+                extent=scan.extent,
             )
         except ValueError as error:
             msg = f"{scan.name} ({method}): {error}"

@@ -38,7 +38,7 @@ def check_csv_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 def write_csv(report: EvaluateReport, folder: Path) -> list[Path]:
-    """Write the tables, each whole or not at all; the protocol stands in every row.
+    """Write the tables, each whole or not at all; the protocol stands in every row. Of an empty one no former is left.
 
     Raises:
         OutputError: the system refuses to write.
@@ -56,6 +56,7 @@ def write_csv(report: EvaluateReport, folder: Path) -> list[Path]:
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> bool:
     if not rows:
+        path.unlink(missing_ok=True)
         return False
     with (
         replaced(path, extension=".csv") as temporary,

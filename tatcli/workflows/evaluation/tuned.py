@@ -138,7 +138,7 @@ def _examples(
     if not indices:
         return []
     if pair.lq is None:
-        seed = scan_seed(data.seed, task, pair.name)
+        seed = scan_seed(data.seed, task, pair.place)
         lq = simulate_slices(hq, task, indices, strength=data.strength, seed=seed)
     else:
         partner = read_scan(pair.lq, task)

@@ -85,7 +85,8 @@ def check_room(file: WholeFile, *, scale: int, limit: int | None, planes: int = 
         return
     voxels, itemsize = _size_of(file)
     # stored numbers, values, the result; a finer grid has values of its own
-    needed = _REST + voxels * (itemsize + 4 + 4 * scale**2 * (1 if scale == 1 else 2) + _extra(planes))
+    finer = 4 * (1 if scale == 1 else 2) + _spread(file.evidence)
+    needed = _REST + voxels * (itemsize + 4 + finer * scale**2 + _extra(planes))
     if needed > limit:
         msg = (
             f"{path.name}: expected to stay within {in_words(limit)} of memory, got a scan that takes "
@@ -99,7 +100,8 @@ def _may_be_packed(path: Path) -> bool:
     from tatcli.volumes.dicom_archives import is_zip
     from tatcli.volumes.formats import format_of
 
-    return format_of(path) in ("dicom", "nrrd", "metaimage") or (format_of(path) is None and not is_zip(path))
+    packed = format_of(path) in ("dicom", "nrrd", "metaimage") or path.name.lower().endswith(".nii.gz")
+    return packed or (format_of(path) is None and not is_zip(path))
 
 
 def check_dicom(file: WholeFile, scan: ScanHeader, options: RestoreOptions) -> None:
@@ -156,7 +158,8 @@ def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: 
         check_scan(volume, task, trust_values=not options.check_values, ignore_modality=options.ignore_modality)
     with clock.stage("load"):
         restorer = job.load()
-    plan, notes = _fitted(volume.header, restorer, options, axes=axes, limit=job.limit)
+    each = _extra(len(axes)) + _spread(file.evidence)
+    plan, notes = _fitted(volume.header, restorer, options, axes=axes, limit=job.limit, each=each)
     with job.turn(), clock.stage("restore"):
         fitting = _with_settings(options, plan.settings)
         checked = replace(fitting, check_values=False)  # done above
@@ -211,10 +214,24 @@ def _extra(planes: int) -> int:
     return 8 if planes > 1 else 0
 
 
+def _spread(evidence: EvidenceConfig) -> int:
+    """Bytes of each voxel that the spread over views takes: its mean and square, a view as shown and as restored."""
+    return 22 if evidence.uncertainty is not None else 0
+
+
 def _fitted(
-    scan: ScanHeader, restorer: Restorer, options: RestoreOptions, *, axes: Sequence[int], limit: int | None
+    scan: ScanHeader,
+    restorer: Restorer,
+    options: RestoreOptions,
+    *,
+    axes: Sequence[int],
+    limit: int | None,
+    each: int,
 ) -> tuple[Plan, list[str]]:
-    """Batch and tiles beside the result, on the finer grid if there is one, for the plane that takes most."""
+    """Batch and tiles beside the result, on the finer grid if there is one, for the plane that takes most.
+
+    (``each``: bytes of every voxel beside the result.)
+    """
     from tatcli.inference.memory import Workload
 
     own = through_plane_axis(scan.geometry, options.axis)
@@ -222,9 +239,9 @@ def _fitted(
         length * (1 if index == own else options.scale) for index, length in enumerate(scan.geometry.shape)
     )
     axis = min(axes, key=lambda axis: (slices, rows, columns)[axis])  # the fewer slices, the larger they are
-    workload = Workload(shape=(scan.frames, slices, rows, columns), axis=axis, itemsize=4)
+    workload = Workload(shape=(scan.frames, slices, rows, columns), axis=axis, itemsize=0, held=True)
     arrays = 1 if options.scale == 1 else 2  # the result, and the finer grid's own values
-    base = loaded_memory(held=0) + (4 * arrays + _extra(len(axes))) * math.prod(workload.shape)
+    base = loaded_memory(held=0) + (4 * arrays + each) * math.prod(workload.shape)
     return fitted([workload], restorer, options, base=base, limit=limit, name=name_of(scan))
 
 
