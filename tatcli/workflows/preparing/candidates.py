@@ -88,13 +88,12 @@ def find_candidates(root: Path) -> list[Candidate]:
         elif holds_dicom(others):
             found.append(_candidate(folder, root, dicom=True, known=known))
             series.add(folder)
-    of_dicom = [one.path for one in found if one.dicom]
-    found = [replace(one, apart=_below(one.path, of_dicom)) if one.dicom else one for one in found]
+    below: dict[Path, list[Path]] = {one.path: [] for one in found if one.dicom}
+    for path in below:
+        for above in below.keys() & set(path.parents):
+            below[above].append(path)
+    found = [replace(one, apart=tuple(below[one.path])) if one.dicom else one for one in found]
     return sorted((one for one in found if _at(_LQ, _inner(one.path, root)) is None), key=lambda one: one.shown)
-
-
-def _below(folder: Path, others: list[Path]) -> tuple[Path, ...]:
-    return tuple(other for other in others if other != folder and other.is_relative_to(folder))
 
 
 @dataclass(frozen=True)
