@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -12,13 +13,15 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
-__all__ = ["NO_DATE", "PetHeader", "is_post_processed", "moment", "pet_header", "rests_on_private"]
+__all__ = ["NO_DATE", "PetHeader", "is_post_processed", "moment", "pet_header", "rests_on_private", "seconds_between"]
 
 _PHILIPS: Final = "Philips PET Private Group"
 _GE: Final = "GEMS_PETD_01"
 _CODED_UNITS: Final = {"Bq/ml": "BQML", "g/ml{SUVbw}": "GML", "g/ml": "GML", "{counts}": "CNTS"}
 NO_DATE: Final = "00010101"
 """Stands for the date where only the time of day is known."""
+_OFFSET: Final = re.compile(r"([+-])(\d\d)([0-5]\d)$")
+_DAY: Final = 86400.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ def pet_header(dataset: Dataset, frame: Dataset | None = None) -> PetHeader:
     place = _Places(dataset, frame)
     drugs = place.get("RadiopharmaceuticalInformationSequence")
     drug = drugs[0] if drugs else NewDataset()
-    injected = moment(drug.get("RadiopharmaceuticalStartDateTime")) or moment(
+    zone = place.get("TimezoneOffsetFromUTC")
+    injected = moment(drug.get("RadiopharmaceuticalStartDateTime"), zone=zone) or moment(
         drug.get("RadiopharmaceuticalStartTime"), date=NO_DATE
     )
     content = place.get("FrameContentSequence")
@@ -87,13 +91,15 @@ def pet_header(dataset: Dataset, frame: Dataset | None = None) -> PetHeader:
         half_life=_positive(drug.get("RadionuclideHalfLife")),
         injected=injected,
         series_time=moment(place.get("SeriesTime"), date=place.get("SeriesDate") or NO_DATE),
-        acquired=acquired or (moment(content[0].get("FrameAcquisitionDateTime")) if content else None),
+        acquired=acquired or (moment(content[0].get("FrameAcquisitionDateTime"), zone=zone) if content else None),
         frame_reference=None if reference is None else reference / 1000.0,
         frame_duration=None if duration is None else duration / 1000.0,
         philips_suv=_positive(_private(dataset, 0x7053, _PHILIPS, 0x00)),
         philips_activity=_positive(_private(dataset, 0x7053, _PHILIPS, 0x09)),
         ge_scan_time=moment(_private(dataset, 0x0009, _GE, 0x0D)),
-        corrected_to=moment(place.get("DecayCorrectionDateTime")) if _is_yes(place, "DecayCorrected") else None,
+        corrected_to=moment(place.get("DecayCorrectionDateTime"), zone=zone)
+        if _is_yes(place, "DecayCorrected")
+        else None,
     )
 
 
@@ -111,7 +117,14 @@ def is_post_processed(headers: Sequence[PetHeader]) -> bool:
     """Whether the series' time is later than its images': that of a post-processing, not of the scan."""
     series = headers[0].series_time
     acquired = [header.acquired for header in headers if header.acquired is not None]
-    return series is not None and bool(acquired) and series > min(acquired)
+    return series is not None and bool(acquired) and seconds_between(min(acquired), series) > 0
+
+
+def seconds_between(begin: datetime, end: datetime) -> float:
+    """From one moment to another; where one has no date, the way between the times of day that is shorter."""
+    if min(begin.year, end.year) > 1:
+        return (end - begin).total_seconds()
+    return math.remainder((end - begin.replace(year=end.year, month=end.month, day=end.day)).total_seconds(), _DAY)
 
 
 class _Places:
@@ -190,10 +203,20 @@ def _positive(value: Any) -> float | None:
     return number if math.isfinite(number) and number > 0 else None
 
 
-def moment(value: Any, *, date: Any = None) -> datetime | None:
-    """DICOM's DT (YYYYMMDDHHMMSS.F&ZZXX), or TM with a DA; time zones are dropped, all being the scanner's own."""
+def moment(value: Any, *, date: Any = None, zone: Any = None) -> datetime | None:
+    """DICOM's DT (YYYYMMDDHHMMSS.F&ZZXX), or TM with a DA.
+
+    Args:
+        value: the DT or TM.
+        date: the DA.
+        zone: the object's offset from UTC (PS3.3 C.12.1.1), in which TM and DT without an offset of their own are; a DT
+            with one (PS3.5 6.2) is brought to it. None: offsets are dropped, all times being the scanner's own.
+    """
     text = ("" if date is None else str(date).strip()) + ("" if value is None else str(value).strip())
-    text = text.replace(":", "").split("+")[0].split("-")[0]
+    text = text.replace(":", "")
+    own, here = None if date is not None else _OFFSET.search(text), _OFFSET.fullmatch(str(zone or "").strip())
+    shift = _seconds(here) - _seconds(own) if own is not None and here is not None else 0.0
+    text = text.split("+")[0].split("-")[0]
     whole, _, fraction = text.partition(".")
     if not whole.isdigit() or len(whole) < 12:
         return None
@@ -201,4 +224,9 @@ def moment(value: Any, *, date: Any = None) -> datetime | None:
         moment = datetime.strptime(whole[:14].ljust(14, "0"), "%Y%m%d%H%M%S")  # noqa: DTZ007
     except ValueError:
         return None
-    return moment + timedelta(seconds=float(f"0.{fraction}") if fraction.isdigit() else 0.0)
+    return moment + timedelta(seconds=shift + (float(f"0.{fraction}") if fraction.isdigit() else 0.0))
+
+
+def _seconds(offset: re.Match[str]) -> float:
+    """Of an offset from UTC."""
+    return (60 * int(offset[2]) + int(offset[3])) * (-60.0 if offset[1] == "-" else 60.0)

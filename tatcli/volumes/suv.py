@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from tatcli.errors import UnitsError
-from tatcli.volumes.pet_header import is_post_processed
+from tatcli.volumes.pet_header import is_post_processed, seconds_between
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +28,9 @@ _PLAUSIBLE_DOSE: Final = (1e5, 1e11)
 """Bq: from a mouse's 0.1 MBq to 100 GBq. Some systems write MBq where the standard says Bq."""
 _LONGEST_WAIT: Final = 10.0
 """Half-lives between injection and scan: after as many, nothing is left to be imaged."""
+_DAY: Final = 86400.0
+_EARLIEST: Final = 600.0
+"""s before the injection that a dynamic scan may begin; it goes on after it."""
 _SAME_DAY: Final = 6 * 3600.0
 """s: a tracer with a shorter half-life is scanned within a day of its injection, so that times of day suffice."""
 
@@ -79,7 +82,7 @@ def _activity_factor(headers: Sequence[PetHeader], name: str) -> float:
     if first.decay_correction == "ADMIN":  # corrected to the injection itself: nothing has decayed yet
         return weight * 1000.0 / dose
     wait = _seconds_to_scan(headers, name)
-    if not 0 <= wait <= _LONGEST_WAIT * half_life:
+    if wait > _LONGEST_WAIT * half_life or (wait < 0 and not _goes_on(headers, wait)):
         late = f" by at most {_LONGEST_WAIT:g} half-lives of {half_life:.0f} s" if wait > 0 else ""
         msg = f"{name}: expected a scan after the injection{late}, got one {wait:.0f} s after it; repair the times"
         raise UnitsError(msg)
@@ -112,8 +115,8 @@ def _check_tags(header: PetHeader, name: str) -> None:
         raise UnitsError(msg)
     lightest, heaviest = PLAUSIBLE_WEIGHT
     if not lightest <= (header.weight or 0.0) <= heaviest:
-        msg = f"{name}: expected {lightest:g} to {heaviest:g} kg as PatientWeight (0010,1030), got {header.weight:g}"
-        raise UnitsError(msg + "; repair the tag, or say --pet weight=KG")
+        msg = f"{name}: expected {lightest:g} to {heaviest:g} kg as PatientWeight (0010,1030), got a value beyond"
+        raise UnitsError(msg + "; repair the tag, or say --pet weight=KG")  # (messages name no patient's)
     if not _PLAUSIBLE_DOSE[0] <= (header.dose or 0.0) <= _PLAUSIBLE_DOSE[1]:
         msg = f"{name}: expected RadionuclideTotalDose in Bq, got {header.dose:g}, which is none; repair the tag"
         raise UnitsError(msg)
@@ -133,11 +136,21 @@ def _seconds_to_scan(headers: Sequence[PetHeader], name: str) -> float:
         raise UnitsError(msg)
     if dated:
         seconds = (scan - injected).total_seconds()
-        if 0 <= seconds <= _LONGEST_WAIT * half_life or half_life > _SAME_DAY:
+        early = seconds < 0 and _goes_on(headers, seconds)
+        if 0 <= seconds <= _LONGEST_WAIT * half_life or early or half_life > _SAME_DAY:
             return seconds
         # Anonymisation shifts one date and forgets the other; the times of day still hold.
     seconds = (scan - injected.replace(year=scan.year, month=scan.month, day=scan.day)).total_seconds()
-    return seconds if seconds >= 0 else seconds + timedelta(days=1).total_seconds()
+    return seconds if seconds >= 0 else math.remainder(seconds, _DAY)  # midnight may lie between them
+
+
+def _goes_on(headers: Sequence[PetHeader], wait: float) -> bool:
+    """Whether a scan that began a little before the injection (``wait`` below 0) has images of what came after it."""
+    times = [(one.acquired, one.frame_duration or 0.0) for one in headers if one.acquired is not None]
+    scan = _scan_time(headers)
+    if wait < -_EARLIEST or scan is None or not times:
+        return False
+    return wait + max(seconds_between(scan, begin) + duration for begin, duration in times) > 0
 
 
 def _scan_time(headers: Sequence[PetHeader]) -> datetime | None:

@@ -15,6 +15,7 @@ from tatcli.tasks import TASKS
 from tatcli.training.pairs import find_scans
 from tatcli.workflows.batch.bids import bids_images
 from tatcli.workflows.batch.discovery import Rules
+from tatcli.workflows.batch.sidecar import sidecar_of
 from tatcli.workflows.evaluation.matching import partner_in
 from tatcli.workflows.preparing.candidates import find_candidates
 
@@ -106,6 +107,22 @@ def test_a_bids_dataset(tmp_path, listed):
     notes = [image.note for image in bids_images(root, "auto", Rules())]
     assert {note["PatientWeight"] for note in notes} == {60}
     assert {note["Manufacturer"] for note in notes} == {"theirs"}
+
+
+def test_subjects_of_a_bids_dataset_can_be_excluded_and_outputs_are_no_inputs(tmp_path):
+    for subject in ("sub-01", "sub-02"):
+        for name in ("T1w", "desc-restored_T1w"):
+            path = tmp_path / subject / "anat" / f"{subject}_{name}.nii.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        sidecar_of(path).touch()
+
+    def found(*exclude):
+        return [str(image.found.place) for image in bids_images(tmp_path, "mri-sr", Rules(exclude=exclude))]
+
+    assert found() == [f"{subject}/anat/{subject}_T1w.nii.gz" for subject in ("sub-01", "sub-02")]
+    for pattern in ("sub-01", "sub-01/", "*-01"):
+        assert found(pattern) == ["sub-02/anat/sub-02_T1w.nii.gz"]
 
 
 def test_intervals_over_many_subjects_are_those_of_all_resamples_at_once(monkeypatch):

@@ -17,6 +17,7 @@ from tatcli.volumes.bids_sidecar import entities_of, image_metadata, metadata_fi
 from tatcli.volumes.formats import extension_of
 from tatcli.volumes.replacing import replaced
 from tatcli.workflows.batch.discovery import Found, Rules
+from tatcli.workflows.batch.sidecar import has_sidecar
 
 __all__ = ["BidsImage", "bids_images", "derived_name", "is_dataset", "write_description"]
 
@@ -72,7 +73,8 @@ def bids_images(dataset: Path, task: str, rules: Rules) -> Iterator[BidsImage]:
         own, suffixes = _TASKS.get(path.parent.name, ("", ()))
         if extension_of(path) not in (".nii", ".nii.gz") or wanted not in (None, own):
             continue
-        if suffix_of(path) in suffixes and not entities_of(path) & _PARTS and rules.take(place):
+        left_out = any(rules.excludes(folder) for folder in place.parents) or has_sidecar(path)
+        if suffix_of(path) in suffixes and not entities_of(path) & _PARTS and rules.take(place) and not left_out:
             count += 1
             yield BidsImage(Found(path, place, "nifti"), own, _note(dataset, path, place))
     if not count:

@@ -60,7 +60,11 @@ class Rules:
 
     def enter(self, folder: Path, place: PurePosixPath) -> bool:
         """Whether a folder is looked into."""
-        return not (folder.name.startswith(".") or _matches(place, self.exclude) or folder in self.outside)
+        return not (folder.name.startswith(".") or self.excludes(place) or folder in self.outside)
+
+    def excludes(self, place: PurePosixPath) -> bool:
+        """Whether a file, or all of a folder, was left out by name."""
+        return _matches(place, self.exclude)
 
 
 def find_scans(inputs: Iterable[str], rules: Rules) -> list[Found]:
@@ -121,10 +125,12 @@ def walk(folder: Path, base: Path, rules: Rules) -> Iterator[Found]:
     """The scans of a folder and its subfolders, then those of folders that are linked there.
 
     A folder that has DICOM files, or a DICOMDIR, is one input, together with all DICOM files below it. A link to a
-    folder that was looked into, that holds one of those, or is the outputs' isn't followed: each scan counts once.
+    folder that was looked into, that holds the first one, or is the outputs' isn't followed, and of what lies below a
+    link only what is new: each scan counts once.
 
     Raises:
         VolumeReadError: a folder can't be listed.
+        UsageError: a folder is excluded whose DICOM files belong to an input above it.
     """
     begun: list[Path] = []
     walked: set[Path] = set()
@@ -133,19 +139,26 @@ def walk(folder: Path, base: Path, rules: Rules) -> Iterator[Found]:
     while links:
         start = links.popleft()
         real = Path(os.path.realpath(start))
-        if begun and (real in walked | outputs or any(other.is_relative_to(real) for other in begun)):
+        if begun and (real in walked | outputs or begun[0].is_relative_to(real)):
             continue
         begun.append(real)
         dicom: Path | None = None
         for root, folders, names in os.walk(start, onerror=_refuse, followlinks=False):
             here = Path(root)
-            walked.add(real / here.relative_to(start))
+            own = real / here.relative_to(start)
+            if own in walked | outputs and here != start:
+                folders.clear()
+                continue
+            walked.add(own)
+            left_out = [here / name for name in folders if rules.excludes(_place(here / name, base))]
             folders[:] = sorted(name for name in folders if rules.enter(here / name, _place(here / name, base)))
             links += [here / name for name in folders if (here / name).is_symlink()]
             if dicom is None or dicom not in (here, *here.parents):
                 dicom = here if _holds_dicom(here, names) else None
                 if dicom is not None and _counts(here, base, rules):
                     yield Found(here, _place(here, base), "dicom")
+            if dicom is not None:
+                _check_excluded(left_out, dicom)
             for name in sorted(names):
                 path = here / name
                 kind = _kind_of_name(path)
@@ -198,6 +211,18 @@ def _holds_dicom(folder: Path, names: list[str]) -> bool:
         elif format_of(path) == "dicom" and path.is_file():
             return True
     return any(path.is_file() and is_dicom(path) for path in unknown)
+
+
+def _check_excluded(folders: Iterable[Path], dicom: Path) -> None:
+    """Refuse to leave out what would be read nevertheless: DICOM files go with those of the folder above them.
+
+    Raises:
+        UsageError: there are some.
+    """
+    for folder in folders:
+        if any(_holds_dicom(Path(root), names) for root, _, names in os.walk(folder)):
+            msg = f"--exclude: expected no part of a folder of DICOM files, got {folder}, whose files go with those of "
+            raise UsageError(msg + f"{dicom}; name the series by --series or a manifest")
 
 
 def _counts(path: Path, base: Path, rules: Rules) -> bool:

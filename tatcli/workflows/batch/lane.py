@@ -118,7 +118,8 @@ class Lane:
                 return Outcome(work=work, status="finished")
             return self._restored(work, vetted, lock, hear, alone=alone)
         finally:
-            clear(lock.path)  # what a process that died was writing
+            if lock.is_mine():
+                clear(lock.path)  # what a process that died was writing
             lock.release()
 
     def _restored(self, work: Work, vetted: Vetted, lock: Lock, hear: Hear, *, alone: bool) -> Outcome:

@@ -18,6 +18,7 @@ from tatcli.workflows.batch.bids import bids_images, derived_name, is_dataset, w
 from tatcli.workflows.batch.discovery import Found, Rules, find_scans, read_list
 from tatcli.workflows.batch.manifest import is_manifest, read_manifest
 from tatcli.workflows.batch.naming import area_of, check_pattern, output_of, series_folder, with_output
+from tatcli.workflows.batch.sidecar import has_sidecar
 from tatcli.workflows.batch.single import scan_with_output
 from tatcli.workflows.batch.work import Work
 from tatcli.workflows.output_names import asked_format
@@ -193,6 +194,8 @@ def _of_manifest(table: Path, scan: RestoreConfig, config: BatchConfig) -> Itera
     folder = table.parent
     for row in read_manifest(table, scan):
         path = Path(os.path.abspath(row.path))  # noqa: PTH100
+        if path.is_file() and has_sidecar(path):
+            continue  # an output is no input
         inside = path.is_relative_to(folder)
         place = PurePosixPath((path.relative_to(folder) if inside else Path(path.name)).as_posix())
         found = Found(path, place, format_of(path) or "dicom")

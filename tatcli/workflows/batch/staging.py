@@ -44,7 +44,8 @@ def staging_folder(lock: Lock) -> Iterator[Path]:
     Raises:
         OutputError: it can't be made.
     """
-    clear(lock.path)
+    if lock.is_mine():
+        clear(lock.path)
     folder = lock.path.with_name(f"{lock.path.name.removesuffix(_LOCK)}.{lock.token}")
     try:
         folder.mkdir()

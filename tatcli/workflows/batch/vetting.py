@@ -5,6 +5,7 @@ This runs in a process of its own, which a decoder may crash or hang without har
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from tatcli.volumes.replacing import check_name, checked_output
 from tatcli.volumes.slices import through_plane_axis
 from tatcli.volumes.writing import check_output
 from tatcli.workflows.batch.naming import series_output
-from tatcli.workflows.batch.sidecar import Contents, Sidecar, note_of, request_of, sidecar_of, stamp_of
+from tatcli.workflows.batch.sidecar import Contents, Sidecar, has_sidecar, note_of, request_of, sidecar_of, stamp_of
 from tatcli.workflows.batch.work import Work
 from tatcli.workflows.output_names import asked_format
 from tatcli.workflows.restoring.pet_sidecar import pet_sidecar
@@ -207,13 +208,22 @@ def parts_of(work: Work) -> tuple[Work, ...]:
     if work.config.series is not None or not path.exists() or format_of(path) is not None or not is_collection(path):
         return ()
     folder = read_folder(path)
-    if len(folder.scans) < (1 if work.shares_folder else 2):
+    if len(folder.scans) < (1 if work.shares_folder or _holds_parts(work.output) else 2):
         return ()
     meant = [series for series in folder.scans if _is_meant(series, work)]
     if not meant:
         raise VolumeReadError(_nothing_meant(folder, work))
     names = _series_names(meant, taken=[Path(name) for name in work.neighbours])
     return tuple(_part(work, series, name) for series, name in zip(meant, names, strict=True))
+
+
+def _holds_parts(output: Path) -> bool:
+    """Whether the outputs of several series lie there, of which one may be left."""
+    try:
+        inside = [] if has_sidecar(output) else [path for path in output.iterdir() if has_sidecar(path)]
+    except OSError:
+        return False
+    return bool(inside)
 
 
 def _part(work: Work, series: DicomSeries, name: str) -> Work:
@@ -244,9 +254,14 @@ def _series_names(series: list[DicomSeries], *, taken: list[Path]) -> list[str]:
     return [
         name
         if folded.count(name.casefold()) == 1 and name.casefold() not in others
-        else f"{name}_{one.info.uid[-12:].strip('.')}_{index}"
-        for index, (name, one) in enumerate(zip(plain, series, strict=True))
+        else f"{name}_{one.info.uid[-12:].strip('.')}_{_short(one.info.choice)}"
+        for name, one in zip(plain, series, strict=True)
     ]
+
+
+def _short(text: str) -> str:
+    """The same for the same series, whatever others come and go beside it."""
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:6]
 
 
 def _plain(text: str) -> str:

@@ -126,6 +126,27 @@ def test_linked_folders_are_searched_once_and_no_loop_is_followed(tree, tmp_path
     assert not is_one_scan([str(root / "p1")], output=None, series=None)
 
 
+@pytest.mark.parametrize("names", [("a_ct", "b_all"), ("b_ct", "a_all")])
+def test_a_link_to_a_part_hides_nothing_of_the_whole(tree, tmp_path, names):
+    root = tree("z.nii.gz")
+    for name in ("ct/a.nii.gz", "ct2/b.nii.gz", "c.nii.gz"):
+        (tmp_path / "p1" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "p1" / name).touch()
+    (root / names[0]).symlink_to(tmp_path / "p1" / "ct", target_is_directory=True)
+    (root / names[1]).symlink_to(tmp_path / "p1", target_is_directory=True)
+    found = find_scans([str(root)], Rules())
+    assert sorted(scan.path.name for scan in found) == ["a.nii.gz", "b.nii.gz", "c.nii.gz", "z.nii.gz"]
+
+
+def test_a_part_of_a_dicom_folder_is_not_excluded_unheard(tree):
+    root = tree("s1/dicom-1", "s1/old/dicom-2", "s1/notes/a.txt", "s2/dicom-3", "old/dicom-4")
+    assert places(find_scans([str(root)], Rules(exclude=("notes", "s2")))) == ["old", "s1"]
+    with pytest.raises(
+        UsageError, match=r"--exclude: expected no part of a folder of DICOM files, got .*s1/old, whose"
+    ):
+        find_scans([str(root)], Rules(exclude=("old",)))
+
+
 def test_a_name_that_leaves_no_room_for_a_sidecar_is_found(tree):
     name = "x" * 246 + ".nii"
     assert places(find_scans([str(tree("a.nii.gz", name))], Rules())) == ["a.nii.gz", name]

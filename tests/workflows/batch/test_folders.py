@@ -87,10 +87,10 @@ def test_archives_and_names_that_are_taken_too(series, scan, batch, done, tmp_pa
     shutil.make_archive(str(tmp_path / "in/pat1"), "zip", tmp_path / "in/pat1")
     shutil.rmtree(tmp_path / "in/pat1")
     scan("in/pat1/3_thin_slices.nii.gz")
-    assert done(batch())["done"] == ["pat1.zip/3_thin_slices_1.2.3_0", "pat1/3_thin_slices.nii.gz"]
+    assert done(batch())["done"] == ["pat1.zip/3_thin_slices_1.2.3_c47f5b", "pat1/3_thin_slices.nii.gz"]
     assert files(tmp_path / "out")[:4] == [
-        "pat1/3_thin_slices.nii.gz", "pat1/3_thin_slices.nii.gz.tat.json", "pat1/3_thin_slices_1.2.3_0.tat.json",
-        "pat1/3_thin_slices_1.2.3_0/00001.dcm",
+        "pat1/3_thin_slices.nii.gz", "pat1/3_thin_slices.nii.gz.tat.json", "pat1/3_thin_slices_1.2.3_c47f5b.tat.json",
+        "pat1/3_thin_slices_1.2.3_c47f5b/00001.dcm",
     ]  # fmt: skip
 
 

@@ -109,6 +109,18 @@ def test_a_lock_that_was_taken_over_is_not_released_by_its_old_holder(tmp_path):
     assert owner_of(path) is not None
 
 
+def test_what_the_new_holder_makes_is_not_cleared_by_the_old_one(tmp_path):
+    area = tmp_path / ".tat-work"
+    area.mkdir()
+    old = Lock.take(area / "aa.lock")
+    foreign(area / "aa.lock")
+    (area / "aa.theirs").mkdir()
+    (area / "aa.theirs" / "half.nii.gz").touch()
+    with staging_folder(old):  # it doesn't know yet
+        pass
+    assert (area / "aa.theirs" / "half.nii.gz").exists()
+
+
 def test_what_dead_runs_left_is_swept_and_what_live_ones_make_is_not(tmp_path):
     area = tmp_path / ".tat-work"
     area.mkdir()

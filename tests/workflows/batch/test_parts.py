@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -43,9 +45,24 @@ def test_series_of_one_name_are_told_apart_by_their_uids(series, batch, restored
     series("study", 3, uid="1.2.77")
     series("study/more", 3, uid="1.2.88")
     (work,) = plan(batch(task="ct"), read_stdin=str).works
-    assert [part.place for part in restored(work).parts] == [
-        "study/3_thin_slices_1.2.77_0", "study/3_thin_slices_1.2.88_1",
-    ]  # fmt: skip
+    places = [part.place for part in restored(work).parts]
+    for place, uid in zip(places, ("1.2.77", "1.2.88"), strict=True):
+        assert re.fullmatch(rf"study/3_thin_slices_{re.escape(uid)}_[0-9a-f]{{6}}", place)
+    series("study/first", 1, uid="1.2.66")  # which sorts before them, and changes nothing for them
+    assert [part.place for part in restored(work).parts] == ["study/1_thin_slices", *places]
+
+
+def test_the_last_of_several_series_stays_where_it_was_restored(series, batch, restored):
+    series("study", 3)
+    series("study/more", 4)
+    (work,) = plan(batch(task="ct"), read_stdin=str).works
+    for part in restored(work).parts:
+        restored(part)
+    shutil.rmtree(work.config.input / "more")
+    (work,) = plan(batch(task="ct"), read_stdin=str).works
+    (part,) = restored(work).parts
+    assert part.place == "study/3_thin_slices"
+    assert restored(part).finished
 
 
 def test_series_whose_names_differ_in_case_alone_get_names_that_every_system_tells_apart(series, batch, restored):
@@ -55,8 +72,8 @@ def test_series_whose_names_differ_in_case_alone_get_names_that_every_system_tel
         dataset.SeriesDescription = "Thin Slices"
         dataset.save_as(path)
     (work,) = plan(batch(task="ct"), read_stdin=str).works
-    assert [part.place for part in restored(work).parts] == [
-        "study/3_thin_slices_1.2.77_0", "study/3_Thin_Slices_1.2.88_1",
+    assert [part.place.rpartition("_")[0] for part in restored(work).parts] == [
+        "study/3_thin_slices_1.2.77", "study/3_Thin_Slices_1.2.88",
     ]  # fmt: skip
 
 
