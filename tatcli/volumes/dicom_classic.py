@@ -13,6 +13,7 @@ from tatcli.volumes.dicom_images import DicomImage
 from tatcli.volumes.pet_classic import complete_pet
 
 if TYPE_CHECKING:
+    from pydicom.dataelem import DataElement
     from pydicom.dataset import Dataset
 
 __all__ = ["CLASSIC", "as_classic", "check_class"]
@@ -89,11 +90,23 @@ def _lift(place: Dataset, new: Dataset) -> None:
     for element in place:
         if element.VR != "SQ" or element.keyword in _OF_SOURCES:
             continue
-        if element.value and not element.tag.is_private and _is_group(element.keyword):
+        if element.tag.is_private:
+            _lift_private(element, place, new)
+        elif element.value and _is_group(element.keyword):
             for member in element.value[0]:
                 new[member.tag] = deepcopy(member)
         else:
             new[element.tag] = deepcopy(element)
+
+
+def _lift_private(element: DataElement, place: Dataset, new: Dataset) -> None:
+    """With its creator (PS3.5 7.8.1), whose block may be another one there; one without creator is nobody's."""
+    creator = place.get((element.tag.group, element.tag.element >> 8))
+    if creator is not None and str(creator.value or ""):
+        block = new.private_block(element.tag.group, str(creator.value), create=True)
+        if element.tag.element & 0xFF in block:
+            del block[element.tag.element & 0xFF]
+        block.add_new(element.tag.element & 0xFF, "SQ", deepcopy(element.value))
 
 
 def _is_group(keyword: str) -> bool:

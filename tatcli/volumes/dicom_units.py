@@ -20,6 +20,7 @@ def describe_values(dataset: Dataset, plane: Plane) -> None:
     """A classic source's rescale, where it changed, and what follows from it."""
     if plane.recoded or plane.in_suv:
         set_rescale(dataset, plane)
+    if plane.recoded or plane.in_suv or plane.coding.limits != plane.own.limits:
         recode_mappings(dataset, plane)
     if plane.in_suv:
         scale_windows(dataset, plane.factor)
@@ -36,7 +37,7 @@ def set_rescale(dataset: Dataset, plane: Plane) -> None:
 
 
 def recode_mappings(place: Dataset, plane: Plane) -> None:
-    """Real world values keep their meaning under another rescale; mappings by table, which can't, are dropped.
+    """Real world values keep their meaning under another rescale; mappings by table, which can't, are dropped then.
 
     What is stored in SUVbw is first brought back to the source's units, of which the mappings speak.
 
@@ -47,6 +48,7 @@ def recode_mappings(place: Dataset, plane: Plane) -> None:
     kept = []
     for item in place.get("RealWorldValueMappingSequence") or []:
         if "RealWorldValueSlope" not in item:
+            kept += [] if plane.recoded or plane.in_suv else [item]
             continue
         slope, intercept = float(item.RealWorldValueSlope), float(item.get("RealWorldValueIntercept") or 0.0)
         item.RealWorldValueSlope = slope * plane.coding.slope / plane.factor / plane.own.slope
