@@ -185,7 +185,8 @@ def _with_own_text(header: ItkHeader, path: Path, kind: str) -> ItkHeader:
     fields, _ = nrrd_fields(path) if kind == "nrrd" else meta_fields(path)
     unit = millimetres(fields, path)
     header = header if unit == 1.0 else _scaled(header, unit)
-    header = replace(header, oriented=_space(fields) not in _ANYWHERE)
+    nowhere = kind == "nrrd" and not _space(fields) and len(header.spacing) > 2  # (a single slice lies nowhere anyway)
+    header = replace(header, oriented=not nowhere and _space(fields) not in _ANYWHERE)
     header = replace(header, warnings=tuple(_assumptions(fields, header)))
     if kind == "nrrd":
         return replace(header, lines=_nrrd_lines(fields, header, unit))
@@ -210,7 +211,12 @@ def _assumptions(fields: dict[str, str], header: ItkHeader) -> Iterator[str]:
     if unknown > max(0, others) or steps == "nan":
         yield "no spacing of some axes in the header: 1 mm is assumed"
     if not header.oriented:
-        yield f"the header's space {_space(fields)} isn't the patient's: left-posterior-superior is assumed"
+        named = (
+            f"space {_space(fields)} isn't the patient's"
+            if _space(fields)
+            else "axes belong to no space of the patient"
+        )
+        yield f"the header's {named}: left-posterior-superior is assumed"
 
 
 def _space(fields: dict[str, str]) -> str:

@@ -181,6 +181,9 @@ def _with_sizes(header: bytes, line: bytes, words: str, sizes: list[int]) -> byt
     return changed
 
 
+_TIMED: Final = b"left-posterior-superior-time"
+
+
 def _written_by_itk(image: Any, kind: str) -> bytes:
     """What ITK writes before the voxels of an image."""
     extension = {"nrrd": ".nrrd", "metaimage": ".mha"}[kind]
@@ -198,8 +201,8 @@ def _written_by_itk(image: Any, kind: str) -> bytes:
                 msg = f"output: expected a header by ITK for {kind}, got {reason}; write .nii.gz instead"
                 raise OutputError(msg) from error
         content = path.read_bytes()
-    if kind == "nrrd":
-        return content[: content.index(b"\n\n") + 2]
+    if kind == "nrrd":  # of four axes ITK leaves out what the first three mean
+        return content[: content.index(b"\n\n") + 2].replace(b"\nspace dimension: 4\n", b"\nspace: " + _TIMED + b"\n")
     start = content.index(b"ElementDataFile = ")
     return content[: content.index(b"\n", start) + 1]
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tatcli.errors import GeometryError, OutputError, VolumeReadError
+from tatcli.intensity import Units
 from tatcli.volumes import Geometry, Provenance, Volume, read_volume, write_volume
 from tatcli.volumes.members import members_of
 from tatcli.volumes.reading import open_planes
@@ -185,6 +186,25 @@ def test_formats_turn_into_each_other(source: str, target: str, dtype: str, tmp_
         stored.astype(np.float32) if kept is None else stored
     ).tobytes()
     np.testing.assert_allclose(second.geometry.affine, affine, atol=1e-6)
+
+
+def test_frames_in_an_nrrd_lie_in_the_patients_space(tmp_path: Path) -> None:
+    """ITK names no space for four axes, and a world space without a name has no left."""
+    affine = np.diag([0.9, 0.8, 3.0, 1.0])
+    affine[:3, 3] = 10, 20, 30
+    array = values("int16", (2, 4, 3, 5)).astype(np.float32)
+    volume = Volume(
+        array, Geometry(affine=affine, shape=(4, 3, 5)), Units.ARBITRARY, Provenance(dtype=np.dtype("int16"))
+    )
+    path = write_volume(volume, tmp_path / "out.nrrd")
+    assert b"\nspace: left-posterior-superior-time\n" in path.read_bytes()
+    back = read_volume(path)
+    np.testing.assert_array_equal(back.geometry.affine, affine)
+    np.testing.assert_array_equal(back.array, array)
+    assert back.provenance.oriented
+    assert back.provenance.warnings == ()
+    image = SimpleITK.ReadImage(str(path))
+    assert image.GetOrigin()[:3] == (10, 20, 30)
 
 
 @pytest.mark.parametrize("last", [False, True])
@@ -589,15 +609,16 @@ def test_units_that_differ_between_axes(tmp_path: Path) -> None:
 
 SPACE = "space directions: (1,0,0) (0,2,0) (0,0,3)\n"
 NO_SPACING = ("no spacing of some axes in the header: 1 mm is assumed",)
+NO_SPACE = "the header's axes belong to no space of the patient: left-posterior-superior is assumed"
 
 
 @pytest.mark.parametrize(
     ("name", "grid", "expected"),
     [
-        ("in.nrrd", "", NO_SPACING),
-        ("in.nrrd", "spacings: 1 2 NaN\n", NO_SPACING),
+        ("in.nrrd", "", (*NO_SPACING, NO_SPACE)),
+        ("in.nrrd", "spacings: 1 2 NaN\n", (*NO_SPACING, NO_SPACE)),
         ("in.nrrd", "space: left-posterior-superior\n" + SPACE.replace("(0,0,3)", "none"), NO_SPACING),
-        ("in.nrrd", "spacings: 1 2 3\n", ()),
+        ("in.nrrd", "spacings: 1 2 3\n", (NO_SPACE,)),
         ("in.nrrd", "space: left-posterior-superior\n" + SPACE, ()),
         ("in.nrrd", "space: RAS\n" + SPACE, ()),
         (
