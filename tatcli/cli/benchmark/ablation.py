@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +21,7 @@ from tatcli.cli.options import (
     parse_list,
     tasks_option,
 )
+from tatcli.errors import PartialFailure
 from tatcli.training.recipes import RECIPES
 from tatcli.training.settings import resolve
 
@@ -111,7 +113,17 @@ def ablation(
         max_slices=max_slices,
         interference=interference,
     )
-    measure(lambda progress: ablate(study, progress=progress), show=_show, json=json, overwrite=overwrite, quiet=quiet)
+    reports: list[AblationReport] = []
+
+    def run(progress: Callable[[str, int, int], None]) -> AblationReport:
+        reports.append(ablate(study, progress=progress))
+        return reports[0]
+
+    measure(run, show=_show, json=json, overwrite=overwrite, quiet=quiet)
+    if failed := reports[0].failed:
+        told = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+        msg = f"{study.training.output}: {len(failed)} trainings gave no result, so that their arms lack rows ({told})"
+        raise PartialFailure(msg)
 
 
 def _show(report: AblationReport) -> None:

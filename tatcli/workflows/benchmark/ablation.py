@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from tatcli.errors import PartialFailure, UsageError
 from tatcli.training.config import TrainConfig
+from tatcli.training.steps import TrainingDiverged
 from tatcli.workflows.benchmark.ablation_arms import Arm, find_arms
 from tatcli.workflows.benchmark.ablation_report import AblationReport, Scored, summarise_arms
 from tatcli.workflows.benchmark.ablation_scans import Scans, check_alike, digest_of_scans
@@ -65,7 +66,8 @@ class _Run:
 def ablate(config: AblationConfig, *, progress: Progress = lambda *_: None) -> AblationReport:
     """Train what isn't trained yet, score it, and compare.
 
-    A training that was stopped goes on from its checkpoint; an arm that has its ``result.json`` is not touched.
+    A training that was stopped goes on from its checkpoint; one that has its ``result.json`` is not touched. One that
+    diverges ends no study: its arm has no row for the tasks that it was to learn.
 
     Args:
         config: the study.
@@ -74,7 +76,7 @@ def ablate(config: AblationConfig, *, progress: Progress = lambda *_: None) -> A
     Raises:
         UsageError: the folder holds results of other options, arms that were trained or scored on other scans than the
             rest, or weights to start from where arms have networks that can't.
-        TrainingDiverged: an arm's loss exploded, or its network died.
+        TrainingDiverged: the first arm's loss exploded, or its network died: there is nothing to compare with.
         PartialFailure: no scan of a task can be scored.
     """
     runs = list(_runs(config))
@@ -84,13 +86,21 @@ def ablate(config: AblationConfig, *, progress: Progress = lambda *_: None) -> A
         raise UsageError(msg + "; leave the weights out, or arms by --arms")
     results: list[Scored] = []
     scans: dict[str, Scans] = {}
+    failed: dict[str, str] = {}
     for number, run in enumerate(runs):
         progress(run.name, number, len(runs))
-        scored, scans[run.name] = _result(run, config, progress)
+        try:
+            scored, scans[run.name] = _result(run, config, progress)
+        except TrainingDiverged as error:
+            if run.arm == runs[0].arm:
+                raise
+            failed[run.name] = str(error)
+            continue
         results.append(scored)
         check_alike(scans, run.config.output.parent)
     progress("done", len(runs), len(runs))
-    return summarise_arms(results, config.training, seeds=config.seeds, arms=find_arms(config.arms))
+    report = summarise_arms(results, config.training, seeds=config.seeds, arms=find_arms(config.arms))
+    return replace(report, failed=failed)
 
 
 def _runs(config: AblationConfig) -> Iterator[_Run]:

@@ -83,6 +83,7 @@ class AblationReport:
         seconds: arm -> of training, all seeds and tasks together.
         rows: by task, then arm.
         cosines: arm -> group of parameters -> "task | task" -> of their gradients, one for each seed.
+        failed: training -> why it has no result.
     """
 
     version: str
@@ -93,6 +94,7 @@ class AblationReport:
     seconds: Mapping[str, float]
     rows: tuple[ArmRow, ...]
     cosines: Mapping[str, Mapping[str, Mapping[str, list[float]]]]
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Everything."""
@@ -104,10 +106,10 @@ class AblationReport:
 def summarise_arms(
     results: Sequence[Scored], training: TrainConfig, *, seeds: Sequence[int], arms: Sequence[Arm]
 ) -> AblationReport:
-    """All arms' rows.
+    """All arms' rows; an arm has one where it has a result of every seed.
 
     Args:
-        results: of every arm and seed; several for an arm with a network for each task.
+        results: of every arm and seed but for those that failed; several for an arm with a network for each task.
         training: what they share.
         seeds: of the study.
         arms: of the study, in the table's order.
@@ -117,13 +119,19 @@ def summarise_arms(
     for task in training.tasks:
         means = {arm.name: _seed_means(results, arm.name, task) for arm in arms}
         first = np.array(means[arms[0].name]["psnr"])
-        rows += [_row(task, arm.name, means[arm.name], first, _subject_means(results, arm.name, task)) for arm in arms]
+        rows += [
+            _row(task, arm.name, means[arm.name], first, _subject_means(results, arm.name, task))
+            for arm in arms
+            if len(means[arm.name].get("psnr", ())) == len(seeds)
+        ]
     return AblationReport(
         version=tatcli.__version__,
         training=told,
         arms={arm.name: arm.summary for arm in arms},
         seeds=tuple(seeds),
-        parameters={arm.name: next(r.parameters for r in results if r.arm == arm.name) for arm in arms},
+        parameters={
+            arm.name: sizes[0] for arm in arms if (sizes := [r.parameters for r in results if r.arm == arm.name])
+        },
         seconds={arm.name: sum(r.seconds for r in results if r.arm == arm.name) for arm in arms},
         rows=tuple(rows),
         cosines={arm.name: found for arm in arms if (found := _cosines(results, arm.name))},

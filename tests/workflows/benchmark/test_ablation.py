@@ -12,6 +12,7 @@ import pytest
 
 from tatcli.errors import UsageError
 from tatcli.training.config import TrainConfig
+from tatcli.training.steps import TrainingDiverged
 from tatcli.workflows.benchmark import ablation
 from tatcli.workflows.benchmark.ablation import AblationConfig, ablate
 from tatcli.workflows.benchmark.ablation_arms import ARMS, find_arms
@@ -106,6 +107,28 @@ def test_arms_of_other_scans_are_not_compared(training: TrainConfig) -> None:
     np.save(training.data / "MRI" / "train" / "scan.npy", values)
     with pytest.raises(UsageError, match="trainings on the same scans, l1-seed3 and tat-seed3 had different ones"):
         ablate(both)
+
+
+def test_a_training_that_diverges_costs_its_arm_a_row_and_no_more(training: TrainConfig, monkeypatch) -> None:
+    def train(run, *_):
+        if run.name == "single-seed4-mri-sr":
+            msg = "train: the loss became 9 at step 602"
+            raise TrainingDiverged(msg)
+        subject = {f"{lq}{name}": 30.0 + run.seed for lq in ("", "lq_") for name in ("psnr", "ssim", "rmse")}
+        scores = {task: {"s": subject} for task in run.config.tasks}
+        run.config.output.mkdir(parents=True)
+        return {"parameters": 7, "seconds": 1.0, "tasks": scores, "cosines": {}}
+
+    monkeypatch.setattr(ablation, "_train_and_score", train)
+    shared = replace(training, tasks=("mri", "pet"))
+    report = ablate(AblationConfig(training=shared, arms=("tat", "single"), seeds=(3, 4)))
+    assert [(row.task, row.arm) for row in report.rows] == [
+        ("mri-sr", "tat"), ("pet-synthesis", "tat"), ("pet-synthesis", "single"),
+    ]  # fmt: skip
+    assert report.failed == {"single-seed4-mri-sr": "train: the loss became 9 at step 602"}
+    assert json.loads(report.to_json())["failed"] == report.failed
+    with pytest.raises(TrainingDiverged):  # what the others are compared with
+        ablate(AblationConfig(training=shared, arms=("single",), seeds=(4,)))
 
 
 def test_networks_of_one_task_have_a_part_of_the_scans(tmp_path: Path) -> None:
