@@ -211,12 +211,7 @@ def _assumptions(fields: dict[str, str], header: ItkHeader) -> Iterator[str]:
     if unknown > max(0, others) or steps == "nan":
         yield "no spacing of some axes in the header: 1 mm is assumed"
     if not header.oriented:
-        named = (
-            f"space {_space(fields)} isn't the patient's"
-            if _space(fields)
-            else "axes belong to no space of the patient"
-        )
-        yield f"the header's {named}: left-posterior-superior is assumed"
+        yield f"the header's space {_space(fields) or '(none)'} isn't the patient's: left-posterior-superior is assumed"
 
 
 def _space(fields: dict[str, str]) -> str:

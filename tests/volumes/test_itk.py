@@ -609,7 +609,7 @@ def test_units_that_differ_between_axes(tmp_path: Path) -> None:
 
 SPACE = "space directions: (1,0,0) (0,2,0) (0,0,3)\n"
 NO_SPACING = ("no spacing of some axes in the header: 1 mm is assumed",)
-NO_SPACE = "the header's axes belong to no space of the patient: left-posterior-superior is assumed"
+NO_SPACE = "the header's space (none) isn't the patient's: left-posterior-superior is assumed"
 
 
 @pytest.mark.parametrize(
