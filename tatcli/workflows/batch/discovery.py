@@ -146,7 +146,7 @@ def walk(folder: Path, base: Path, rules: Rules) -> Iterator[Found]:
         for root, folders, names in os.walk(start, onerror=_refuse, followlinks=False):
             here = Path(root)
             own = real / here.relative_to(start)
-            if own in walked | outputs and here != start:
+            if here != start and (own in walked or own in outputs):
                 folders.clear()
                 continue
             walked.add(own)
