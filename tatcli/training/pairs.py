@@ -153,7 +153,7 @@ def _find_folder(root: Path, task: Task, split: str) -> Path | None:
 def _scans_below(folder: Path) -> list[Path]:
     """Scan files at any depth, and folders that hold DICOM files; hidden names don't count, linked folders do."""
     found = []
-    for place, _, names in walk_folders(folder):
+    for place, names in walk_folders(folder):
         paths = [place / name for name in names]
         # exports often name their DICOM files without an extension
         if place != folder and holds_dicom(path for path in paths if not path.name.lower().endswith(EXTENSIONS)):

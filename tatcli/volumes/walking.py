@@ -10,9 +10,7 @@ from pathlib import Path
 __all__ = ["walk_folders"]
 
 
-def walk_folders(
-    root: Path, *, on_error: Callable[[OSError], None] | None = None
-) -> Iterator[tuple[Path, list[str], list[str]]]:
+def walk_folders(root: Path, *, on_error: Callable[[OSError], None] | None = None) -> Iterator[tuple[Path, list[str]]]:
     """A folder and all below it, as ``os.walk`` tells them, in a fixed order; linked folders come last.
 
     A link to a folder that was looked into, or that holds the root, isn't followed, so that everything comes once.
@@ -22,7 +20,7 @@ def walk_folders(
         on_error: called where a folder can't be listed; None: it is passed over.
 
     Yields:
-        A folder, and the sorted names of folders and of files in it.
+        A folder, and the sorted names of the files in it.
     """
     begin = Path(os.path.realpath(root))
     seen: set[str] = set()
@@ -33,10 +31,11 @@ def walk_folders(
             continue
         for place, folders, files in os.walk(start, onerror=on_error):
             real = os.path.realpath(place)
-            folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
             if real in seen:
+                folders.clear()
                 continue
             seen.add(real)
             folder = Path(place)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
             starts += [folder / name for name in folders if (folder / name).is_symlink()]
-            yield folder, list(folders), sorted(name for name in files if not name.startswith("."))
+            yield folder, sorted(name for name in files if not name.startswith("."))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -170,21 +168,17 @@ def test_a_list_on_stdin_with_bars(tat, folder, tmp_path, monkeypatch):
     assert f"{tmp_path / 'out/a_r.nii.gz'}: ct-denoise in " in result.stderr
 
 
-def test_bars_count_scans_and_slices(monkeypatch):
+def test_bars_count_scans_and_slices(terminal):
     from tatcli.cli.batch import _watching
 
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    monkeypatch.setattr(sys, "stderr", Terminal())
+    screen = terminal()
     with _watching(quiet=False, verbose=True) as watch:
         watch({"event": "start", "scans": 3, "of": 3})
         for event in ("finished", "done", "failed"):
             watch({"event": "progress", "scan": "x/a.nii.gz", "slice": 5, "of": 9})
             watch({"event": event, "scan": "x/a.nii.gz", "output": "out", "task": "ct", "took": 1.0, "reason": "cut"})
         watch({"event": "warning", "message": "no room"})
-    text = sys.stderr.getvalue()
+    text = screen.getvalue()
     assert "x/a.nii.gz: failed: cut" in text
     assert "warning: no room" in text
     assert "5/9" in text

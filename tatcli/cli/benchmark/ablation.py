@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -113,14 +112,10 @@ def ablation(
         max_slices=max_slices,
         interference=interference,
     )
-    reports: list[AblationReport] = []
-
-    def run(progress: Callable[[str, int, int], None]) -> AblationReport:
-        reports.append(ablate(study, progress=progress))
-        return reports[0]
-
-    measure(run, show=_show, json=json, overwrite=overwrite, quiet=quiet)
-    if failed := reports[0].failed:
+    report = measure(
+        lambda progress: ablate(study, progress=progress), show=_show, json=json, overwrite=overwrite, quiet=quiet
+    )
+    if failed := report.failed:
         told = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
         msg = f"{study.training.output}: {len(failed)} trainings gave no result, so that their arms lack rows ({told})"
         raise PartialFailure(msg)

@@ -28,7 +28,7 @@ def measure(
     overwrite: bool,
     quiet: bool,
     picture: Path | None = None,
-) -> None:
+) -> Measured:
     """Run a benchmark, show its report, and write it where that was asked for.
 
     Args:
@@ -38,6 +38,9 @@ def measure(
         overwrite: whether an existing one may be replaced.
         quiet: no bar.
         picture: what the benchmark draws, which needs a file of its own.
+
+    Returns:
+        The report.
 
     Raises:
         OutputError: the report exists, or can't be written.
@@ -51,3 +54,4 @@ def measure(
     console.give_json(report, json)
     if not on_stdout:
         show(report)
+    return report

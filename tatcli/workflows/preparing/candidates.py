@@ -79,7 +79,7 @@ def find_candidates(root: Path) -> list[Candidate]:
         msg = f"{error.filename}: expected a readable folder, got {error.strerror}; check its permissions"
         raise UsageError(msg) from error
 
-    for folder, _, names in walk_folders(root, on_error=refuse):
+    for folder, names in walk_folders(root, on_error=refuse):
         images = [folder / name for name in names if _is_image(folder / name)]
         others = [folder / name for name in names if not name.lower().endswith(EXTENSIONS)]
         found += [_candidate(path, root, dicom=False, known=known) for path in images]
