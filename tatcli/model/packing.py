@@ -46,26 +46,29 @@ class Shape:
 
 
 class PackedWeights:
-    """A weight matrix in the order that the products read it, kept until it changes."""
+    """A weight matrix in the order that the products read it, kept until it changes.
+
+    Threads may share it: what is kept and what it was made from change at once, when it is complete.
+    """
 
     def __init__(self) -> None:
-        self.key: tuple[object, ...] = ()
-        self.tensors: tuple[Tensor, Tensor] = (torch.empty(0), torch.empty(0))
+        self.kept: tuple[tuple[object, ...], tuple[Tensor, Tensor]] = (), (torch.empty(0), torch.empty(0))
 
     def get(self, function: str, weight: Tensor, shape: Shape, *, bf16: bool) -> tuple[Tensor, Tensor]:
         """(packed for the product, packed for its gradient), by this function of the library."""
         # While training, weights change at every step, and by ways that leave no mark on their version; inference
         # tensors have none.
-        kept = not (torch.is_grad_enabled() or weight.is_inference())
-        key = (weight.data_ptr(), weight._version, shape, bf16) if kept else ()  # noqa: SLF001
-        if not key or key != self.key:
+        lasting = not (torch.is_grad_enabled() or weight.is_inference())
+        key = (weight.data_ptr(), weight._version, shape, bf16) if lasting else ()  # noqa: SLF001
+        found, tensors = self.kept
+        if not key or key != found:
             rows = shape.blocks * shape.group * (shape.groups if function == "tat_pack_expansion" else 1)
             size = rows * shape.dim // (2 if bf16 else 1)
             # Inference has no use for the second one.
-            self.tensors = (torch.empty(size), torch.empty(size if torch.is_grad_enabled() else 0))
-            call(function, shape.arguments(bf16=bf16), weight.detach().float().contiguous(), *self.tensors)
-            self.key = key
-        return self.tensors
+            tensors = (torch.empty(size), torch.empty(size if torch.is_grad_enabled() else 0))
+            call(function, shape.arguments(bf16=bf16), weight.detach().float().contiguous(), *tensors)
+            self.kept = key, tensors
+        return tensors
 
 
 def call(function: str, arguments: BlockArguments, *more: Tensor | CellArguments) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from tatcli.model import PRESETS, Tat, TatConfig, fused, native_library
+from tatcli.model import PRESETS, Tat, TatConfig, fused, native_library, packing
 from tatcli.model.blocks import LayerNorm, TransformerBlock
 from tatcli.model.fused import without_kernels
 from tatcli.model.windows import Window
@@ -236,6 +239,39 @@ def test_changed_weights_are_seen() -> None:
         assert agree()
         network.encoder1[0].attention.qkv.weight.mul_(1.1)
     assert agree()
+
+
+def test_threads_that_share_a_network_never_read_half_packed_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one begins to pack while the first is at it, and hasn't got far when the first goes on."""
+    weight, shape = torch.rand(64, 32, 1, 1), packing.Shape.of_gate(32, 32)
+    shared, real = packing.PackedWeights(), packing.call
+    second_began, first_ended = threading.Event(), threading.Event()
+
+    def get(kept: packing.PackedWeights) -> torch.Tensor:
+        with torch.no_grad():
+            return kept.get("tat_pack_expansion", weight, shape, bf16=False)[0].clone()
+
+    expected = get(packing.PackedWeights())
+    assert expected.count_nonzero() == weight.numel()
+    with ThreadPoolExecutor(1) as other:
+
+        def call(*arguments: Any) -> None:
+            if threading.current_thread() is threading.main_thread():
+                real(*arguments)
+                results.append(other.submit(get, shared))
+                assert second_began.wait(60)
+            else:
+                arguments[-2].zero_()
+                second_began.set()
+                assert first_ended.wait(60)
+                real(*arguments)
+
+        results: list[Future[torch.Tensor]] = []
+        monkeypatch.setattr(packing, "call", call)
+        first = get(shared)
+        first_ended.set()
+        assert torch.equal(first, expected)
+        assert torch.equal(results[0].result(), expected)
 
 
 def test_sections_are_timed() -> None:
