@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -65,6 +66,11 @@ class FixedRange:
     window: Window
     kind: Final = "fixed"
 
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.window.width):
+            msg = f"intensity rule: expected finite bounds, got [{self.window.lower}, {self.window.upper}]"
+            raise ValueError(msg)
+
     def window_for(self, values: NDArray[np.floating[Any]]) -> Window:  # noqa: ARG002
         """The network range of a scan with these voxel values."""
         return self.window
@@ -85,6 +91,12 @@ class RobustRange:
     percentile: float
     scale: float = 1.0
     kind: Final = "robust"
+
+    def __post_init__(self) -> None:
+        if not (0.0 <= self.percentile <= 100.0 and 0.0 < self.scale < math.inf):
+            got = f"percentile {self.percentile:g} and scale {self.scale:g}"
+            msg = f"intensity rule: expected a percentile from 0 to 100 and a scale above 0, got {got}"
+            raise ValueError(msg)
 
     def window_for(self, values: NDArray[np.floating[Any]]) -> Window:
         """The network range of a scan with these voxel values, (..., rows, columns)."""

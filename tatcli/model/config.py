@@ -12,6 +12,15 @@ __all__ = ["PRESETS", "TatConfig", "find_preset"]
 
 LEVELS: Final = 4
 """Resolutions of the U-net: 1, 1/2, 1/4 and 1/8 (the latent stage)."""
+_RANGES: Final = {
+    "width": (0, 4096),
+    **dict.fromkeys(("encoder_blocks", "latent_blocks", "decoder_blocks", "refinement_blocks"), (0, 256)),
+    "heads": (1, 4096),
+    "expansion": (0, 64),
+    **dict.fromkeys(("tren_width", "train_patch"), (1, 4096)),
+    "windows": (0, 2**20),
+}
+"""Least and most of every size, far from those of any network."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +57,13 @@ class TatConfig:
     windows: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        self._check_numbers()
         stages = (len(self.encoder_blocks), len(self.decoder_blocks), len(self.heads))
         if stages != (LEVELS - 1, LEVELS - 1, LEVELS):
             msg = f"network config: expected encoder_blocks, decoder_blocks, heads of 3, 3, 4 levels, got {stages}"
             raise UsageError(msg)
         for level, heads in enumerate(self.heads):
-            if heads < 1 or self.dim(level) % heads:
+            if self.dim(level) % heads:
                 dim = self.dim(level)
                 msg = f"network config: width {dim} of level {level + 1} must be a multiple of its {heads} heads"
                 raise UsageError(msg)
@@ -63,6 +73,22 @@ class TatConfig:
         if self.width < 2 or self.width % 2:
             msg = f"network config: expected an even width of at least 2, got {self.width}"
             raise UsageError(msg)
+        if not self.hidden(self.width):
+            msg = f"network config: expected at least one hidden channel, got an expansion of {self.expansion:g}"
+            raise UsageError(msg)
+
+    def _check_numbers(self) -> None:
+        """Cards are files, which may say anything: 8.0, "8", or sizes that no memory holds."""
+        for name, (least, most) in _RANGES.items():
+            value, default = getattr(self, name), getattr(type(self), name)
+            many = isinstance(default, tuple)
+            numbers = value if isinstance(value, tuple) else (value,)
+            kinds = int | float if isinstance(default, float) else int
+            fit = all(isinstance(number, kinds) and least <= number <= most for number in numbers)
+            if isinstance(value, tuple) != many or not fit:
+                kind = "a number" if isinstance(default, float) else "whole numbers" if many else "a whole number"
+                msg = f"network config: expected {kind} from {least} to {most} as {name}, got {value!r}"
+                raise UsageError(msg)
 
     def dim(self, level: int) -> int:
         """Channels at resolution 1 / 2**level in the encoder; decoder 1 (level 0) works at twice this."""

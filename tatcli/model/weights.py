@@ -245,7 +245,8 @@ def load_weights(name_or_path: str | Path = DEFAULT_WEIGHTS, *, verify: bool = T
     except (SafetensorError, OSError) as error:
         msg = f"{path}: expected a safetensors file, got: {error}"
         raise WeightsError(msg) from error
-    network = Tat(card.config)
+    with torch.device("meta"):  # shapes alone: the card may speak of a network that no memory holds
+        network = Tat(card.config)
     expected = network.state_dict()
     problems = [f"missing {key}" for key in expected if key not in tensors]
     problems += [f"unexpected {key}" for key in tensors if key not in expected]
@@ -257,7 +258,7 @@ def load_weights(name_or_path: str | Path = DEFAULT_WEIGHTS, *, verify: bool = T
     if problems:
         msg = f"{path}: {len(problems)} keys don't fit the card's config: {'; '.join(problems[:5])}"
         raise WeightsError(msg)
-    network.load_state_dict({key: value.float() for key, value in tensors.items()})
+    network.to_empty(device="cpu").load_state_dict({key: value.float() for key, value in tensors.items()})
     return network.eval(), card
 
 

@@ -106,6 +106,59 @@ def test_cards_of_no_network(saved: tuple[Path, Tat], part: str, field: str, val
         read_card(path)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("width", 8.0, "a whole number from 0 to 4096 as width, got 8.0"),
+        ("width", 10**10, "a whole number from 0 to 4096 as width, got 10000000000"),
+        ("encoder_blocks", [1, 1, 1.5], r"whole numbers from 0 to 256 as encoder_blocks, got \(1, 1, 1.5\)"),
+        ("encoder_blocks", 3, "whole numbers from 0 to 256 as encoder_blocks, got 3"),
+        ("latent_blocks", [1, 2], r"a whole number from 0 to 256 as latent_blocks, got \(1, 2\)"),
+        ("heads", [1, 2, 4, 8.0], r"whole numbers from 1 to 4096 as heads, got \(1, 2, 4, 8.0\)"),
+        ("expansion", "2", "a number from 0 to 64 as expansion, got '2'"),
+        ("expansion", float("nan"), "a number from 0 to 64 as expansion, got nan"),
+        ("expansion", 0, "at least one hidden channel, got an expansion of 0"),
+        ("windows", ["a"] * 4, r"whole numbers from 0 to 1048576 as windows, got \('a', "),
+    ],
+)
+def test_cards_whose_sizes_are_none(saved: tuple[Path, Tat], field: str, value: object, expected: str) -> None:
+    path, _ = saved
+    card = json.loads(path.with_suffix(".json").read_text())
+    card["config"][field] = value
+    path.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(WeightsError, match=f"network config: expected {expected}"):
+        load_weights(path)
+
+
+def test_cards_of_another_size_take_no_memory(saved: tuple[Path, Tat]) -> None:
+    """As a card may that was edited, or lies beside the wrong file: its network would have 2e13 weights."""
+    path, _ = saved
+    card = json.loads(path.with_suffix(".json").read_text())
+    card["config"] |= {"width": 4096, "expansion": 64, "latent_blocks": 256}
+    path.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(WeightsError, match="keys don't fit the card's config: missing latent"):
+        load_weights(path)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"kind": "robust", "percentile": 200},
+        {"kind": "robust", "percentile": float("nan")},
+        {"kind": "robust", "percentile": 99.5, "scale": -1},
+        {"kind": "robust", "percentile": 99.5, "scale": float("inf")},
+        {"kind": "fixed", "lower": 0, "upper": float("inf")},
+    ],
+)
+def test_cards_whose_range_is_none(saved: tuple[Path, Tat], rule: dict[str, object]) -> None:
+    path, _ = saved
+    card = json.loads(path.with_suffix(".json").read_text())
+    card["tasks"]["mri-sr"]["intensity"] = rule
+    path.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(WeightsError, match=r"expected a weights card .* intensity rule: expected"):
+        read_card(path)
+
+
 def test_no_card(saved: tuple[Path, Tat]) -> None:
     path, _ = saved
     path.with_suffix(".json").unlink()
