@@ -73,11 +73,11 @@ def _library() -> tuple[ctypes.CDLL | None, str]:
     if os.environ.get(SWITCH, "1") == "0":
         return None, f"switched off by {SWITCH}=0"
     try:
-        library = ctypes.CDLL(str(_built()))
+        library = _loaded()
     except _CannotBuildError as error:
         return None, str(error)
     except OSError as error:
-        return None, f"can't be loaded: {error}"
+        return None, f"can't be looked for: {error}"
     except RuntimeError:  # of pathlib, for a user number that nobody has
         return None, "no folder to keep them in; set HOME or XDG_CACHE_HOME"
     library.tat_has_bf16.restype = ctypes.c_long
@@ -87,24 +87,42 @@ def _library() -> tuple[ctypes.CDLL | None, str]:
     return library, ""
 
 
-def _built() -> Path:
-    """The library's file, from the cache or compiled into it."""
+def _loaded() -> ctypes.CDLL:
+    """By the first compiler whose library loads: Clang's calls LLVM's OpenMP, which PyTorch's wheels don't bring."""
     if platform.system() != "Linux":
         # macOS: its own compiler has no OpenMP (and asks to be installed), another's would be a second one beside
         # PyTorch's, whose runtime ends the process then.
         msg = f"not built on {platform.system()}"
         raise _CannotBuildError(msg)
-    compiler = next(filter(None, map(shutil.which, filter(None, (os.environ.get("CXX"), *COMPILERS)))), None)
-    openmp = _openmp_of_torch()
     folder = cache_folder()
-    path = folder / f"kernels-{_fingerprint(compiler, openmp)}.so"
     if folder.is_dir():
         _make_private(folder)
+    reasons: list[str] = []
+    for compiler in _compilers():
+        try:
+            return ctypes.CDLL(str(_built(compiler, folder)))
+        except _CannotBuildError as error:
+            reasons.append(str(error))
+        except OSError as error:
+            reasons.append(f"can't be loaded: {error}")
+    raise _CannotBuildError((reasons or [f"no C++ compiler ({', '.join(COMPILERS)}) found"])[0])
+
+
+def _compilers() -> list[str]:
+    """All that there are, $CXX first; each once, whatever names it has."""
+    known: dict[str, str] = {}
+    for path in map(shutil.which, filter(None, (os.environ.get("CXX"), *COMPILERS))):
+        if path is not None:
+            known.setdefault(os.path.realpath(path), path)
+    return list(known.values())
+
+
+def _built(compiler: str, folder: Path) -> Path:
+    """The library's file, from the cache or compiled into it."""
+    openmp = _openmp_of_torch()
+    path = folder / f"kernels-{_fingerprint(compiler, openmp)}.so"
     if path.is_file():
         return path
-    if compiler is None:
-        msg = f"no C++ compiler ({', '.join(COMPILERS)}) found"
-        raise _CannotBuildError(msg)
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
@@ -147,25 +165,27 @@ def _openmp_of_torch() -> Path | None:
 
 def _run(command: list[str]) -> None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False)  # noqa: S603
     except subprocess.TimeoutExpired:
         msg = f"{command[0]} took longer than {TIMEOUT} s"
         raise _CannotBuildError(msg) from None
     if done.returncode:
-        first = (done.stderr.strip().splitlines() or ["no message"])[0]
+        first = (done.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[0]
         msg = f"{command[0]} failed: {first}"
         raise _CannotBuildError(msg)
 
 
-def _fingerprint(compiler: str | None, openmp: Path | None) -> str:
+def _fingerprint(compiler: str, openmp: Path | None) -> str:
     """Of all that decides the machine code: sources, flags, compiler, runtime, C library, processor.
 
-    A container that shares its user's home with the machine around it has other libraries than that.
+    A container that shares its user's home with the machine around it has other libraries than that. A cluster's
+    machines may share a home, and an old kernel names none of a new processor's instructions: its model tells.
     """
     digest = hashlib.sha256()
     for source in sorted(SOURCES.glob("*.*")):
         digest.update(source.read_bytes())
-    processor = (platform.machine(), platform.processor(), processor_field("flags", "Features"))
+    told = (("flags", "Features"), ("cpu family", "CPU implementer"), ("model", "CPU part"))
+    processor = (platform.machine(), platform.processor(), *(processor_field(*names) for names in told))
     digest.update(repr((FLAGS, compiler, openmp, platform.libc_ver(), *processor)).encode())
     return digest.hexdigest()[:16]
 

@@ -383,6 +383,7 @@ def test_pytorchs_openmp_is_found_where_arm_wheels_have_it(fresh: pytest.MonkeyP
     )
     compiler.chmod(0o755)
     fresh.setenv("CXX", str(compiler))
+    fresh.setattr(native_library, "COMPILERS", ())
     fresh.setattr(native_library.torch, "__file__", str(tmp_path / "torch" / "__init__.py"))
     native_library.native_library()
     link = (tmp_path / "calls").read_text().splitlines()[1].split()
@@ -393,12 +394,44 @@ def test_pytorchs_openmp_is_found_where_arm_wheels_have_it(fresh: pytest.MonkeyP
 
 def test_building_with_a_broken_compiler(fresh: pytest.MonkeyPatch, tmp_path: Path) -> None:
     compiler = tmp_path / "c++"
-    compiler.write_text("#!/bin/sh\necho 'no such header' >&2\nexit 1\n")
+    compiler.write_bytes(b"#!/bin/sh\necho 'no such header \xe4' >&2\nexit 1\n")  # in another encoding than ours
     compiler.chmod(0o755)
     fresh.setenv("CXX", str(compiler))
+    fresh.setattr(native_library, "COMPILERS", ())
     assert native_library.native_library() is None
-    assert native_library.why_not_native() == f"{compiler} failed: no such header"
+    assert native_library.why_not_native() == f"{compiler} failed: no such header \ufffd"
     assert list((tmp_path / "tat").iterdir()) == []
+
+
+def test_building_with_the_next_compiler(fresh: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As where CXX is Clang, whose library needs LLVM's OpenMP and can't be loaded beside PyTorch's wheel."""
+    compiler = tmp_path / "clang++"
+    script = f"echo >> '{tmp_path / 'calls'}'\nwhile [ $1 != -o ]; do shift; done; echo no > $2\n"
+    compiler.write_text(f"#!/bin/sh\n{script}")
+    compiler.chmod(0o755)
+    fresh.setenv("CXX", str(compiler))
+    fresh.setattr(native_library, "FLAGS", ("-O0", *native_library.FLAGS[1:]))  # quicker
+    known = native_library._compilers()
+    assert known[0] == str(compiler)
+    if len(known) == 1:
+        pytest.skip("no other compiler")
+    for _ in range(2):
+        assert native_library.native_library() is not None, native_library.why_not_native()
+        assert native_library.why_not_native() == ""
+        native_library._library.cache_clear()
+    assert len((tmp_path / "calls").read_text()) == 2  # compiled and linked once
+    assert len([*(tmp_path / "tat").glob("*.so")]) == 2
+
+
+def test_building_by_each_compiler_once(fresh: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).touch(mode=0o755)
+    for name, meant in (("c++", "one"), ("g++", "one"), ("clang++", "other"), ("mine", "other")):
+        (tmp_path / name).symlink_to(meant)
+    fresh.setenv("PATH", str(tmp_path))
+    assert native_library._compilers() == [str(tmp_path / "c++"), str(tmp_path / "clang++")]
+    fresh.setenv("CXX", str(tmp_path / "mine"))
+    assert native_library._compilers() == [str(tmp_path / "mine"), str(tmp_path / "c++")]
 
 
 def test_building_for_a_user_without_a_home(fresh: pytest.MonkeyPatch) -> None:
@@ -442,6 +475,7 @@ def test_building_closes_an_own_folder_that_others_could_write_to(fresh: pytest.
     compiler.write_text("#!/bin/sh\nwhile [ $1 != -o ]; do shift; done; echo built > $2\n")
     compiler.chmod(0o755)
     fresh.setenv("CXX", str(compiler))
+    fresh.setattr(native_library, "COMPILERS", ())
     native_library.native_library()
     assert (folder / "kernels-known.so").read_text() == "built\n"
     assert folder.stat().st_mode & 0o777 == 0o700
@@ -454,3 +488,14 @@ def test_building_afresh_for_another_c_library(fresh: pytest.MonkeyPatch) -> Non
     old = native_library._fingerprint("/usr/bin/c++", None)
     fresh.setattr(native_library.platform, "libc_ver", lambda: ("glibc", "2.39"))
     assert native_library._fingerprint("/usr/bin/c++", None) != old
+
+
+def test_building_afresh_for_another_processor(fresh: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As on a cluster with one home, whose kernel names neither processor's newest instructions."""
+    told = tmp_path / "cpuinfo"
+    fresh.setattr("tatcli.processor._DESCRIPTION", told)
+    keys = set()
+    for model in ("85", "85", "143"):
+        told.write_text(f"vendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: {model}\nflags\t\t: fpu avx512f\n")
+        keys.add(native_library._fingerprint("/usr/bin/c++", None))
+    assert len(keys) == 2
