@@ -105,28 +105,28 @@ class ChannelAttention(nn.Module):
         return qkv.chunk(3, dim=1)
 
     def _gram(self, query: Map, key: Map) -> Float[Tensor, "batch heads c c_plus_2"]:
-        """G, |q|^2 and |k|^2 over these pixels, in float32."""
+        """G, |q|^2 and |k|^2 over these pixels, in float32 at least."""
         batch, dim = query.shape[:2]
         shape = (batch, -1, self.heads, dim // self.heads)
         q, k = (part.permute(0, 2, 3, 1).reshape(shape).permute(0, 2, 3, 1) for part in (query, key))
         with torch.autocast(query.device.type, enabled=False):  # half precision can't hold such sums
-            q, k = q.float(), k.float()
+            q, k = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in (q, k))
             norms = [part.square().sum(dim=-1, keepdim=True) for part in (q, k)]
             return torch.cat([torch.matmul(q, k.transpose(-1, -2)), *norms], dim=-1)
 
     def _folded(self, grams: Tensor, cells: Cells) -> Float[Tensor, "cells batch dim dim"]:
-        """W_o A of every cell, A averaged over the windows that cover it; in float32 under autocast too."""
+        """W_o A of every cell, A averaged over the windows that cover it; in the sums' type under autocast too."""
         with torch.autocast(grams.device.type, enabled=False):
             if cells.count > 1:
-                grams = torch.einsum("wc,c...->w...", cells.members, grams)
+                grams = torch.einsum("wc,c...->w...", cells.members.to(grams.dtype), grams)
             gram, query_square, key_square = grams[..., :-2], grams[..., -2], grams[..., -1]
             query_norm = query_square.clamp_min(NORM_EPSILON**2).sqrt().unsqueeze(-1)
             key_norm = key_square.clamp_min(NORM_EPSILON**2).sqrt().unsqueeze(-2)
-            temperature = self.temperature.float().view(-1, 1, 1)
+            temperature = self.temperature.to(grams.dtype).view(-1, 1, 1)
             attention = (gram / (query_norm * key_norm) * temperature).softmax(dim=-1)
             if cells.count > 1:
-                attention = torch.einsum("cw,w...->c...", cells.average, attention)
-            weight = self.project.weight.float().flatten(1)  # (dim, dim)
+                attention = torch.einsum("cw,w...->c...", cells.average.to(grams.dtype), attention)
+            weight = self.project.weight.to(grams.dtype).flatten(1)  # (dim, dim)
             per_head = weight.view(weight.shape[0], self.heads, -1).transpose(0, 1)  # (heads, dim, c)
             folded = per_head @ attention  # (cells, batch, heads, dim, c)
             return folded.transpose(-3, -2).flatten(-2)

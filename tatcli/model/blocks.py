@@ -93,12 +93,13 @@ class Fusion(nn.Sequential):
         """Rows (start, stop) of it, in a cache."""
         over_all, activation, project = self
         weights = torch.split(over_all.get_parameter("weight"), [part.shape[1] for part in maps], dim=1)
+        wide = torch.promote_types(weights[0].dtype, torch.float32)
         total: Tensor | None = None
         for part, weight in zip(maps, weights, strict=True):
             convolve = partial(functional.conv2d, weight=weight, padding=1)
             convolved = expand_and_convolve(part, rows, lambda strip: strip, convolve)
-            total = convolved.float() if total is None else total.add_(convolved)
-        fused: Tensor = project(activation(total))
+            total = convolved.to(wide) if total is None else total.add_(convolved)
+        fused: Tensor = project(activation(total).to(weights[0].dtype))
         return fused
 
 

@@ -16,6 +16,7 @@ from tatcli.model import depthwise as depthwise_module
 from tatcli.model.attention import ChannelAttention
 from tatcli.model.blocks import LayerNorm
 from tatcli.model.config import preset_of
+from tatcli.model.fused import without_kernels
 from tatcli.model.windows import Window, cut_into_cells, window_starts
 from tiny_networks import TINY
 
@@ -34,6 +35,31 @@ def test_small_preset_keeps_its_promise() -> None:
     parameters = sum(p.numel() for p in Tat(PRESETS["tat-small"]).parameters())
     assert parameters <= 10_000_000
     assert 2 * parameters <= 20 * 2**20
+
+
+@pytest.mark.parametrize("windows", [(), (24, 12, 6, 4)])
+def test_networks_of_other_precisions(windows: tuple[int, ...]) -> None:
+    """All of it in float64, as one would check float32's rounding by; in half precision, as ``.half()`` makes it."""
+    network = tiny(replace(TINY, train_patch=16, windows=windows))
+    x = torch.rand(2, 1, 40, 56)
+    with torch.inference_mode(), without_kernels():
+        expected = network(x)
+        exact, halved = network.double()(x.double()), network.bfloat16()(x.bfloat16())
+    scale = float((exact - x).std())
+    assert exact.dtype == torch.float64
+    assert halved.dtype == torch.bfloat16
+    assert 0 < float((expected - exact).abs().max()) <= 1e-4 * scale
+    assert float((halved - exact).abs().max()) <= 0.5 * scale
+
+
+def test_float64_is_float64_throughout() -> None:
+    """A change of the input far below float32's precision shows in the output as it does in a difference quotient."""
+    network = tiny(replace(TINY, train_patch=16)).double()
+    torch.manual_seed(1)
+    x, towards = torch.rand(2, 1, 1, 40, 40, dtype=torch.float64)
+    with torch.inference_mode():
+        small, large = ((network(x + step * towards) - network(x)) / step for step in (1e-9, 1e-6))
+    assert float((small - large).abs().max()) <= 1e-4 * float(large.abs().max())
 
 
 def test_batch_gives_what_single_slices_give() -> None:
