@@ -64,9 +64,16 @@ class CompiledNetwork(nn.Module):
             DeviceError: it can't be compiled here.
         """
         try:
-            with config.patch(recompile_limit=LIMIT, accumulated_recompile_limit=LIMIT):  # a thread's own
+            with config.patch(dict.fromkeys(_limits(), LIMIT)):  # a thread's own
                 return self.compiled(x)
         except TorchDynamoException as error:
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             msg = f"--compile: PyTorch can't compile the network here ({reason}); leave it out"
             raise DeviceError(msg) from error
+
+
+def _limits() -> tuple[str, str]:
+    """The settings that say how many shapes are compiled, for one function and in all."""
+    # (PyTorch 2.6 knows them by their old names alone)
+    what = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"
+    return what, f"accumulated_{what}"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from tatcli.errors import DeviceError
+from tatcli.inference import compilation
 from tatcli.inference.compilation import CompiledNetwork
 from tatcli.model import Tat, TatConfig
 
@@ -107,6 +109,25 @@ def test_the_network_is_one_graph_without_constants_to_copy() -> None:
 
 def test_every_shape_is_compiled_from_any_thread() -> None:
     assert run_apart(MANY_SHAPES) == [f"1 1 {rows} 3" for rows in range(1, 13)]
+
+
+def test_the_oldest_pytorch_has_other_names_for_its_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in torch/_dynamo/config.py of PyTorch 2.6.0, whose ``patch`` takes no name that isn't there."""
+
+    class Config:
+        cache_size_limit = 8
+        accumulated_cache_size_limit = 256
+
+        def patch(self, changes: dict[str, int] | None = None, **more: int) -> AbstractContextManager[None]:
+            for name, value in (changes or more).items():
+                getattr(self, name)
+                monkeypatch.setattr(self, name, value)
+            return nullcontext()
+
+    old = Config()
+    monkeypatch.setattr(compilation, "config", old)
+    assert CompiledNetwork(nn.GELU(), lambda module: module)(torch.zeros(1, 1, 8, 8)).shape == (1, 1, 8, 8)
+    assert (old.cache_size_limit, old.accumulated_cache_size_limit) == (compilation.LIMIT, compilation.LIMIT)
 
 
 def test_a_cpu_is_refused() -> None:
