@@ -10,19 +10,22 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from tatcli.errors import OutputError, TatError, UsageError
+from tatcli.errors import OutputError, TatError, UsageError, reason_of
 from tatcli.networking.spool import Spool
+from tatcli.volumes.dicom_files import LENIENCE
 
 __all__ = ["Destination", "Listener", "RefusedError", "Tls", "receiving", "send"]
 
 _SUCCESS, _DUPLICATE, _NO_RESOURCES, _NOT_UNDERSTOOD = 0x0000, 0x0111, 0xA700, 0xC000
-_WARNINGS: Final = (0xB000, 0xB006, 0xB007)
-"""Stored, with something coerced or discarded (PS3.4 table B.2-1)."""
+_WARNINGS: Final = frozenset((0x0001, 0x0107, 0x0116, *range(0xB000, 0xC000)))
+"""Stored, with something coerced or discarded (PS3.4 table B.2-1, PS3.7 annex C)."""
+_SYNTAXES: Final = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
+"""What derived objects are sent in: as they are, or by the default, which is always offered (PS3.5 section 10.1)."""
 _FULL: Final = range(0xA700, 0xA800)
 """Out of resources: a state of the peer's that says nothing of the object."""
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _PATIENCE: Final = 30.0
-"""Seconds that a peer may be silent within a message, or before the first one."""
+"""Seconds that a peer may be silent within a message, or before the first one; to read on, too."""
 
 
 class RefusedError(TatError):
@@ -67,6 +70,14 @@ def _is_title(text: str) -> bool:
     return 0 < len(text) <= 16 and not text.isspace() and text.isascii() and text.isprintable() and "\\" not in text
 
 
+def _is_host(text: str) -> bool:
+    """Whether this may be a host's name or address."""
+    try:
+        return bool(text.encode("idna")) and not any(letter.isspace() for letter in text)
+    except UnicodeError:  # a part of it is empty or too long
+        return False
+
+
 @dataclass(frozen=True)
 class Destination:
     """Where derived series go: AETITLE@HOST:PORT, an IPv6 address in brackets."""
@@ -87,7 +98,7 @@ class Destination:
         title = title.strip()
         if host.startswith("[") and host.endswith("]"):
             host = host[1:-1]
-        if not (at and colon and host and _is_title(title) and port.isdecimal() and 0 < int(port) < 2**16):
+        if not (at and colon and _is_host(host) and _is_title(title) and port.isdecimal() and 0 < int(port) < 2**16):
             msg = f"--to {text!r}: expected AETITLE@HOST:PORT"
             raise UsageError(msg)
         return cls(title, host, int(port))
@@ -150,15 +161,14 @@ def receiving(listener: Listener, spool: Spool) -> Iterator[int]:
         entity.add_supported_context(context.abstract_syntax, syntaxes)
     entity.add_supported_context("1.2.840.10008.1.1")
 
-    def opened(event: Any) -> None:
-        # Else a peer that goes silent within a message keeps its association for ever, and with it one of all places.
-        event.assoc.dul.socket.socket.settimeout(_PATIENCE)
-
     def store(event: Any) -> int:
         try:
-            series = str(event.dataset.SeriesInstanceUID)
+            with LENIENCE:  # complaints would quote the header
+                series = str(event.dataset.SeriesInstanceUID or "")
             data = event.encoded_dataset()
         except Exception:  # noqa: BLE001 - whatever a peer sends must not end the node
+            return _NOT_UNDERSTOOD
+        if not series:  # else scans of any patients would be one
             return _NOT_UNDERSTOOD
         try:
             spool.store(series, str(event.request.AffectedSOPInstanceUID), data)
@@ -172,7 +182,7 @@ def receiving(listener: Listener, spool: Spool) -> Iterator[int]:
             (listener.host, listener.port),
             block=False,
             ssl_context=context,
-            evt_handlers=[(network.evt.EVT_CONN_OPEN, opened), (network.evt.EVT_C_STORE, store)],
+            evt_handlers=[(network.evt.EVT_CONN_OPEN, _opened), (network.evt.EVT_C_STORE, store)],
         )
     except OSError as error:
         msg = f"--port {listener.port}: expected a free port on {listener.host}, got {error.strerror or error}"
@@ -191,35 +201,21 @@ def send(files: Iterable[Path], destination: Destination, *, title: str, tls: Tl
         RefusedError: the peer doesn't take some of them; all others were given.
         TatError: the peer can't be reached or gives up; what was confirmed before was given.
     """
-    import pydicom
-
-    network = _pynetdicom()
     waiting = list(files)
-    entity = network.AE(ae_title=title)
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 60
-    classes = {str(pydicom.dcmread(file, stop_before_pixels=True).SOPClassUID) for file in waiting}
-    for sop_class in classes:
-        entity.add_requested_context(sop_class, "1.2.840.10008.1.2.1")
-    secured = None if tls is None else (tls.context(server=False), destination.host)
-    association = entity.associate(destination.host, destination.port, ae_title=destination.title, tls_args=secured)
-    if not association.is_established and association.rejected_contexts:
-        msg = f"{destination}: expected it to take objects of {', '.join(sorted(classes))}, got a refusal"
-        raise RefusedError(msg)
-    if not association.is_established:
-        msg = f"{destination}: expected an association, got none; is the peer up, and does it know {title}?"
-        raise TatError(msg)
+    association = _associated(waiting, destination, title=title, tls=tls)
     refused = []
     try:
         for file in waiting:
             try:
-                status = association.send_c_store(file).get("Status")
+                with LENIENCE:
+                    status = association.send_c_store(file).get("Status")
             except ValueError as error:  # no transfer of this class was agreed upon
                 refused.append(f"{file.name}: {error}")
                 continue
             except RuntimeError as error:
                 msg = f"{destination}: expected to send {file.name}, got {error}"
                 raise TatError(msg) from error
-            if status in (_SUCCESS, _DUPLICATE, *_WARNINGS):
+            if status in (_SUCCESS, _DUPLICATE) or status in _WARNINGS:
                 yield file
             elif status is None or status in _FULL:
                 got = "no answer" if status is None else f"status {status:#06x}"
@@ -232,6 +228,47 @@ def send(files: Iterable[Path], destination: Destination, *, title: str, tls: Tl
     if refused:
         msg = f"{destination}: expected all to be stored, got {len(refused)} refused, the first {refused[0]}"
         raise RefusedError(msg)
+
+
+def _associated(files: Iterable[Path], destination: Destination, *, title: str, tls: Tls | None) -> Any:
+    """An association for these objects."""
+    import pydicom
+
+    network = _pynetdicom()
+    entity = network.AE(ae_title=title)
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 60
+    entity.connection_timeout = _PATIENCE  # with TLS the handshake, too
+    classes = {str(pydicom.dcmread(file, stop_before_pixels=True).SOPClassUID) for file in files}
+    for sop_class in sorted(classes):
+        for syntax in _SYNTAXES:  # in contexts of their own: of one with both, the peer would choose
+            entity.add_requested_context(sop_class, syntax)
+    secured = None if tls is None else (tls.context(server=False), destination.host)
+    try:
+        association = entity.associate(
+            destination.host,
+            destination.port,
+            ae_title=destination.title,
+            tls_args=secured,
+            evt_handlers=[(network.evt.EVT_CONN_OPEN, _opened)],
+        )
+    except OSError as error:  # no address is known for its name
+        msg = f"{destination}: expected an association, got {reason_of(error)}; check the host's name"
+        raise TatError(msg) from error
+    if not association.is_established and association.rejected_contexts:
+        msg = f"{destination}: expected it to take objects of {', '.join(sorted(classes))}, got a refusal"
+        raise RefusedError(msg)
+    if not association.is_established:
+        msg = f"{destination}: expected an association, got none; is the peer up, and does it know {title}?"
+        raise TatError(msg)
+    return association
+
+
+def _opened(event: Any) -> None:
+    """Give up a peer that goes silent within a message.
+
+    Else it keeps its association, one of all places, for ever; and where it doesn't read on, all that waits to be sent.
+    """
+    event.assoc.dul.socket.socket.settimeout(_PATIENCE)
 
 
 def _pynetdicom() -> Any:
