@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ssl
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,18 @@ _SYNTAXES: Final = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
 """What derived objects are sent in: as they are, or by the default, which is always offered (PS3.5 section 10.1)."""
 _FULL: Final = range(0xA700, 0xA800)
 """Out of resources: a state of the peer's that says nothing of the object."""
+_SCANS: Final = frozenset(
+    f"1.2.840.10008.5.1.4.1.1.{number}"
+    for number in ("2", "2.1", "2.2", "4", "4.1", "4.3", "4.4", "128", "128.1", "130")
+)
+"""CT, MR and PET images, classic and enhanced."""
+_DECODED: Final = frozenset(
+    f"1.2.840.10008.1.2{number}"
+    for number in ("", ".1", ".2", ".5", *(f".4.{code}" for code in (50, 51, 57, 70, 80, 81, 90, 91, 201, 202, 203)))
+)
+"""Transfer syntaxes of scans that tat decodes."""
+_DEFLATED: Final = frozenset(f"1.2.840.10008.1.2{number}" for number in (".1.99", ".4.95", ".4.205"))
+"""What is deflated is inflated in memory as a whole, megabytes to gigabytes."""
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _PATIENCE: Final = 30.0
 """Seconds that a peer may be silent within a message, or before the first one; to read on, too."""
@@ -147,18 +160,17 @@ def receiving(listener: Listener, spool: Spool) -> Iterator[int]:
     Raises:
         UsageError: pynetdicom isn't installed, the certificates don't load, the port is taken.
     """
-    from pydicom.uid import DeflatedExplicitVRLittleEndian
-
     network = _pynetdicom()
     entity = network.AE(ae_title=listener.title)
     entity.acse_timeout = _PATIENCE
     entity.maximum_associations = listener.associations
     entity.require_called_aet = True
     entity.require_calling_aet = list(listener.allowed)
-    # What is deflated is inflated in memory as a whole, megabytes to gigabytes: peers send it otherwise.
-    syntaxes = [syntax for syntax in network.ALL_TRANSFER_SYNTAXES if syntax != DeflatedExplicitVRLittleEndian]
     for context in network.AllStoragePresentationContexts:
-        entity.add_supported_context(context.abstract_syntax, syntaxes)
+        # What isn't taken, peers send in another form; what is no scan is only kept, as it is.
+        is_scan = context.abstract_syntax in _SCANS
+        taken = _DECODED if is_scan else frozenset(network.ALL_TRANSFER_SYNTAXES) - _DEFLATED
+        entity.add_supported_context(context.abstract_syntax, sorted(taken))
     entity.add_supported_context("1.2.840.10008.1.1")
 
     def store(event: Any) -> int:
@@ -185,7 +197,10 @@ def receiving(listener: Listener, spool: Spool) -> Iterator[int]:
             evt_handlers=[(network.evt.EVT_CONN_OPEN, _opened), (network.evt.EVT_C_STORE, store)],
         )
     except OSError as error:
-        msg = f"--port {listener.port}: expected a free port on {listener.host}, got {error.strerror or error}"
+        of_port = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        what = f"--port {listener.port}: expected a free port on {listener.host}"
+        what = what if of_port else f"--bind {listener.host}: expected an address of this machine"
+        msg = f"{what}, got {error.strerror or error}"
         raise UsageError(msg) from error
     try:
         yield server.server_address[1]
@@ -257,6 +272,10 @@ def _associated(files: Iterable[Path], destination: Destination, *, title: str, 
     if not association.is_established and association.rejected_contexts:
         msg = f"{destination}: expected it to take objects of {', '.join(sorted(classes))}, got a refusal"
         raise RefusedError(msg)
+    if association.is_rejected:
+        answer = association.acceptor.primitive
+        msg = f"{destination}: expected an association of {title}, got {answer.result_str}: {answer.reason_str}"
+        raise TatError(msg)
     if not association.is_established:
         msg = f"{destination}: expected an association, got none; is the peer up, and does it know {title}?"
         raise TatError(msg)

@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 
-from tatcli.errors import TatError
+from tatcli.errors import TatError, UsageError
 from tatcli.networking import peers
 from tatcli.networking.peers import Destination, Listener, RefusedError, Tls, receiving, send
 from tatcli.networking.spool import Spool
@@ -98,16 +99,55 @@ def test_with_tls_a_peer_that_says_nothing_keeps_nobody_waiting(node, tls):
         assert not is_taken(port, [EXPLICIT])  # without TLS
 
 
-def test_deflated_objects_are_asked_for_in_another_form(node):
+def test_what_is_deflated_or_cannot_be_decoded_is_asked_for_in_another_form(node):
     with node() as port:
         assert is_taken(port, [EXPLICIT, DEFLATED])
-        assert not is_taken(port, [DEFLATED])
+        for number in ("1.99", "4.95", "4.205", "4.110", "4.94", "4.102"):  # JPIP deflated, JPEG XL, JPIP, MPEG-4
+            assert not is_taken(port, [f"1.2.840.10008.1.2.{number}"])
+        for number in ("2", "5", "4.50", "4.70", "4.80", "4.90", "4.201"):
+            assert is_taken(port, [f"1.2.840.10008.1.2.{number}"])
+
+
+def test_what_is_no_scan_is_taken_as_it_is(node):
+    video = "1.2.840.10008.5.1.4.1.1.77.1.1.1"
+    with node() as port:
+        entity = pynetdicom.AE()
+        entity.add_requested_context(video, "1.2.840.10008.1.2.4.102")
+        association = entity.associate("127.0.0.1", port, ae_title="TAT")
+        assert association.is_established
+        association.release()
+
+
+def test_a_destination_that_does_not_know_the_node_says_so(derived):
+    with sink(lambda _: 0, [EXPLICIT]) as destination:
+        strict = replace(destination, title="OTHER")
+        with pytest.raises(TatError, match="of TAT, got Rejected Permanent: Called AE title not recognised"):
+            list(send(derived, strict, title="TAT"))
+
+
+@pytest.mark.parametrize(
+    ("host", "words"), [("host.invalid", "--bind host.invalid: expected an address"), ("127.0.0.1", "--port .*free")]
+)
+def test_an_address_or_a_port_that_is_not_to_be_had(tmp_path, monkeypatch, host, words):
+    def unknown(name: Any, *rest: Any, **options: Any) -> Any:
+        if name == "host.invalid":
+            raise socket.gaierror(-2, "Name or service not known")
+        return lookup(name, *rest, **options)
+
+    lookup = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        listener = Listener(host=host, port=other.getsockname()[1], allowed=("PACS",))
+        node = receiving(listener, Spool(tmp_path))
+        with pytest.raises(UsageError, match=words):
+            node.__enter__()
 
 
 @contextmanager
 def sink(handler: Any, syntaxes: list[str]) -> Iterator[Destination]:
     """A peer that takes CT in these transfer syntaxes and answers as the handler says."""
     entity = pynetdicom.AE(ae_title="SINK")
+    entity.require_called_aet = True
     entity.add_supported_context(CT, syntaxes)
     server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(pynetdicom.evt.EVT_C_STORE, handler)])
     try:
