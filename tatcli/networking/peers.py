@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import errno
-import ssl
+import socket
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Any, Final
 
 from tatcli.errors import OutputError, TatError, UsageError, reason_of
+from tatcli.networking.addresses import Destination, Listener, Tls
 from tatcli.networking.spool import Spool
 from tatcli.volumes.dicom_files import LENIENCE
 
-__all__ = ["Destination", "Listener", "RefusedError", "Tls", "receiving", "send"]
+__all__ = ["RefusedError", "receiving", "send"]
 
 _SUCCESS, _DUPLICATE, _NO_RESOURCES, _NOT_UNDERSTOOD = 0x0000, 0x0111, 0xA700, 0xC000
 _WARNINGS: Final = frozenset((0x0001, 0x0107, 0x0116, *range(0xB000, 0xC000)))
@@ -36,121 +38,14 @@ _DECODED: Final = frozenset(
 """Transfer syntaxes of scans that tat decodes."""
 _DEFLATED: Final = frozenset(f"1.2.840.10008.1.2{number}" for number in (".1.99", ".4.95", ".4.205"))
 """What is deflated is inflated in memory as a whole, megabytes to gigabytes."""
-_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+_FAREWELL: Final = 2.0
+"""Seconds for all peers to be told that the node stops."""
 _PATIENCE: Final = 30.0
 """Seconds that a peer may be silent within a message, or before the first one; to read on, too."""
 
 
 class RefusedError(TatError):
     """A peer that is there doesn't take some objects; others it may."""
-
-
-class _LateHandshake(ssl.SSLContext):
-    """Shakes hands where the association is served: the thread that accepts connections would wait for the peer."""
-
-    def wrap_socket(self, *arguments: Any, **options: Any) -> ssl.SSLSocket:
-        return super().wrap_socket(*arguments, **(options | {"do_handshake_on_connect": False}))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tls:
-    """Certificates for both roles; the peers' are checked against ``authority``."""
-
-    certificate: Path
-    key: Path
-    authority: Path
-
-    def context(self, *, server: bool) -> ssl.SSLContext:
-        """What Python's ssl makes of them, TLS 1.2 or later, certificates required from either side.
-
-        Raises:
-            UsageError: a file is missing or isn't PEM.
-        """
-        try:
-            context = _LateHandshake(ssl.PROTOCOL_TLS_SERVER) if server else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            context.load_cert_chain(self.certificate, self.key)
-            context.load_verify_locations(self.authority)
-        except (OSError, ssl.SSLError) as error:
-            msg = f"--tls-cert, --tls-key, --tls-ca: expected PEM files, got ones that don't load ({error})"
-            raise UsageError(msg) from error
-        context.verify_mode = ssl.CERT_REQUIRED
-        return context
-
-
-def _is_title(text: str) -> bool:
-    """Whether this is an AE title (PS3.5 table 6.2-1)."""
-    return 0 < len(text) <= 16 and not text.isspace() and text.isascii() and text.isprintable() and "\\" not in text
-
-
-def _is_host(text: str) -> bool:
-    """Whether this may be a host's name or address."""
-    try:
-        return bool(text.encode("idna")) and not any(letter.isspace() for letter in text)
-    except UnicodeError:  # a part of it is empty or too long
-        return False
-
-
-@dataclass(frozen=True)
-class Destination:
-    """Where derived series go: AETITLE@HOST:PORT, an IPv6 address in brackets."""
-
-    title: str
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> Destination:
-        """Read AETITLE@HOST:PORT.
-
-        Raises:
-            UsageError: it isn't one.
-        """
-        title, at, place = text.partition("@")
-        host, colon, port = place.rpartition(":")
-        title = title.strip()
-        if host.startswith("[") and host.endswith("]"):
-            host = host[1:-1]
-        if not (at and colon and _is_host(host) and _is_title(title) and port.isdecimal() and 0 < int(port) < 2**16):
-            msg = f"--to {text!r}: expected AETITLE@HOST:PORT"
-            raise UsageError(msg)
-        return cls(title, host, int(port))
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.title}@{host}:{self.port}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Listener:
-    """How a node is reached.
-
-    Attributes:
-        title: its AE title, which callers must use.
-        host, port: where it listens.
-        allowed: AE titles that may call; empty: any, on the loopback interface only.
-        associations: at a time.
-        tls: encryption, or None.
-
-    Raises:
-        UsageError: other machines may call, but none is named; a title is none.
-    """
-
-    title: str = "TAT"
-    host: str = "127.0.0.1"
-    port: int = 11112
-    allowed: tuple[str, ...] = ()
-    associations: int = 10
-    tls: Tls | None = None
-
-    def __post_init__(self) -> None:
-        for option, title in (("--aet", self.title), *(("--allow", caller) for caller in self.allowed)):
-            if not _is_title(title):
-                msg = f"{option} {title!r}: expected an AE title, 1 to 16 ASCII characters without a backslash"
-                raise UsageError(msg)
-        if self.host not in _LOOPBACK and not self.allowed:
-            msg = f"--bind {self.host}: expected --allow with the AE titles that may call from other machines, got none"
-            raise UsageError(msg)
 
 
 @contextmanager
@@ -206,6 +101,7 @@ def receiving(listener: Listener, spool: Spool) -> Iterator[int]:
         yield server.server_address[1]
     finally:
         server.shutdown()
+        _break_off(entity.active_associations)
 
 
 def send(files: Iterable[Path], destination: Destination, *, title: str, tls: Tls | None = None) -> Iterator[Path]:
@@ -280,6 +176,22 @@ def _associated(files: Iterable[Path], destination: Destination, *, title: str, 
         msg = f"{destination}: expected an association, got none; is the peer up, and does it know {title}?"
         raise TatError(msg)
     return association
+
+
+def _break_off(associations: list[Any]) -> None:
+    """End associations of a node that stops: they would go on storing, and keep the process for as long as they last.
+
+    A-ABORT tells a peer to send again later what wasn't confirmed; who said nothing yet, or half, just loses the line.
+    """
+    aborting = [Thread(target=each.abort, daemon=True) for each in associations if each.is_established]
+    for thread in aborting:
+        thread.start()
+    end = time.monotonic() + _FAREWELL
+    for thread in aborting:
+        thread.join(max(0.0, end - time.monotonic()))
+    for association in associations:
+        with suppress(AttributeError, OSError):  # it is closed already
+            association.dul.socket.socket.shutdown(socket.SHUT_RDWR)
 
 
 def _opened(event: Any) -> None:

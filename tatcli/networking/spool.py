@@ -14,7 +14,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -160,7 +160,7 @@ class Spool:
         It loses its name first: what a crash left of it would be taken for all of a series, and sent on.
         """
         leaving = self.root / f"{_TEMPORARY}{secrets.token_hex(8)}"
-        with self._coming_or_going:
+        with suppress(OSError), self._coming_or_going:  # of a disk that became read-only: another time
             if folder.last_change() != change or any(folder.received.glob(f"{_TEMPORARY}*")):
                 return
             renamed(folder.path, leaving)

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 import tatcli
 from tatcli.errors import DeviceError, OutputError, TatError, UsageError, place_of, reason_of
-from tatcli.networking.peers import Destination, Listener, RefusedError, receiving, send
+from tatcli.networking.addresses import Destination, Listener
+from tatcli.networking.peers import RefusedError, receiving, send
 from tatcli.networking.spool import SeriesFolder, Spool
 from tatcli.tasks import TASKS, find_task
 from tatcli.volumes.dicom_options import DicomOptions
@@ -169,10 +170,8 @@ class _Worker:
         self._not_before: dict[str, float] = {}
 
     def turn(self) -> None:
-        """Everything that is due; of a series that is done with, only whether more of it came.
-
-        A series that a destination answers by going away is the last to be tried again: others would never be sent.
-        """
+        """Everything that is due; of a series that is done with, only whether more of it came."""
+        # Series at which a destination broke off are tried again last: the others would never be sent.
         for folder in sorted(self.spool.series(), key=lambda folder: self._setbacks.get(folder.name, 0)):
             try:
                 self._look_at(folder)

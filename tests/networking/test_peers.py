@@ -22,7 +22,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 
 from tatcli.errors import TatError, UsageError
 from tatcli.networking import peers
-from tatcli.networking.peers import Destination, Listener, RefusedError, Tls, receiving, send
+from tatcli.networking.addresses import Destination, Listener, Tls
+from tatcli.networking.peers import RefusedError, receiving, send
 from tatcli.networking.spool import Spool
 
 pynetdicom: Any = pytest.importorskip("pynetdicom", reason="needs pynetdicom: pip install 'tatcli[node]'")
@@ -123,6 +124,21 @@ def test_a_destination_that_does_not_know_the_node_says_so(derived):
         strict = replace(destination, title="OTHER")
         with pytest.raises(TatError, match="of TAT, got Rejected Permanent: Called AE title not recognised"):
             list(send(derived, strict, title="TAT"))
+
+
+def test_a_node_that_stops_takes_nothing_more_and_tells_its_peers(node, tmp_path):
+    entity = pynetdicom.AE()
+    entity.add_requested_context(CT, EXPLICIT)
+    with node() as port:
+        association = entity.associate("127.0.0.1", port, ae_title="TAT")
+        assert association.send_c_store(made_object("1.2.3.1")).Status == 0
+        half = socket.create_connection(("127.0.0.1", port), timeout=10)
+        half.sendall(b"\x01\x00\x00")
+        time.sleep(0.3)
+    assert within(5.0, lambda: association.is_aborted)
+    with half:
+        assert half.recv(1) == b""
+    assert len(list((tmp_path / "spool").glob("*/received/*.dcm"))) == 1
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tatcli.errors import UsageError
-from tatcli.networking.peers import Destination, Listener
+from tatcli.networking.addresses import Destination, Listener
 from tatcli.networking.spool import Spool
 
 

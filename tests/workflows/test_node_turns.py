@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tatcli.errors import DeviceError, OutputError, TatError, UsageError, VolumeReadError
-from tatcli.networking.peers import Destination
+from tatcli.networking.addresses import Destination
 from tatcli.networking.spool import SeriesFolder, Spool
 from tatcli.volumes import dicom_series
 from tatcli.volumes.dicom_series import SeriesInfo
