@@ -55,7 +55,7 @@ def node(
 
     Everything received is on disk before it is confirmed. Stop it with Ctrl-C; a later run goes on.
     """
-    from tatcli.networking.peers import Destination, Listener, Tls
+    from tatcli.networking.addresses import Destination, Listener, Tls
     from tatcli.volumes.dicom_options import DicomOptions
     from tatcli.workflows.node import NodeConfig, Rule, run_node
 

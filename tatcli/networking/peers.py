@@ -2,131 +2,50 @@
 
 from __future__ import annotations
 
-import ssl
+import errno
+import socket
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Any, Final
 
-from tatcli.errors import OutputError, TatError, UsageError
+from tatcli.errors import OutputError, TatError, UsageError, reason_of
+from tatcli.networking.addresses import Destination, Listener, Tls
 from tatcli.networking.spool import Spool
+from tatcli.volumes.dicom_files import LENIENCE
 
-__all__ = ["Destination", "Listener", "RefusedError", "Tls", "receiving", "send"]
+__all__ = ["RefusedError", "receiving", "send"]
 
 _SUCCESS, _DUPLICATE, _NO_RESOURCES, _NOT_UNDERSTOOD = 0x0000, 0x0111, 0xA700, 0xC000
-_WARNINGS: Final = (0xB000, 0xB006, 0xB007)
-"""Stored, with something coerced or discarded (PS3.4 table B.2-1)."""
+_WARNINGS: Final = frozenset((0x0001, 0x0107, 0x0116, *range(0xB000, 0xC000)))
+"""Stored, with something coerced or discarded (PS3.4 table B.2-1, PS3.7 annex C)."""
+_SYNTAXES: Final = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
+"""What derived objects are sent in: as they are, or by the default, which is always offered (PS3.5 section 10.1)."""
 _FULL: Final = range(0xA700, 0xA800)
 """Out of resources: a state of the peer's that says nothing of the object."""
-_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+_SCANS: Final = frozenset(
+    f"1.2.840.10008.5.1.4.1.1.{number}"
+    for number in ("2", "2.1", "2.2", "4", "4.1", "4.3", "4.4", "128", "128.1", "130")
+)
+"""CT, MR and PET images, classic and enhanced."""
+_DECODED: Final = frozenset(
+    f"1.2.840.10008.1.2{number}"
+    for number in ("", ".1", ".2", ".5", *(f".4.{code}" for code in (50, 51, 57, 70, 80, 81, 90, 91, 201, 202, 203)))
+)
+"""Transfer syntaxes of scans that tat decodes."""
+_DEFLATED: Final = frozenset(f"1.2.840.10008.1.2{number}" for number in (".1.99", ".4.95", ".4.205"))
+"""What is deflated is inflated in memory as a whole, megabytes to gigabytes."""
+_FAREWELL: Final = 2.0
+"""Seconds for all peers to be told that the node stops."""
 _PATIENCE: Final = 30.0
-"""Seconds that a peer may be silent within a message, or before the first one."""
+"""Seconds that a peer may be silent within a message, or before the first one; to read on, too."""
 
 
 class RefusedError(TatError):
     """A peer that is there doesn't take some objects; others it may."""
-
-
-class _LateHandshake(ssl.SSLContext):
-    """Shakes hands where the association is served: the thread that accepts connections would wait for the peer."""
-
-    def wrap_socket(self, *arguments: Any, **options: Any) -> ssl.SSLSocket:
-        return super().wrap_socket(*arguments, **(options | {"do_handshake_on_connect": False}))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tls:
-    """Certificates for both roles; the peers' are checked against ``authority``."""
-
-    certificate: Path
-    key: Path
-    authority: Path
-
-    def context(self, *, server: bool) -> ssl.SSLContext:
-        """What Python's ssl makes of them, TLS 1.2 or later, certificates required from either side.
-
-        Raises:
-            UsageError: a file is missing or isn't PEM.
-        """
-        try:
-            context = _LateHandshake(ssl.PROTOCOL_TLS_SERVER) if server else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            context.load_cert_chain(self.certificate, self.key)
-            context.load_verify_locations(self.authority)
-        except (OSError, ssl.SSLError) as error:
-            msg = f"--tls-cert, --tls-key, --tls-ca: expected PEM files, got ones that don't load ({error})"
-            raise UsageError(msg) from error
-        context.verify_mode = ssl.CERT_REQUIRED
-        return context
-
-
-def _is_title(text: str) -> bool:
-    """Whether this is an AE title (PS3.5 table 6.2-1)."""
-    return 0 < len(text) <= 16 and not text.isspace() and text.isascii() and text.isprintable() and "\\" not in text
-
-
-@dataclass(frozen=True)
-class Destination:
-    """Where derived series go: AETITLE@HOST:PORT, an IPv6 address in brackets."""
-
-    title: str
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> Destination:
-        """Read AETITLE@HOST:PORT.
-
-        Raises:
-            UsageError: it isn't one.
-        """
-        title, at, place = text.partition("@")
-        host, colon, port = place.rpartition(":")
-        title = title.strip()
-        if host.startswith("[") and host.endswith("]"):
-            host = host[1:-1]
-        if not (at and colon and host and _is_title(title) and port.isdecimal() and 0 < int(port) < 2**16):
-            msg = f"--to {text!r}: expected AETITLE@HOST:PORT"
-            raise UsageError(msg)
-        return cls(title, host, int(port))
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.title}@{host}:{self.port}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Listener:
-    """How a node is reached.
-
-    Attributes:
-        title: its AE title, which callers must use.
-        host, port: where it listens.
-        allowed: AE titles that may call; empty: any, on the loopback interface only.
-        associations: at a time.
-        tls: encryption, or None.
-
-    Raises:
-        UsageError: other machines may call, but none is named; a title is none.
-    """
-
-    title: str = "TAT"
-    host: str = "127.0.0.1"
-    port: int = 11112
-    allowed: tuple[str, ...] = ()
-    associations: int = 10
-    tls: Tls | None = None
-
-    def __post_init__(self) -> None:
-        for option, title in (("--aet", self.title), *(("--allow", caller) for caller in self.allowed)):
-            if not _is_title(title):
-                msg = f"{option} {title!r}: expected an AE title, 1 to 16 ASCII characters without a backslash"
-                raise UsageError(msg)
-        if self.host not in _LOOPBACK and not self.allowed:
-            msg = f"--bind {self.host}: expected --allow with the AE titles that may call from other machines, got none"
-            raise UsageError(msg)
 
 
 @contextmanager
@@ -136,29 +55,27 @@ def receiving(listener: Listener, spool: Spool) -> Iterator[int]:
     Raises:
         UsageError: pynetdicom isn't installed, the certificates don't load, the port is taken.
     """
-    from pydicom.uid import DeflatedExplicitVRLittleEndian
-
     network = _pynetdicom()
     entity = network.AE(ae_title=listener.title)
     entity.acse_timeout = _PATIENCE
     entity.maximum_associations = listener.associations
     entity.require_called_aet = True
     entity.require_calling_aet = list(listener.allowed)
-    # What is deflated is inflated in memory as a whole, megabytes to gigabytes: peers send it otherwise.
-    syntaxes = [syntax for syntax in network.ALL_TRANSFER_SYNTAXES if syntax != DeflatedExplicitVRLittleEndian]
     for context in network.AllStoragePresentationContexts:
-        entity.add_supported_context(context.abstract_syntax, syntaxes)
+        # What isn't taken, peers send in another form; what is no scan is only kept, as it is.
+        is_scan = context.abstract_syntax in _SCANS
+        taken = _DECODED if is_scan else frozenset(network.ALL_TRANSFER_SYNTAXES) - _DEFLATED
+        entity.add_supported_context(context.abstract_syntax, sorted(taken))
     entity.add_supported_context("1.2.840.10008.1.1")
-
-    def opened(event: Any) -> None:
-        # Else a peer that goes silent within a message keeps its association for ever, and with it one of all places.
-        event.assoc.dul.socket.socket.settimeout(_PATIENCE)
 
     def store(event: Any) -> int:
         try:
-            series = str(event.dataset.SeriesInstanceUID)
+            with LENIENCE:  # complaints would quote the header
+                series = str(event.dataset.SeriesInstanceUID or "")
             data = event.encoded_dataset()
         except Exception:  # noqa: BLE001 - whatever a peer sends must not end the node
+            return _NOT_UNDERSTOOD
+        if not series:  # else scans of any patients would be one
             return _NOT_UNDERSTOOD
         try:
             spool.store(series, str(event.request.AffectedSOPInstanceUID), data)
@@ -172,15 +89,19 @@ def receiving(listener: Listener, spool: Spool) -> Iterator[int]:
             (listener.host, listener.port),
             block=False,
             ssl_context=context,
-            evt_handlers=[(network.evt.EVT_CONN_OPEN, opened), (network.evt.EVT_C_STORE, store)],
+            evt_handlers=[(network.evt.EVT_CONN_OPEN, _opened), (network.evt.EVT_C_STORE, store)],
         )
     except OSError as error:
-        msg = f"--port {listener.port}: expected a free port on {listener.host}, got {error.strerror or error}"
+        of_port = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        what = f"--port {listener.port}: expected a free port on {listener.host}"
+        what = what if of_port else f"--bind {listener.host}: expected an address of this machine"
+        msg = f"{what}, got {error.strerror or error}"
         raise UsageError(msg) from error
     try:
         yield server.server_address[1]
     finally:
         server.shutdown()
+        _break_off(entity.active_associations)
 
 
 def send(files: Iterable[Path], destination: Destination, *, title: str, tls: Tls | None = None) -> Iterator[Path]:
@@ -191,35 +112,21 @@ def send(files: Iterable[Path], destination: Destination, *, title: str, tls: Tl
         RefusedError: the peer doesn't take some of them; all others were given.
         TatError: the peer can't be reached or gives up; what was confirmed before was given.
     """
-    import pydicom
-
-    network = _pynetdicom()
     waiting = list(files)
-    entity = network.AE(ae_title=title)
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 60
-    classes = {str(pydicom.dcmread(file, stop_before_pixels=True).SOPClassUID) for file in waiting}
-    for sop_class in classes:
-        entity.add_requested_context(sop_class, "1.2.840.10008.1.2.1")
-    secured = None if tls is None else (tls.context(server=False), destination.host)
-    association = entity.associate(destination.host, destination.port, ae_title=destination.title, tls_args=secured)
-    if not association.is_established and association.rejected_contexts:
-        msg = f"{destination}: expected it to take objects of {', '.join(sorted(classes))}, got a refusal"
-        raise RefusedError(msg)
-    if not association.is_established:
-        msg = f"{destination}: expected an association, got none; is the peer up, and does it know {title}?"
-        raise TatError(msg)
+    association = _associated(waiting, destination, title=title, tls=tls)
     refused = []
     try:
         for file in waiting:
             try:
-                status = association.send_c_store(file).get("Status")
+                with LENIENCE:
+                    status = association.send_c_store(file).get("Status")
             except ValueError as error:  # no transfer of this class was agreed upon
                 refused.append(f"{file.name}: {error}")
                 continue
             except RuntimeError as error:
                 msg = f"{destination}: expected to send {file.name}, got {error}"
                 raise TatError(msg) from error
-            if status in (_SUCCESS, _DUPLICATE, *_WARNINGS):
+            if status in (_SUCCESS, _DUPLICATE) or status in _WARNINGS:
                 yield file
             elif status is None or status in _FULL:
                 got = "no answer" if status is None else f"status {status:#06x}"
@@ -232,6 +139,67 @@ def send(files: Iterable[Path], destination: Destination, *, title: str, tls: Tl
     if refused:
         msg = f"{destination}: expected all to be stored, got {len(refused)} refused, the first {refused[0]}"
         raise RefusedError(msg)
+
+
+def _associated(files: Iterable[Path], destination: Destination, *, title: str, tls: Tls | None) -> Any:
+    """An association for these objects."""
+    import pydicom
+
+    network = _pynetdicom()
+    entity = network.AE(ae_title=title)
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 60
+    entity.connection_timeout = _PATIENCE  # with TLS the handshake, too
+    classes = {str(pydicom.dcmread(file, stop_before_pixels=True).SOPClassUID) for file in files}
+    for sop_class in sorted(classes):
+        for syntax in _SYNTAXES:  # in contexts of their own: of one with both, the peer would choose
+            entity.add_requested_context(sop_class, syntax)
+    secured = None if tls is None else (tls.context(server=False), destination.host)
+    try:
+        association = entity.associate(
+            destination.host,
+            destination.port,
+            ae_title=destination.title,
+            tls_args=secured,
+            evt_handlers=[(network.evt.EVT_CONN_OPEN, _opened)],
+        )
+    except OSError as error:  # no address is known for its name
+        msg = f"{destination}: expected an association, got {reason_of(error)}; check the host's name"
+        raise TatError(msg) from error
+    if not association.is_established and association.rejected_contexts:
+        msg = f"{destination}: expected it to take objects of {', '.join(sorted(classes))}, got a refusal"
+        raise RefusedError(msg)
+    if association.is_rejected:
+        answer = association.acceptor.primitive
+        msg = f"{destination}: expected an association of {title}, got {answer.result_str}: {answer.reason_str}"
+        raise TatError(msg)
+    if not association.is_established:
+        msg = f"{destination}: expected an association, got none; is the peer up, and does it know {title}?"
+        raise TatError(msg)
+    return association
+
+
+def _break_off(associations: list[Any]) -> None:
+    """End associations of a node that stops: they would go on storing, and keep the process for as long as they last.
+
+    A-ABORT tells a peer to send again later what wasn't confirmed; who said nothing yet, or half, just loses the line.
+    """
+    aborting = [Thread(target=each.abort, daemon=True) for each in associations if each.is_established]
+    for thread in aborting:
+        thread.start()
+    end = time.monotonic() + _FAREWELL
+    for thread in aborting:
+        thread.join(max(0.0, end - time.monotonic()))
+    for association in associations:
+        with suppress(AttributeError, OSError):  # it is closed already
+            association.dul.socket.socket.shutdown(socket.SHUT_RDWR)
+
+
+def _opened(event: Any) -> None:
+    """Give up a peer that goes silent within a message.
+
+    Else it keeps its association, one of all places, for ever; and where it doesn't read on, all that waits to be sent.
+    """
+    event.assoc.dul.socket.socket.settimeout(_PATIENCE)
 
 
 def _pynetdicom() -> Any:

@@ -14,9 +14,10 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 from tatcli.volumes.replacing import renamed, replaced, sync
@@ -49,9 +50,13 @@ class SeriesFolder:
         """The folder of the derived objects."""
         return self.path / "restored"
 
+    def objects(self) -> list[Path]:
+        """What was received, in a fixed order."""
+        return sorted(file for file in self.received.iterdir() if not file.name.startswith("."))
+
     def inputs(self) -> list[str]:
-        """Names of what was received, in a fixed order."""
-        return sorted(file.name for file in self.received.iterdir() if not file.name.startswith("."))
+        """What was received, by name and time: an object that came again with other content is another."""
+        return [f"{file.name} {file.stat().st_mtime_ns}" for file in self.objects()]
 
     def last_change(self) -> int:
         """When the last object came, ns: each appears in the folder by being renamed."""
@@ -65,14 +70,14 @@ class SeriesFolder:
         """Whether what was restored was made of all that was received."""
         return bool(_read(self.restored / _INPUTS) == self.inputs())
 
-    def is_refused(self) -> bool:
-        """Whether all that was received was looked at and isn't restored."""
+    def is_refused(self, terms: str) -> bool:
+        """Whether all that was received was looked at, under these terms, and isn't restored."""
         found = _read(self.path / _REFUSED)
-        return isinstance(found, dict) and bool(found.get("inputs") == self.inputs())
+        return isinstance(found, dict) and found.get("terms") == terms and bool(found.get("inputs") == self.inputs())
 
-    def refuse(self, reason: str, inputs: list[str]) -> None:
-        """Note that these objects aren't restored."""
-        _write(self.path / _REFUSED, {"inputs": inputs, "reason": reason})
+    def refuse(self, reason: str, inputs: list[str], *, terms: str) -> None:
+        """Note that these objects aren't restored, and under which rules, weights and version."""
+        _write(self.path / _REFUSED, {"inputs": inputs, "reason": reason, "terms": terms})
 
     @contextmanager
     def restoring(self, inputs: list[str]) -> Iterator[Path]:
@@ -116,36 +121,57 @@ class Spool:
     def __init__(self, root: Path) -> None:
         self.root = root
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._coming_or_going = Lock()
+        for left in root.glob(f"{_TEMPORARY}*"):
+            shutil.rmtree(left, ignore_errors=True)
         for folder in self.series():
             folder.clean()
             for left in folder.received.glob(f"{_TEMPORARY}*"):
                 left.unlink()
 
     def store(self, series: str, instance: str, data: bytes) -> None:
-        """Keep an object: once this returns, it is on disk. One that came before isn't written again.
+        """Keep an object: once this returns, it is on disk. One that came before, corrected since, is replaced.
 
         Raises:
             OutputError: the disk is full or fails.
         """
         folder = SeriesFolder(self.root / _hash(series))
-        folder.path.mkdir(exist_ok=True, mode=0o700)  # the spool may be a folder that others can look into
-        folder.received.mkdir(exist_ok=True)
         target = folder.received / f"{_hash(instance)}.dcm"
-        if target.exists():
+        if _holds(target, data):
             return
         with replaced(target, extension=".dcm") as temporary:
+            with self._coming_or_going:
+                folder.path.mkdir(exist_ok=True, mode=0o700)  # the spool may be a folder that others can look into
+                folder.received.mkdir(exist_ok=True)
+                temporary.touch()
             temporary.write_bytes(data)
         sync(folder.path)
         sync(self.root)
 
     def series(self) -> list[SeriesFolder]:
         """Every series, the one that waited longest first."""
-        found = [SeriesFolder(path) for path in self.root.iterdir() if (path / "received").is_dir()]
+        paths = (path for path in self.root.iterdir() if not path.name.startswith("."))
+        found = [SeriesFolder(path) for path in paths if (path / "received").is_dir()]
         return sorted(found, key=lambda folder: folder.received.stat().st_mtime)
 
-    def forget(self, folder: SeriesFolder) -> None:
-        """Delete a series."""
-        shutil.rmtree(folder.path, ignore_errors=True)
+    def forget(self, folder: SeriesFolder, change: int) -> None:
+        """Delete a series, unless more of it came since its last change was this one.
+
+        It loses its name first: what a crash left of it would be taken for all of a series, and sent on.
+        """
+        leaving = self.root / f"{_TEMPORARY}{secrets.token_hex(8)}"
+        with suppress(OSError), self._coming_or_going:  # of a disk that became read-only: another time
+            if folder.last_change() != change or any(folder.received.glob(f"{_TEMPORARY}*")):
+                return
+            renamed(folder.path, leaving)
+        shutil.rmtree(leaving, ignore_errors=True)
+
+
+def _holds(file: Path, data: bytes) -> bool:
+    try:
+        return file.stat().st_size == len(data) and file.read_bytes() == data
+    except FileNotFoundError:
+        return False
 
 
 def _hash(uid: str) -> str:

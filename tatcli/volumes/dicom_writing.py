@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tatcli
+from tatcli.errors import VolumeReadError
 from tatcli.volumes.dicom import DicomHeader
 from tatcli.volumes.dicom_checks import dicom_header
 from tatcli.volumes.dicom_classic import as_classic, check_class
@@ -261,7 +262,12 @@ def _set_pixels(dataset: Dataset, pixels: NDArray[Any]) -> None:
 
 
 def _save(dataset: Dataset, path: Path) -> None:
-    """Uncompressed and little-endian: what every reader takes."""
+    """Uncompressed and little-endian: what every reader takes.
+
+    Raises:
+        VolumeReadError: a value that doesn't parse.
+        OSError: the system refuses to write.
+    """
     from pydicom.dataset import Dataset as NewDataset
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, ExplicitVRLittleEndian
@@ -271,10 +277,18 @@ def _save(dataset: Dataset, path: Path) -> None:
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = PYDICOM_IMPLEMENTATION_UID
     meta.ImplementationVersionName = f"TAT_{tatcli.__version__}"[:16]
-    with tolerant(path):
-        fresh = NewDataset()
-        for element in dataset:  # decoded, whatever the encoding of the source was
-            if element.tag.element != 0 and element.tag.group > 0x0006:
-                fresh[element.tag] = element
-        file = FileDataset(path, fresh, preamble=bytes(128), file_meta=meta, is_implicit_VR=False)
-        file.save_as(path, enforce_file_format=True)
+    try:
+        with tolerant(path):
+            fresh = NewDataset()
+            for element in dataset:  # decoded, whatever the encoding of the source was
+                if element.tag.element != 0 and element.tag.group > 0x0006:
+                    fresh[element.tag] = element
+            file = FileDataset(path, fresh, preamble=bytes(128), file_meta=meta, is_implicit_VR=False)
+            file.save_as(path, enforce_file_format=True)
+    except VolumeReadError as error:
+        refusal: BaseException | None = error.__cause__
+        while isinstance(refusal, OSError) and refusal.errno is None:  # pydicom's, around the system's
+            refusal = refusal.__context__
+        if isinstance(refusal, OSError):
+            raise OSError(refusal.errno, refusal.strerror, str(path)) from error
+        raise

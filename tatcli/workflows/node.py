@@ -11,13 +11,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import tatcli
 from tatcli.errors import DeviceError, OutputError, TatError, UsageError, place_of, reason_of
-from tatcli.networking.peers import Destination, Listener, RefusedError, receiving, send
+from tatcli.networking.addresses import Destination, Listener
+from tatcli.networking.peers import RefusedError, receiving, send
 from tatcli.networking.spool import SeriesFolder, Spool
 from tatcli.tasks import TASKS, find_task
 from tatcli.volumes.dicom_options import DicomOptions
@@ -66,8 +68,9 @@ class Rule:
         return cls(modality, pattern.strip() or "*", task.name)
 
     def takes(self, info: SeriesInfo) -> bool:
-        """Whether the series is meant."""
-        return info.modality == self.modality and fnmatch(info.description.casefold(), self.pattern.casefold())
+        """Whether the series is meant; brackets are letters, as in Siemens' ``[HD_FoV]``."""
+        pattern = self.pattern.casefold().replace("[", "[[]")
+        return info.modality == self.modality and fnmatchcase(info.description.casefold(), pattern)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,40 +163,50 @@ class _Worker:
     ) -> None:
         self.config, self.spool, self._to_restore, self._say = config, spool, to_restore, say
         self._rules = config.rules or tuple(Rule(task.modality, "*", task.name) for task in TASKS.values())
+        self._terms = f"tat {tatcli.__version__}, {config.weights}, {self._rules}"
         self._done: dict[Path, int] = {}
         self._failures: dict[str, int] = {}
+        self._setbacks: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
 
     def turn(self) -> None:
         """Everything that is due; of a series that is done with, only whether more of it came."""
-        for folder in self.spool.series():
-            if folder.quiet_for() < self.config.settle:
-                continue
-            change = folder.last_change()
-            if self._done.get(folder.path) != change:
-                if not folder.inputs():
-                    continue
-                self._serve(folder)
-                if self._owes(folder) or not (folder.is_restored() or folder.is_refused()):
-                    continue
-                self._done[folder.path] = change
-            if folder.quiet_for() > self.config.keep * 3600:
-                self._done.pop(folder.path, None)
-                self.spool.forget(folder)
+        # Series at which a destination broke off are tried again last: the others would never be sent.
+        for folder in sorted(self.spool.series(), key=lambda folder: self._setbacks.get(folder.name, 0)):
+            try:
+                self._look_at(folder)
+            except FileNotFoundError:
+                if folder.received.is_dir():  # else somebody deleted it
+                    raise
+
+    def _look_at(self, folder: SeriesFolder) -> None:
+        if folder.quiet_for() < self.config.settle:
+            return
+        change = folder.last_change()
+        if self._done.get(folder.path) != change:
+            if not folder.inputs():
+                return
+            self._serve(folder)
+            owed = any(folder.unsent(str(destination)) for destination in self.config.destinations)
+            if owed or not (folder.is_restored() or folder.is_refused(self._terms)):
+                return
+            self._done[folder.path] = change
+        if folder.quiet_for() > self.config.keep * 3600:
+            self._done.pop(folder.path, None)
+            self.spool.forget(folder, change)
 
     def _serve(self, folder: SeriesFolder) -> None:
-        if not folder.is_restored() and not folder.is_refused() and self._is_due(folder.name):
+        if not folder.is_restored() and not folder.is_refused(self._terms) and self._is_due(folder.name):
             try:
                 self._restore(folder)
             except BugError as error:
                 self._wait(folder, f"not restored, {error}")
+            except (OutputError, OSError) as error:  # of the spool's disk
+                self._wait(folder, f"not restored: {error if isinstance(error, TatError) else reason_of(error)}")
             except Exception as error:  # noqa: BLE001 - one series must not keep the others from being served
                 self._wait(folder, f"not restored, a bug in tat ({place_of(error)})")
         for destination in self.config.destinations:
             self._send(folder, destination)
-
-    def _owes(self, folder: SeriesFolder) -> bool:
-        return any(folder.unsent(str(destination)) for destination in self.config.destinations)
 
     def _restore(self, folder: SeriesFolder) -> None:
         from tatcli.volumes.dicom_series import list_series
@@ -217,7 +230,7 @@ class _Worker:
                 self._wait(folder, str(error))
                 return
             self._failures.pop(folder.name, None)
-            folder.refuse(str(error), inputs)
+            folder.refuse(str(error), inputs, terms=self._terms)
             self._say(f"series {folder.name}: {len(inputs)} objects, not restored: {error}")
             return
         self._failures.pop(folder.name, None)
@@ -246,8 +259,7 @@ class _Worker:
         files = folder.unsent(str(destination))
         if not files:
             return
-        sent = 0
-        listener = self.config.listener
+        sent, listener = 0, self.config.listener
         try:
             for file in send(files, destination, title=listener.title, tls=listener.tls):
                 folder.confirm(file, str(destination))
@@ -257,8 +269,10 @@ class _Worker:
             # does a full disk, on which no note can be made of what was sent.
             culprit = whom if isinstance(error, RefusedError | OSError) else str(destination)
             reason = str(error) if isinstance(error, TatError) else reason_of(error)
+            self._setbacks[folder.name] = self._setbacks.get(folder.name, 0) + 1
             self._wait(folder, f"{sent} of {len(files)} sent: {reason}", whom=culprit)
             return
+        self._setbacks.pop(folder.name, None)
         for key in (str(destination), whom):
             self._failures.pop(key, None)
         self._say(f"series {folder.name}: {sent} objects sent to {destination}")
@@ -280,6 +294,6 @@ def _is_ours(folder: SeriesFolder) -> bool:
     from tatcli.volumes.dicom_files import read_dataset, tolerant
     from tatcli.volumes.dicom_origin import is_restored
 
-    path = folder.received / folder.inputs()[0]
+    path = folder.objects()[0]
     with tolerant(path):
         return is_restored(read_dataset(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -23,6 +24,7 @@ from tatcli.errors import GeometryError, OutputError, UsageError
 from tatcli.volumes import Volume, read_volume, write_volume
 from tatcli.volumes.dicom_files import tolerant
 from tatcli.volumes.dicom_options import DicomOptions
+from tatcli.volumes.dicom_writing import write_dicom_folder
 
 RNG = np.random.default_rng(11)
 SOFTWARE = ("weights identity", "ab" * 32)
@@ -619,3 +621,17 @@ def test_pydicom_is_left_as_it_was(series: Callable[..., Any]) -> None:
     assert config.settings.reading_validation_mode == config.IGNORE
     second.__exit__(None, None, None)
     assert (config.settings.reading_validation_mode, hooks.raw_element_value) == before
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 8), (2, 256, 256)])  # refused as the file is closed, or in its pixels
+def test_a_full_disk_is_no_damaged_file(series: Callable[..., Any], tmp_path: Path, shape: tuple[int, ...]) -> None:
+    full = Path("/dev/full")
+    if not full.is_char_device():
+        pytest.skip("needs /dev/full")
+    maker = series()
+    maker.add_stack(made(shape))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/00001.dcm").symlink_to(full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write_dicom_folder(read_volume(maker.folder), tmp_path / "out")
+    assert caught.value.errno == errno.ENOSPC

@@ -28,7 +28,8 @@ from tatcli.inference import Restorer
 from tatcli.model.config import PRESETS
 from tatcli.model.tat import Tat
 from tatcli.model.weights import card_for_tasks, save_weights
-from tatcli.networking.peers import Destination, Listener, Tls, send
+from tatcli.networking.addresses import Destination, Listener, Tls
+from tatcli.networking.peers import send
 from tatcli.networking.spool import Spool
 from tatcli.workflows.node import NodeConfig, Rule, run_node
 from tiny_networks import TINY

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tatcli.errors import DeviceError, OutputError, UsageError, VolumeReadError
-from tatcli.networking.peers import Destination
+from tatcli.errors import DeviceError, OutputError, TatError, UsageError, VolumeReadError
+from tatcli.networking.addresses import Destination
 from tatcli.networking.spool import SeriesFolder, Spool
 from tatcli.volumes import dicom_series
 from tatcli.volumes.dicom_series import SeriesInfo
 from tatcli.workflows import node
 from tatcli.workflows.lock import locked
-from tatcli.workflows.node import NodeConfig, _Worker, run_node
+from tatcli.workflows.node import NodeConfig, Rule, _Worker, run_node
 
 SINK = Destination("SINK", "host", 104)
 SERIES = SeriesInfo(uid="1", number="1", description="", modality="CT", images=1)
@@ -111,7 +112,7 @@ def test_a_series_that_may_be_restored_later_is_tried_again_and_kept_however_old
     (line,) = said
     assert line.endswith("; again in 5 s")
     assert received.series() == [folder]
-    assert (len(folder.inputs()), folder.is_refused()) == (1, False)
+    assert (len(folder.inputs()), (folder.path / "refused.json").exists()) == (1, False)
 
 
 def test_what_never_fits_in_memory_is_given_up_in_the_end(received, monkeypatch):
@@ -123,7 +124,7 @@ def test_what_never_fits_in_memory_is_given_up_in_the_end(received, monkeypatch)
     waits = [line.rpartition("again in ")[2] for line in said[:-1]]
     assert waits == ["5 s", "10 s", "20 s", "40 s", "80 s", "160 s", "320 s"]
     assert said[-1].endswith("1 objects, not restored: cpu: out of memory")
-    assert received.series()[0].is_refused()
+    assert (received.series()[0].path / "refused.json").exists()
 
 
 def test_what_lacked_memory_before_it_was_restored_is_tried_as_often_when_more_of_it_came(received, monkeypatch):
@@ -184,3 +185,78 @@ def test_a_spool_that_is_no_folder_is_said_in_a_line(tmp_path, place):
 def test_a_series_must_be_complete_some_day(tmp_path):
     with pytest.raises(UsageError, match="--settle inf: expected seconds, 0 or more"):
         NodeConfig(spool=tmp_path, settle=float("inf"))
+
+
+def test_new_rules_look_again_at_what_none_took(received):
+    def restore(config):
+        config.output.mkdir()
+        (config.output / "1.dcm").write_bytes(b"x")
+
+    said: list[str] = []
+    of_heads = (Rule.parse("CT:head=ct"),)
+    for rules in (of_heads, of_heads, (Rule.parse("CT=ct"),)):
+        worker(received, said, restore, destinations=(), rules=rules).turn()
+    assert [line.partition(": ")[2] for line in said] == [
+        "1 objects, not restored: no rule takes it",
+        "1 objects received, 1 restored",
+    ]
+
+
+def test_brackets_in_a_rule_are_those_of_the_description():
+    info = replace(SERIES, description="Body 5.0 [HD_FoV]")
+    assert Rule.parse("CT:*[hd_fov]=ct").takes(info)
+    assert not Rule.parse("CT:*[hd_fov]=ct").takes(replace(SERIES, description="Body 5.0 d"))
+    assert Rule.parse("CT:body ?.? [hd*=ct").takes(info)
+
+
+def test_a_series_at_which_a_destination_breaks_off_does_not_keep_the_others_waiting(tmp_path, monkeypatch):
+    spool = Spool(tmp_path / "spool")
+    for number in ("1", "2", "3"):
+        spool.store(number, f"{number}.1", b"one")
+    folders = spool.series()
+    for folder in folders:
+        with folder.restoring(folder.inputs()) as staging:
+            (staging / "00001.dcm").write_bytes(folder.name.encode())
+    bad = folders[0]
+
+    def send(files, *_, **__):
+        for file in files:
+            if file.read_bytes() == bad.name.encode():
+                msg = "SINK: expected 00001.dcm to be stored, got no answer"
+                raise TatError(msg)
+            yield file
+
+    monkeypatch.setattr(node, "send", send)
+    said: list[str] = []
+    one = worker(spool, said)
+    one.turn()
+    assert len(said) == 1  # it may be away: nothing else is tried for a while
+    one._not_before.clear()
+    one.turn()
+    assert [folder.unsent(str(SINK)) == [] for folder in folders] == [False, True, True]
+
+
+def test_a_series_that_was_deleted_by_hand_ends_nothing(spool, monkeypatch):
+    monkeypatch.setattr(node, "send", lambda files, *_, **__: iter(files))
+    (first,) = spool.series()
+    spool.store("2", "2.1", b"two")
+    (second,) = [folder for folder in spool.series() if folder != first]
+    with second.restoring(second.inputs()) as staging:
+        (staging / "00001.dcm").write_bytes(b"x")
+    said: list[str] = []
+    one = worker(spool, said)
+    monkeypatch.setattr(spool, "series", lambda: [first, second])
+    shutil.rmtree(first.path)
+    one.turn()
+    (line,) = said
+    assert line.startswith(f"series {second.name}: 1 objects sent")
+
+
+def test_a_disk_that_refuses_is_no_bug(received, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device", "00000")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    said: list[str] = []
+    worker(received, said).turn()
+    assert [line.partition(": ")[2] for line in said] == ["not restored: No space left on device; again in 5 s"]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import tatcli
 from tatcli.volumes.bids_pet import derived_fields
+from tatcli.volumes.dicom_files import is_dicom
 from tatcli.volumes.formats import stem_of
 from tatcli.volumes.members import members_of
 from tatcli.volumes.replacing import replaced
@@ -32,6 +33,13 @@ __all__ = [
 ]
 
 _EXTENSION: Final = ".tat.json"
+_OTHERS: Final = frozenset(
+    (
+        *(".nii", ".gz", ".hdr", ".img", ".nrrd", ".nhdr", ".mha", ".mhd", ".raw", ".zraw", ".npy"),
+        *(".json", ".jsonl", ".csv", ".tsv", ".txt", ".log", ".html", ".png"),
+    )
+)
+"""Extensions of what lies beside DICOM files, and comes there as a batch goes on."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ class Contents:
         sha256: of the file; of several, of their digests in ascending order.
         bytes: in all.
         files: how many.
-        stamp: of names, sizes and times of change: while it is the same, nothing was written.
+        stamp: of names, sizes and times of change: while it is the same, nothing of it was written.
     """
 
     sha256: str
@@ -160,12 +168,17 @@ def request_of(work: Work, weights: str) -> dict[str, Any]:
 
 
 def stamp_of(path: Path) -> str:
-    """Names, sizes and times of change of a file, or of all files of a folder, hashed.
+    """Names, sizes and times of change of a file, or of the files of a folder, hashed.
+
+    A folder is one of DICOM files: what a batch writes into it (other scans' outputs, its events) is no change.
 
     Raises:
         OSError: it isn't there, or can't be looked at.
     """
-    statuses = ((os.path.relpath(file, path.parent), file.stat()) for file in members_of(path))
+    files = members_of(path)
+    if path.is_dir():
+        files = [file for file in files if file.suffix.lower() not in _OTHERS or is_dicom(file)]
+    statuses = ((os.path.relpath(file, path.parent), file.stat()) for file in files)
     entries = [(name, status.st_size, status.st_mtime_ns) for name, status in statuses]
     return hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:32]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import deque
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from tatcli.workflows.batch.config import Shard
 from tatcli.workflows.batch.planning import plan
 from tatcli.workflows.batch.pool import Message
 from tatcli.workflows.batch.run import _Run
-from tatcli.workflows.batch.sidecar import sidecar_of
+from tatcli.workflows.batch.sidecar import sidecar_of, stamp_of
 from tatcli.workflows.batch.staging import publish
 from tatcli.workflows.batch.work import Failure, Outcome
 
@@ -163,3 +164,23 @@ def test_what_comes_into_a_folder_at_the_last_moment_is_put_back(tmp_path, monke
     with pytest.raises(OutputError, match=r"x\.nii\.gz in it"):
         publish(made.parent, output)
     assert (output / "x.nii.gz").read_bytes() == b"another scan's"
+
+
+def test_what_comes_into_a_folder_of_dicom_beside_it_is_no_change(batch, restored, scan, series, tmp_path):
+    folder = series("", 1)
+    config = batch()
+    (work,) = plan(replace(config, scan=replace(config.scan, output=None)), read_stdin=str).works
+    before = stamp_of(folder)
+
+    def others_are_restored():
+        scan("in/n_restored.nii.gz")
+        (folder / "n_restored.nii.gz.tat.json").write_text("{}")
+        (folder / "events.jsonl").write_text("{}")
+
+    restored(work, between=others_are_restored)
+    assert len(list((tmp_path / "in_restored").iterdir())) == 2
+    assert restored(work).finished
+    (folder / "1-0.dcm").rename(folder / "1-0.txt")  # DICOM by its content
+    renamed = stamp_of(folder)
+    (folder / "1-0.txt").touch()
+    assert len({before, renamed, stamp_of(folder)}) == 3
