@@ -116,7 +116,7 @@ def _finisher(series: _NewSeries) -> Callable[[Dataset], Dataset]:
         return lambda dataset: dataset
     from tatcli.volumes.dicom_privacy import Anonymiser
 
-    return Anonymiser(series.derivation)
+    return Anonymiser(series.derivation, series.options)
 
 
 def _loses_units(header: DicomHeader, options: DicomOptions) -> bool:
