@@ -20,6 +20,7 @@ from pydicom.uid import RLELossless
 
 from tatcli.degradation.low_resolution_mri import zero_fill_volume
 from tatcli.errors import GeometryError, OutputError, UsageError
+from tatcli.intensity import Units
 from tatcli.volumes import Volume, read_volume, write_volume
 from tatcli.volumes.dicom_files import tolerant
 from tatcli.volumes.dicom_options import DicomOptions
@@ -226,6 +227,34 @@ def test_values_that_no_integers_hold_get_a_rescale_of_their_own(series: Callabl
     back = read_volume(tmp_path / "out")
     np.testing.assert_allclose(back.array, pixels + 1e6, atol=float(first.RescaleSlope) / 2 + 0.07)
     assert float(first.RescaleSlope) < 0.05
+    assert first.RescaleType == "US"  # MR has one beside its rescale (PS3.3 C.11.1); of CT it would say: no HU
+
+
+def test_a_ct_with_a_rescale_of_its_own_stays_in_hu(series: Callable[..., Any], tmp_path: Path) -> None:
+    maker, pixels = series(), made()
+    maker.add_stack(pixels)
+    (first, *_) = written(read_volume(maker.folder), tmp_path / "out", 1e6)
+    assert float(first.RescaleSlope) < 0.05
+    assert "RescaleType" not in first
+    assert read_volume(tmp_path / "out").units is Units.HU
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "kind", "expected"),
+    [
+        ("1.2.840.10008.5.1.4.1.1.2", ["ORIGINAL", "PRIMARY", "AXIAL"], ["DERIVED", "SECONDARY", "AXIAL"]),
+        ("1.2.840.10008.5.1.4.1.1.7", ["DERIVED", "SECONDARY"], ["DERIVED", "SECONDARY"]),
+        ("1.2.840.10008.5.1.4.1.1.7.3", ["DERIVED", "SECONDARY", "AXIAL"], ["DERIVED", "SECONDARY", "AXIAL"]),
+        ("1.2.840.10008.5.1.4.1.1.128", ["ORIGINAL", "PRIMARY"], ["DERIVED", "PRIMARY"]),
+        ("1.2.840.10008.5.1.4.1.1.20", ["ORIGINAL", "PRIMARY", "STATIC"], ["DERIVED", "PRIMARY", "STATIC"]),
+    ],
+)
+def test_whether_the_patient_was_there(
+    series: Callable[..., Any], tmp_path: Path, sop_class: str, kind: list[str], expected: list[str]
+) -> None:
+    path = series(common={"SOPClassUID": sop_class, "ImageType": kind}).add(np.ones((6, 8), np.int16), (0, 0, 0))
+    (new,) = written(read_volume(path), tmp_path / "out", 3.0)
+    assert list(new.ImageType) == expected
 
 
 def test_padding_stays(series: Callable[..., Any], tmp_path: Path) -> None:
@@ -580,8 +609,12 @@ def test_a_part_of_an_enhanced_object(enhanced: Callable[..., Path], tmp_path: P
         kind = group.MRImageFrameTypeSequence[0]
         kind.ComplexImageComponent = ("MAGNITUDE", "PHASE")[index % 2]
         kind.AcquisitionContrast = ("T1", "T2")[index // 2]
+    dataset.RepresentativeFrameNumber = 4
     dataset.save_as(path)
+    (magnitude,) = written(read_volume(path, series="3:M"), tmp_path / "magnitude")
+    assert "RepresentativeFrameNumber" not in magnitude
     (new,) = written(read_volume(path, series="3:P"), tmp_path / "out")
+    assert new.RepresentativeFrameNumber == 2
     # What the frames that are left agree on is mixed no more (PS3.3 C.8.16.1).
     assert list(new.ImageType) == ["DERIVED", "PRIMARY", "T2", "P"]
     assert (new.ComplexImageComponent, new.AcquisitionContrast) == ("PHASE", "MIXED")
