@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatcli.errors import OutputError
+from tatcli.intensity import FixedRange
+from tatcli.tasks import task_for_modality
 from tatcli.volumes.dicom_checks import is_same_grid
 from tatcli.volumes.dicom_coding import Coding, coding_of, encoded, own_slope, wider_codings
 from tatcli.volumes.dicom_files import read_dataset, tolerant
@@ -19,6 +21,7 @@ from tatcli.volumes.dicom_mosaic import tile_of
 from tatcli.volumes.dicom_padding import padding_of
 from tatcli.volumes.dicom_pixels import stored_of
 from tatcli.volumes.encoding import decode
+from tatcli.volumes.padding import in_squares
 from tatcli.volumes.volume import Volume
 
 if TYPE_CHECKING:
@@ -186,7 +189,7 @@ class _Values:
         kept = before == array
         padding = padding_of(dataset)
         if padding is not None:
-            kept |= padding.holds(original)
+            kept |= _unrestored(padding.holds(original), before, image.modality)
         # Where the source's numbers hold, so does their exact value, which float32 may not have.
         exact = original.astype(np.float64) * image.slope + image.intercept
         return cls(np.where(kept, exact, whole), np.where(kept, np.nan, whole), original)
@@ -199,6 +202,18 @@ class _Values:
         if self.original is not None and (coding.slope, coding.intercept) == (own.slope, own.intercept):
             return encoded(self.sparse, coding, self.original)
         return encoded(self.whole, coding)
+
+
+def _unrestored(padding: NDArray[np.bool_], values: NDArray[np.float32], modality: str) -> NDArray[np.bool_]:
+    """Which voxels of the padding's numbers are padding: all below the network's range, and squares within it.
+
+    Single voxels of a number within the range are tissue (:mod:`~tatcli.volumes.padding`): 0 may be padding and water.
+    """
+    task = task_for_modality(modality)
+    if task is None or not padding.any():
+        return padding
+    lowest = task.intensity.window.lower if isinstance(task.intensity, FixedRange) else 0.0
+    return padding & ((values < lowest) | in_squares(padding))
 
 
 @dataclass(frozen=True)
