@@ -103,7 +103,7 @@ def source_objects(volume: Volume, header: DicomHeader, *, in_suv: bool = False)
         by_file.setdefault(image.path, []).append(index)
     pet = header.series.modality == "PT"
     negative = pet and bool(volume.array.min() < 0)
-    level = 0 if pet else _level(by_file, images, arrays, header.factor)
+    widening = _Widening() if pet else _Widening.of(by_file, images, arrays, header.factor)
     for path, indices in by_file.items():
         dataset = read_dataset(path, with_pixels=True)
         frames = stored_of(dataset, path)
@@ -121,7 +121,7 @@ def source_objects(volume: Volume, header: DicomHeader, *, in_suv: bool = False)
         for index, coding, value in zip(members, own, values, strict=True):
             image = images[index]
             if not pet:
-                chosen = wider_codings(coding, float(value.whole.min()), float(value.whole.max()))[level]
+                chosen = widening.widened(coding)
                 pixels = value.stored(chosen, coding)
             elif changed:
                 chosen = own_slope(value.whole * factor, signed=coding.signed or negative)
@@ -133,22 +133,47 @@ def source_objects(volume: Volume, header: DicomHeader, *, in_suv: bool = False)
         yield SourceObject(dataset, frames, tuple(planes))
 
 
-def _level(by_file: dict[Path, list[int]], images: list[DicomImage], arrays: NDArray[np.float32], factor: float) -> int:
-    """How far the coding must be widened so that it holds all images: the same for all, as readers expect."""
-    level = 0
-    for path, indices in by_file.items():
-        dataset = read_dataset(path)
-        strays = _strays(dataset, path)
-        for index in indices:
-            lower, upper = float(arrays[index].min()) / factor, float(arrays[index].max()) / factor
-            with tolerant(path):
-                own = coding_of(dataset, slope=images[index].slope, intercept=images[index].intercept)
-                for number in strays:
-                    value = number * own.slope + own.intercept
-                    lower, upper = min(lower, value), max(upper, value)
-            fitting = wider_codings(own, lower, upper)
-            level = max(level, next(i for i, coding in enumerate(fitting) if coding.holds(lower, upper)))
-    return level
+@dataclass(frozen=True)
+class _Widening:
+    """How far codings must be widened so that they hold all images: the same for all, as readers expect.
+
+    Attributes:
+        level: of :func:`~tatcli.volumes.dicom_coding.wider_codings`.
+        lower, upper: the least and the greatest value of all images, padding included.
+    """
+
+    level: int = 0
+    lower: float = 0.0
+    upper: float = 0.0
+
+    @classmethod
+    def of(
+        cls,
+        by_file: dict[Path, list[int]],
+        images: list[DicomImage],
+        arrays: NDArray[np.float32],
+        factor: float,
+    ) -> _Widening:
+        level, ends = 0, []
+        for path, indices in by_file.items():
+            dataset = read_dataset(path)
+            strays = _strays(dataset, path)
+            for index in indices:
+                lower, upper = float(arrays[index].min()) / factor, float(arrays[index].max()) / factor
+                with tolerant(path):
+                    own = coding_of(dataset, slope=images[index].slope, intercept=images[index].intercept)
+                    for number in strays:
+                        value = number * own.slope + own.intercept
+                        lower, upper = min(lower, value), max(upper, value)
+                fitting = wider_codings(own, lower, upper)
+                level = max(level, next(i for i, coding in enumerate(fitting) if coding.holds(lower, upper)))
+                ends += [lower, upper]
+                if (padding := images[index].padding) is not None and not padding.stray:
+                    ends += [number * own.slope + own.intercept for number in (padding.first, padding.last)]
+        return cls(level, min(ends), max(ends))
+
+    def widened(self, own: Coding) -> Coding:
+        return wider_codings(own, self.lower, self.upper)[self.level]
 
 
 def _strays(dataset: FileDataset, path: Path) -> tuple[int, ...]:

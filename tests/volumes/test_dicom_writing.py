@@ -230,6 +230,22 @@ def test_values_that_no_integers_hold_get_a_rescale_of_their_own(series: Callabl
     assert first.RescaleType == "US"  # MR has one beside its rescale (PS3.3 C.11.1); of CT it would say: no HU
 
 
+def test_all_slices_share_the_rescale_that_they_get(series: Callable[..., Any], tmp_path: Path) -> None:
+    """Readers that take the first slice's for all read them right, and so does the padding below all values."""
+    maker = series(common={"RescaleSlope": 0.001, "RescaleIntercept": 0, "PixelPaddingValue": -20000})
+    pixels = np.random.default_rng(8).integers(-9000, 9000, (3, 6, 8)).astype(np.int16)
+    pixels[:, 0] = -20000
+    maker.add_stack(pixels)
+    volume = read_volume(maker.folder)
+    grown = volume.array * np.array([1, 40, 7], np.float32)[:, None, None]
+    grown[:, 0] = 0.0  # the padding's own number holds
+    write_volume(volume.with_array(grown, step="restored: made up"), tmp_path / "out")
+    new = [pydicom.dcmread(path) for path in sorted((tmp_path / "out").iterdir())]
+    assert len({(float(one.RescaleSlope), float(one.RescaleIntercept)) for one in new}) == 1
+    grown[:, 0] = -20.0
+    np.testing.assert_allclose(read_volume(tmp_path / "out").array, grown, atol=float(new[0].RescaleSlope) * 0.51)
+
+
 def test_a_ct_with_a_rescale_of_its_own_stays_in_hu(series: Callable[..., Any], tmp_path: Path) -> None:
     maker, pixels = series(), made()
     maker.add_stack(pixels)
