@@ -86,7 +86,8 @@ def _derived(volume: Volume, options: DicomOptions) -> Iterator[Dataset]:
     """The derived objects, one after the other."""
     header = dicom_header(volume.provenance)
     steps = volume.provenance.steps
-    uids = UidMaker(options, (*steps, header.series.part))
+    units = () if header.factor == 1.0 else (f"SUV {header.factor!r}",)  # the caller's word may have changed it
+    uids = UidMaker(options, (*steps, header.series.part, *units))
     series = _NewSeries(
         header=header,
         uid=uids.new("series", header.series.uid),

@@ -24,6 +24,7 @@ from tatcli.intensity import Units
 from tatcli.volumes import Volume, read_volume, write_volume
 from tatcli.volumes.dicom_files import tolerant
 from tatcli.volumes.dicom_options import DicomOptions
+from tatcli.volumes.pet_tags import PetTags
 
 RNG = np.random.default_rng(11)
 SOFTWARE = ("weights identity", "ab" * 32)
@@ -331,6 +332,19 @@ def test_pet_goes_back_to_bq_with_a_slope_per_slice(series: Callable[..., Any], 
         assert dataset.pixel_array.max() == 32767
         step = float(dataset.RescaleSlope) * factor
         np.testing.assert_allclose(back.array[index], smooth.array[index], atol=step / 2 * (1 + 1e-4))
+
+
+def test_other_values_are_other_instances(series: Callable[..., Any], tmp_path: Path) -> None:
+    """What was done, and the caller's word on SUV, decide the values: never the same UID over other pixels."""
+    maker, _ = pet_series(series)
+    found = set()
+    for number, (tags, step) in enumerate([(None, "a"), (None, "b"), ("weight=80", "a"), ("weight=81", "a")]):
+        volume = read_volume(maker.folder, pet=None if tags is None else PetTags.parse(tags))
+        moved = volume.with_array(volume.array + np.float32(0.5), step=f"restored: {step}")
+        write_volume(moved, tmp_path / str(number), dicom=DicomOptions(reproducible=True))
+        dataset = pydicom.dcmread(tmp_path / str(number) / "00001.dcm")
+        found |= {dataset.SOPInstanceUID, dataset.SeriesInstanceUID}
+    assert len(found) == 8
 
 
 def test_counts_without_the_vendor_s_factor_become_suv(series: Callable[..., Any], tmp_path: Path) -> None:
