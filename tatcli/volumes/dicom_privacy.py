@@ -69,7 +69,7 @@ class Anonymiser:
 
     def __call__(self, dataset: Dataset) -> Dataset:
         """Clean a derived object in place, and say so in it."""
-        for keyword in _MARKS:
+        for keyword in (*_MARKS, "EncryptedAttributesSequence"):  # in which an earlier name may lie under a key
             if keyword in dataset:
                 del dataset[keyword]
         dataset.remove_private_tags()

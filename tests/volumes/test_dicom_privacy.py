@@ -197,3 +197,14 @@ def test_anonymous_uids_lie_under_the_root_and_tell_studies_apart(
     assert found["a"].StudyInstanceUID == found["b"].StudyInstanceUID != found["c"].StudyInstanceUID
     assert found["a"].FrameOfReferenceUID.startswith("1.2.826.0.1.")
     assert found["b"].FrameOfReferenceUID == found["c"].FrameOfReferenceUID == ""  # nowhere isn't the same place
+
+
+def test_names_under_a_key_are_removed(series: Callable[..., Any], tmp_path: Path, profile: None) -> None:
+    encrypted = Dataset()
+    encrypted.EncryptedContentTransferSyntaxUID, encrypted.EncryptedContent = "1.2.840.10008.1.2.1", b"hidden"
+    maker = series(common={"EncryptedAttributesSequence": [encrypted]})
+    path = maker.add(np.ones((6, 8), np.int16), (0, 0, 0))
+    for name, options in (("anonymous", ANONYMOUS), ("plain", DicomOptions())):
+        write_volume(read_volume(path), tmp_path / name, dicom=options)
+        dataset = pydicom.dcmread(tmp_path / name / "00001.dcm")
+        assert ("EncryptedAttributesSequence" in dataset) == (name == "plain")
