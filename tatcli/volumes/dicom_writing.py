@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from tatcli.volumes.dicom_padding import restate_padding
 from tatcli.volumes.dicom_planes import Plane, SourceObject, source_objects
 from tatcli.volumes.dicom_stale import drop_stale, flag_lossy
 from tatcli.volumes.dicom_units import describe_values, set_rescale
+from tatcli.volumes.dicom_words import settle_words
 from tatcli.volumes.pet_header import rests_on_private
 from tatcli.volumes.volume import Volume
 
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 __all__ = ["write_dicom_file", "write_dicom_folder"]
-
-_WORDS: Final = {"OW": 2, "OL": 4, "OF": 4, "OD": 8, "OV": 8}
-"""Bytes of a word of binary values, by VR."""
 
 
 def write_dicom_folder(volume: Volume, folder: Path, options: DicomOptions | None = None) -> int:
@@ -136,8 +134,7 @@ def _objects_of(source: SourceObject, series: _NewSeries, before: int) -> Iterat
     first = source.planes[0]
     flag_lossy(dataset, compressed=len(dataset.PixelData))
     del dataset.PixelData
-    if not dataset.original_encoding[1]:
-        _turn_words(dataset)
+    settle_words(dataset)
     study = _common(dataset, series, sop_class, fits=first.spacing is None)
     enhanced = "PerFrameFunctionalGroupsSequence" in dataset
     if enhanced:
@@ -244,16 +241,6 @@ def _mosaic(source: SourceObject) -> NDArray[Any]:
     for plane in source.planes:
         tile_of(plane.image, canvas)[...] = plane.pixels
     return canvas
-
-
-def _turn_words(dataset: Dataset) -> None:
-    """Bring overlays, look-up tables and the like from big-endian to little-endian words; pydicom leaves them."""
-    for element in dataset:
-        if element.VR == "SQ":
-            for item in element.value:
-                _turn_words(item)
-        elif (size := _WORDS.get(element.VR)) and element.value and len(element.value) % size == 0:
-            element.value = np.frombuffer(element.value, dtype=f">u{size}").astype(f"<u{size}").tobytes()
 
 
 def _set_pixels(dataset: Dataset, pixels: NDArray[Any]) -> None:

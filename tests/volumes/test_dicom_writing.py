@@ -16,7 +16,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.hooks import hooks
 from pydicom.sequence import Sequence
-from pydicom.uid import RLELossless
+from pydicom.uid import ImplicitVRLittleEndian, RLELossless
 
 from tatcli.degradation.low_resolution_mri import zero_fill_volume
 from tatcli.errors import GeometryError, OutputError, UsageError
@@ -483,6 +483,31 @@ def test_words_of_big_endian_turn(tmp_path: Path) -> None:
     (new,) = written(read_volume(path), tmp_path / "out")
     assert np.frombuffer(new.VOILUTSequence[0].LUTData, "<u2").tolist() == [1, 258]
     assert np.frombuffer(new[0x6000, 0x3000].value, "<u2").tolist() == [3, 4]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("change", [0.0, -900.0])  # the derived objects are unsigned, as the source, or signed
+def test_types_that_implicit_vr_leaves_open(
+    series: Callable[..., Any], tmp_path: Path, nested: bool, change: float
+) -> None:
+    """Curves, of which pydicom knows no type; numbers whose type follows the source's pixels, not the new ones'."""
+    path = series().add(np.full((6, 8), 30, np.uint16), (0, 0, 0))
+    dataset, item = pydicom.dcmread(path), Dataset()
+    place = item if nested else dataset
+    place.add_new((0x5000, 0x3000), "OW", np.array([1, 258, 3], "<u2").tobytes())
+    place.add_new("GrayLookupTableDescriptor", "US", [2, 40000, 16])
+    place.add_new("SmallestValidPixelValue", "US", 40000)
+    if nested:
+        dataset.ProcedureCodeSequence = Sequence([item])
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    pydicom.dcmwrite(path, dataset, implicit_vr=True, little_endian=True, force_encoding=True)
+    (new,) = written(read_volume(path), tmp_path / "out", change)
+    assert bool(new.PixelRepresentation) == (change < 0)
+    found = new.ProcedureCodeSequence[0] if nested else new
+    assert found[0x5000, 0x3000].VR == "OW"
+    assert np.frombuffer(found[0x5000, 0x3000].value, "<u2").tolist() == [1, 258, 3]
+    assert (found["GrayLookupTableDescriptor"].VR, list(found.GrayLookupTableDescriptor)) == ("US", [2, 40000, 16])
+    assert (found["SmallestValidPixelValue"].VR, found.SmallestValidPixelValue) == ("US", 40000)
 
 
 def test_a_single_object_may_be_a_file(series: Callable[..., Any], tmp_path: Path) -> None:
