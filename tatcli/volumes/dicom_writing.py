@@ -201,7 +201,7 @@ def _common(dataset: Dataset, series: _NewSeries, sop_class: str, *, fits: bool)
         dataset.StudyInstanceUID = series.study
     dataset.SeriesInstanceUID = series.uid
     name_series(dataset, options)
-    fit_character_set(dataset, (str(dataset.SeriesDescription), series.derivation.description))
+    fit_character_set(dataset, (options.suffix, series.derivation.description))
     mark_derived(dataset, series.derivation)
     return str(dataset.StudyInstanceUID)
 
