@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from tatcli.volumes.dicom_images import text_of
 from tatcli.volumes.dicom_options import GREATEST_NUMBER, LEAST_NUMBER, DicomOptions
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _UTF_8: Final = "ISO_IR 192"
 
 def name_series(dataset: Dataset, options: DicomOptions) -> None:
     """Number and description of the new series, by the source's: 1000 further, or before where there is no room."""
-    description = str(dataset.get("SeriesDescription") or "").strip()
+    description = text_of(dataset, "SeriesDescription")
     kept = description[: max(0, _LONGEST_DESCRIPTION - len(options.suffix))]
     dataset.SeriesDescription = f"{kept}{options.suffix}".strip()[:_LONGEST_DESCRIPTION]
     number = options.series_number
@@ -45,7 +46,7 @@ def fit_character_set(dataset: Dataset, texts: Iterable[str]) -> None:
     from pydicom.charset import convert_encodings
 
     encodings = convert_encodings(dataset.get("SpecificCharacterSet"))
-    if all(_fits(text, encodings) for text in texts) and _comes_back(str(dataset.SeriesDescription), encodings):
+    if all(_fits(text, encodings) for text in texts) and _comes_back(text_of(dataset, "SeriesDescription"), encodings):
         return
     dataset.decode()  # by the old set, or by that of an item
     _declare(dataset)

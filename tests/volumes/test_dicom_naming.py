@@ -45,6 +45,14 @@ def test_numbers_of_one_s_own_do_too(number: int) -> None:
         DicomOptions(series_number=number)
 
 
+def test_a_backslash_in_a_description_stays_one(series: Callable[..., Any], tmp_path: Path) -> None:
+    """It makes several values of the text, which are no list of Python's."""
+    path = series(common={"SeriesDescription": ["T1", "FS"]}).add(PIXELS, (0, 0, 0))
+    assert read_volume(path).provenance.header.series.description == r"T1\FS"
+    assert list(derived(path, tmp_path / "out").SeriesDescription) == ["T1", "FS restored"]
+    assert rb"T1\FS restored" in (tmp_path / "out" / "00001.dcm").read_bytes()
+
+
 def test_a_long_suffix_leaves_no_crumbs(series: Callable[..., Any], tmp_path: Path) -> None:
     path = series(common={"SeriesDescription": "d" * 40}).add(PIXELS, (0, 0, 0))
     assert derived(path, tmp_path / "out", suffix="*" * 70).SeriesDescription == "*" * 64
