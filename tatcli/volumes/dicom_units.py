@@ -49,7 +49,7 @@ def recode_mappings(place: Dataset, plane: Plane) -> None:
     """
     kept = []
     for item in place.get("RealWorldValueMappingSequence") or []:
-        if "RealWorldValueSlope" not in item:
+        if item.get("RealWorldValueSlope") is None:
             kept += [] if plane.recoded or plane.in_suv else [item]
             continue
         slope, intercept = float(item.RealWorldValueSlope), float(item.get("RealWorldValueIntercept") or 0.0)

@@ -189,7 +189,7 @@ def _says_the_same(mapping: Dataset, transformation: Dataset) -> bool:
     """Whether a real world value mapping is the rescale."""
     pairs = (("RealWorldValueSlope", "RescaleSlope"), ("RealWorldValueIntercept", "RescaleIntercept"))
     return all(
-        math.isclose(float(mapping.get(real, 0)), float(transformation.get(stored, 0)), rel_tol=1e-6)
+        math.isclose(float(mapping.get(real) or 0), float(transformation.get(stored) or 0), rel_tol=1e-6)
         for real, stored in pairs
     )
 

@@ -96,3 +96,23 @@ def test_real_world_values_of_frames_hold_for_all_numbers_too(
         assert (first.VR, first.value, last.value) == expected
         assert (found.RealWorldValueSlope, found.RealWorldValueIntercept) == (2.0, 5.0)
         assert group.PixelValueTransformationSequence[0].RescaleSlope == 0.5
+
+
+@pytest.mark.parametrize("change", [0.0, 1e6])
+def test_a_mapping_without_its_slope_costs_no_scan(
+    enhanced: Callable[..., Path], tmp_path: Path, change: float
+) -> None:
+    """It says nothing: kept while the numbers mean what they meant, dropped with them."""
+    pixels = np.random.default_rng(6).integers(0, 4096, (2, 6, 8)).astype(np.uint16)
+    path = enhanced(pixels, [{"position": [0, 0, 3.0 * index]} for index in range(2)])
+    source, mapping = pydicom.dcmread(path), Dataset()
+    mapping.RealWorldValueSlope, mapping.LUTLabel = None, "empty"
+    source.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence = [mapping]
+    source.save_as(path)
+    volume = read_volume(path)
+    changed = volume.with_array(volume.array + np.float32(change), step="restored: made up")
+    write_volume(changed, tmp_path / "out.dcm")
+    new = pydicom.dcmread(tmp_path / "out.dcm")
+    labels = [element.value for element in new.iterall() if element.keyword == "LUTLabel"]
+    assert labels == ([] if change else ["empty"])
+    np.testing.assert_allclose(read_volume(tmp_path / "out.dcm").array, changed.array, atol=0.1)
