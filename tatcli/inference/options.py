@@ -142,6 +142,19 @@ class RestoreOptions:
         return False
 
     @property
+    def told(self) -> str:
+        """What of it changes a scan's values, for its history; '' where nothing was asked for.
+
+        Of the planes and of k-space, what became of them tells more.
+        """
+        words = [f"{self.axis} slices"] if self.axis != "auto" else []
+        if self.mode == "patch":
+            words.append(f"tiles of {self.tile_side} pixels that overlap by {self.tile_overlap}")
+        if self.ensemble:
+            words.append(f"the mean of {len(VIEWS)} views")
+        return "".join(f", {word}" for word in words)
+
+    @property
     def known_factor(self) -> float | None:
         """By how much k-space was cut, by the caller's word or as ``scale`` refines the grid; None: not known."""
         return self.kspace_factor or (float(self.scale) if self.scale > 1 else None)

@@ -170,7 +170,7 @@ class Restorer:
         return _finished(
             volume,
             result,
-            steps=(self.step(task) + planes, *restorations[0].steps),
+            steps=(self.step(task) + planes + options.told, *restorations[0].steps),
             warnings=tuple(dict.fromkeys(warning for found in restorations for warning in found.warnings)),
         )
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from tatcli.errors import UnitsError
 from tatcli.volumes.half_lives import half_life_of
+from tatcli.volumes.pet_header import shorter_way
 
 if TYPE_CHECKING:
     from tatcli.volumes.bids_fields import PetFields
@@ -23,7 +24,6 @@ _LONGEST_WAIT: Final = 10.0
 """Half-lives between injection and reference time, as in DICOM."""
 _SAME_DAY: Final = 6 * 3600.0
 """s: with a longer half-life, times of day alone don't say how long ago the injection was."""
-_DAY: Final = 86400.0
 _MOST_HALF_LIVES: Final = 1000.0
 """Where a float can still hold what they make of an activity."""
 _FACTORS_AGREE: Final = 0.05
@@ -84,7 +84,7 @@ def _wait(fields: PetFields, tags: PetTags, key: str, half_life: float) -> float
         msg = f"{fields.image}: expected dates with the times of a nuclide that lives this long, got times of day; say"
         raise UnitsError(msg + " --pet injected=YYYY-MM-DDTHH:MM:SS,scanned=YYYY-MM-DDTHH:MM:SS")
     injected = _second_of_day(fields, tags.injected, "InjectionStart")
-    return math.remainder(_second_of_day(fields, tags.scanned, key) - injected, _DAY)
+    return shorter_way(_second_of_day(fields, tags.scanned, key) - injected)
 
 
 def _injected(fields: PetFields, tags: PetTags, key: str, wait: float) -> float | None:

@@ -49,12 +49,11 @@ def update_frames(dataset: Dataset, planes: tuple[Plane, ...], derivation: Deriv
         group.DerivationImageSequence = [_derivation_item(plane, derivation, source)]
         if _any_recoded(planes):
             _recode(group, shared, plane)
-        if plane.position is not None:
-            _own_group(group, shared, "PlanePositionSequence")
-            group.PlanePositionSequence[0].ImagePositionPatient = [as_ds(value) for value in plane.position]
-        if plane.spacing is not None:
-            _own_group(group, shared, "PixelMeasuresSequence")
-            group.PixelMeasuresSequence[0].PixelSpacing = [as_ds(value) for value in plane.spacing]
+        if _any_remapped(planes) and _own_group(group, shared, "RealWorldValueMappingSequence"):
+            recode_mappings(group, plane)
+        if plane.in_suv:
+            add_suv_mapping(group, plane)
+        _place(group, shared, plane)
     if shared is not None:
         _set_type(shared, source[0])
         for keyword in ("DerivationImageSequence", *_groups_of_frames(planes)):
@@ -66,10 +65,27 @@ def update_frames(dataset: Dataset, planes: tuple[Plane, ...], derivation: Deriv
             _bring_to_suv(place, planes[0])
     dataset.PerFrameFunctionalGroupsSequence = kept
     dataset.NumberOfFrames = len(kept)
+    _number_anew(dataset, [plane.image.frame for plane in planes])
+
+
+def _number_anew(dataset: Dataset, frames: list[int]) -> None:
+    """The frame that stands for all counts among those that are left; it may not be one of them."""
+    if "RepresentativeFrameNumber" not in dataset:
+        return
+    frame = int(dataset.RepresentativeFrameNumber or 0) - 1
+    if frame in frames:
+        dataset.RepresentativeFrameNumber = frames.index(frame) + 1
+    else:
+        del dataset.RepresentativeFrameNumber
 
 
 def _any_recoded(planes: tuple[Plane, ...]) -> bool:
     return any(plane.recoded or plane.in_suv for plane in planes)
+
+
+def _any_remapped(planes: tuple[Plane, ...]) -> bool:
+    """Whether real world values are of other stored numbers than the source's, or of more."""
+    return _any_recoded(planes) or any(plane.coding.limits != plane.own.limits for plane in planes)
 
 
 def _bring_to_suv(place: Dataset, plane: Plane) -> None:
@@ -85,23 +101,30 @@ def _groups_of_frames(planes: tuple[Plane, ...]) -> list[str]:
     """The groups that every frame has for itself now."""
     moved = []
     if _any_recoded(planes):
-        moved += ["PixelValueTransformationSequence", "RealWorldValueMappingSequence"]
+        moved.append("PixelValueTransformationSequence")
+    if _any_remapped(planes):
+        moved.append("RealWorldValueMappingSequence")
     if planes[0].position is not None:
         moved += ["PlanePositionSequence", "PixelMeasuresSequence"]
     return moved
 
 
 def _recode(group: Dataset, shared: Dataset | None, plane: Plane) -> None:
-    """The frame's own rescale, and what follows from it."""
+    """The frame's own rescale."""
     _own_group(group, shared, "PixelValueTransformationSequence")
     item = group.PixelValueTransformationSequence[0]
     item.RescaleSlope, item.RescaleIntercept = as_ds(plane.coding.slope), as_ds(plane.coding.intercept)
     if "RescaleType" not in item:
         item.RescaleType = "US"
-    if _own_group(group, shared, "RealWorldValueMappingSequence"):
-        recode_mappings(group, plane)
-    if plane.in_suv:
-        add_suv_mapping(group, plane)
+
+
+def _place(group: Dataset, shared: Dataset | None, plane: Plane) -> None:
+    if plane.position is not None:
+        _own_group(group, shared, "PlanePositionSequence")
+        group.PlanePositionSequence[0].ImagePositionPatient = [as_ds(value) for value in plane.position]
+    if plane.spacing is not None:
+        _own_group(group, shared, "PixelMeasuresSequence")
+        group.PixelMeasuresSequence[0].PixelSpacing = [as_ds(value) for value in plane.spacing]
 
 
 def drop_acquisition(dataset: Dataset) -> None:

@@ -239,14 +239,20 @@ def series_uid(dataset: Dataset) -> str:
 
 
 def text_of(dataset: Dataset, keyword: str) -> str:
-    """An attribute as text, '' where it is absent."""
+    """An attribute as text, '' where it is absent; of several values, as a backslash makes them, as it is stored."""
     value = dataset.get(keyword)
-    return "" if value is None else str(value).strip()
+    if value is None:
+        return ""
+    return ("\\".join(map(str, value)) if _is_list(value) else str(value)).strip()
+
+
+def _is_list(value: Any) -> bool:
+    return hasattr(value, "__len__") and not isinstance(value, (str, bytes))
 
 
 def _number(value: Any) -> float | None:
     """A finite number, or None where there is none or rubbish."""
-    if isinstance(value, (list, tuple)) or (hasattr(value, "__len__") and not isinstance(value, (str, bytes))):
+    if _is_list(value):
         value = value[0] if len(value) else None
     try:
         number = float(value)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from tatcli.volumes.dicom_images import text_of
 from tatcli.volumes.dicom_options import GREATEST_NUMBER, LEAST_NUMBER, DicomOptions
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _UTF_8: Final = "ISO_IR 192"
 
 def name_series(dataset: Dataset, options: DicomOptions) -> None:
     """Number and description of the new series, by the source's: 1000 further, or before where there is no room."""
-    description = str(dataset.get("SeriesDescription") or "").strip()
+    description = text_of(dataset, "SeriesDescription")
     kept = description[: max(0, _LONGEST_DESCRIPTION - len(options.suffix))]
     dataset.SeriesDescription = f"{kept}{options.suffix}".strip()[:_LONGEST_DESCRIPTION]
     number = options.series_number
@@ -36,14 +37,16 @@ def name_series(dataset: Dataset, options: DicomOptions) -> None:
 def fit_character_set(dataset: Dataset, texts: Iterable[str]) -> None:
     """Bring all texts to UTF-8 where the source's character set can't hold the new ones (PS3.3 C.12.1.1.2).
 
+    What the source wrote in another set than it names (local bytes under none at all) is left to it, byte by byte.
+
     Args:
-        dataset: is changed, its sequences' items included.
+        dataset: with its new description; is changed, its sequences' items included.
         texts: what was or will be added.
     """
     from pydicom.charset import convert_encodings
 
     encodings = convert_encodings(dataset.get("SpecificCharacterSet"))
-    if all(_fits(text, encodings) for text in texts):
+    if all(_fits(text, encodings) for text in texts) and _comes_back(text_of(dataset, "SeriesDescription"), encodings):
         return
     dataset.decode()  # by the old set, or by that of an item
     _declare(dataset)
@@ -52,13 +55,18 @@ def fit_character_set(dataset: Dataset, texts: Iterable[str]) -> None:
 
 def _fits(text: str, encodings: list[str]) -> bool:
     """Whether pydicom writes a text so that it reads it again, without the bytes beyond ASCII that it is lax about."""
-    from pydicom.charset import decode_bytes, default_encoding, encode_string
+    from pydicom.charset import default_encoding
 
     if text.isascii():
         return True
     strict = [encoding for encoding in encodings if encoding != default_encoding]
-    if not any(_is_encodable(text, encoding) for encoding in strict):
-        return False
+    return any(_is_encodable(text, encoding) for encoding in strict) and _comes_back(text, encodings)
+
+
+def _comes_back(text: str, encodings: list[str]) -> bool:
+    """Whether pydicom reads what it writes of a text."""
+    from pydicom.charset import decode_bytes, encode_string
+
     return decode_bytes(encode_string(text, encodings), encodings, set()) == text
 
 

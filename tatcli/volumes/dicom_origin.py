@@ -27,8 +27,9 @@ _IMAGE_PROCESSING: Final = ("110001", "Image Processing")
 _RESAMPLING: Final = ("113085", "Spatial resampling")
 _SOURCE: Final = ("121322", "Source image for image processing operation")
 _EQUIPMENT: Final = ("109102", "Processing Equipment")
-_SECONDARY: Final = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4")
-"""Classic CT and MR. PET (C.8.9.4.1.3) and enhanced objects (C.8.16.1.2) know no value 2 but PRIMARY."""
+_SECONDARY: Final = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("2", "4", "7", "7.2", "7.3"))
+"""Classic CT and MR, and secondary captures, which workstations export. PET (C.8.9.4.1.3) and enhanced objects
+(C.8.16.1.2) know no value 2 but PRIMARY."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatcli.errors import OutputError
+from tatcli.intensity import FixedRange
+from tatcli.tasks import task_for_modality
 from tatcli.volumes.dicom_checks import is_same_grid
 from tatcli.volumes.dicom_coding import Coding, coding_of, encoded, own_slope, wider_codings
 from tatcli.volumes.dicom_files import read_dataset, tolerant
@@ -19,6 +21,7 @@ from tatcli.volumes.dicom_mosaic import tile_of
 from tatcli.volumes.dicom_padding import padding_of
 from tatcli.volumes.dicom_pixels import stored_of
 from tatcli.volumes.encoding import decode
+from tatcli.volumes.padding import in_squares
 from tatcli.volumes.volume import Volume
 
 if TYPE_CHECKING:
@@ -100,7 +103,7 @@ def source_objects(volume: Volume, header: DicomHeader, *, in_suv: bool = False)
         by_file.setdefault(image.path, []).append(index)
     pet = header.series.modality == "PT"
     negative = pet and bool(volume.array.min() < 0)
-    level = 0 if pet else _level(by_file, images, arrays, header.factor)
+    widening = _Widening() if pet else _Widening.of(by_file, images, arrays, header.factor)
     for path, indices in by_file.items():
         dataset = read_dataset(path, with_pixels=True)
         frames = stored_of(dataset, path)
@@ -118,7 +121,7 @@ def source_objects(volume: Volume, header: DicomHeader, *, in_suv: bool = False)
         for index, coding, value in zip(members, own, values, strict=True):
             image = images[index]
             if not pet:
-                chosen = wider_codings(coding, float(value.whole.min()), float(value.whole.max()))[level]
+                chosen = widening.widened(coding)
                 pixels = value.stored(chosen, coding)
             elif changed:
                 chosen = own_slope(value.whole * factor, signed=coding.signed or negative)
@@ -130,22 +133,47 @@ def source_objects(volume: Volume, header: DicomHeader, *, in_suv: bool = False)
         yield SourceObject(dataset, frames, tuple(planes))
 
 
-def _level(by_file: dict[Path, list[int]], images: list[DicomImage], arrays: NDArray[np.float32], factor: float) -> int:
-    """How far the coding must be widened so that it holds all images: the same for all, as readers expect."""
-    level = 0
-    for path, indices in by_file.items():
-        dataset = read_dataset(path)
-        strays = _strays(dataset, path)
-        for index in indices:
-            lower, upper = float(arrays[index].min()) / factor, float(arrays[index].max()) / factor
-            with tolerant(path):
-                own = coding_of(dataset, slope=images[index].slope, intercept=images[index].intercept)
-                for number in strays:
-                    value = number * own.slope + own.intercept
-                    lower, upper = min(lower, value), max(upper, value)
-            fitting = wider_codings(own, lower, upper)
-            level = max(level, next(i for i, coding in enumerate(fitting) if coding.holds(lower, upper)))
-    return level
+@dataclass(frozen=True)
+class _Widening:
+    """How far codings must be widened so that they hold all images: the same for all, as readers expect.
+
+    Attributes:
+        level: of :func:`~tatcli.volumes.dicom_coding.wider_codings`.
+        lower, upper: the least and the greatest value of all images, padding included.
+    """
+
+    level: int = 0
+    lower: float = 0.0
+    upper: float = 0.0
+
+    @classmethod
+    def of(
+        cls,
+        by_file: dict[Path, list[int]],
+        images: list[DicomImage],
+        arrays: NDArray[np.float32],
+        factor: float,
+    ) -> _Widening:
+        level, ends = 0, []
+        for path, indices in by_file.items():
+            dataset = read_dataset(path)
+            strays = _strays(dataset, path)
+            for index in indices:
+                lower, upper = float(arrays[index].min()) / factor, float(arrays[index].max()) / factor
+                with tolerant(path):
+                    own = coding_of(dataset, slope=images[index].slope, intercept=images[index].intercept)
+                    for number in strays:
+                        value = number * own.slope + own.intercept
+                        lower, upper = min(lower, value), max(upper, value)
+                fitting = wider_codings(own, lower, upper)
+                level = max(level, next(i for i, coding in enumerate(fitting) if coding.holds(lower, upper)))
+                ends += [lower, upper]
+                if (padding := images[index].padding) is not None and not padding.stray:
+                    ends += [number * own.slope + own.intercept for number in (padding.first, padding.last)]
+        return cls(level, min(ends), max(ends))
+
+    def widened(self, own: Coding) -> Coding:
+        return wider_codings(own, self.lower, self.upper)[self.level]
 
 
 def _strays(dataset: FileDataset, path: Path) -> tuple[int, ...]:
@@ -186,7 +214,7 @@ class _Values:
         kept = before == array
         padding = padding_of(dataset)
         if padding is not None:
-            kept |= padding.holds(original)
+            kept |= _unrestored(padding.holds(original), before, image.modality)
         # Where the source's numbers hold, so does their exact value, which float32 may not have.
         exact = original.astype(np.float64) * image.slope + image.intercept
         return cls(np.where(kept, exact, whole), np.where(kept, np.nan, whole), original)
@@ -199,6 +227,18 @@ class _Values:
         if self.original is not None and (coding.slope, coding.intercept) == (own.slope, own.intercept):
             return encoded(self.sparse, coding, self.original)
         return encoded(self.whole, coding)
+
+
+def _unrestored(padding: NDArray[np.bool_], values: NDArray[np.float32], modality: str) -> NDArray[np.bool_]:
+    """Which voxels of the padding's numbers are padding: all below the network's range, and squares within it.
+
+    Single voxels of a number within the range are tissue (:mod:`~tatcli.volumes.padding`): 0 may be padding and water.
+    """
+    task = task_for_modality(modality)
+    if task is None or not padding.any():
+        return padding
+    lowest = task.intensity.window.lower if isinstance(task.intensity, FixedRange) else 0.0
+    return padding & ((values < lowest) | in_squares(padding))
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pydicom.dataset import Dataset
 
 __all__ = ["drop_stale", "flag_lossy"]
@@ -30,6 +32,10 @@ _LOSSY: Final = {
 }
 """Transfer syntaxes that lose information -> LossyImageCompressionMethod (PS3.3 C.7.6.1.1.5.1)."""
 _MAYBE_LOSSLESS: Final = ("1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.203")
+_GROUPS: Final = {
+    "SharedFunctionalGroupsSequence": "UnassignedSharedConvertedAttributesSequence",
+    "PerFrameFunctionalGroupsSequence": "UnassignedPerFrameConvertedAttributesSequence",
+}
 _FIRST_OVERLAY, _LAST_OVERLAY, _OVERLAY_DATA = 0x6000, 0x60FE, 0x3000
 
 
@@ -40,14 +46,23 @@ def drop_stale(dataset: Dataset, *, overlays: bool) -> None:
         dataset: is changed.
         overlays: whether overlays fit.
     """
-    for keyword in _STALE:
-        if keyword in dataset:
-            del dataset[keyword]
+    for place in _places(dataset):
+        for keyword in _STALE:
+            if keyword in place:
+                del place[keyword]
     groups = {tag.group for tag in dataset.keys() if _FIRST_OVERLAY <= tag.group <= _LAST_OVERLAY}  # noqa: SIM118
     for group in groups:
         if not overlays or (group, _OVERLAY_DATA) not in dataset:
             for tag in [tag for tag in dataset.keys() if tag.group == group]:  # noqa: SIM118
                 del dataset[tag]
+
+
+def _places(dataset: Dataset) -> Iterator[Dataset]:
+    """The top level, and where legacy converted objects keep what classic ones had there."""
+    yield dataset
+    for keyword, unassigned in _GROUPS.items():
+        for group in dataset.get(keyword) or []:
+            yield from group.get(unassigned) or []
 
 
 def flag_lossy(dataset: Dataset, *, compressed: int) -> None:

@@ -34,6 +34,8 @@ def set_rescale(dataset: Dataset, plane: Plane) -> None:
     if (coding.slope, coding.intercept) == (1.0, 0.0) and "RescaleSlope" not in dataset:
         return
     dataset.RescaleSlope, dataset.RescaleIntercept = as_ds(coding.slope), as_ds(coding.intercept)
+    if dataset.get("Modality") == "MR" and "RescaleType" not in dataset:  # whose rescale is that of C.11.1
+        dataset.RescaleType = "US"
 
 
 def recode_mappings(place: Dataset, plane: Plane) -> None:
@@ -47,7 +49,7 @@ def recode_mappings(place: Dataset, plane: Plane) -> None:
     """
     kept = []
     for item in place.get("RealWorldValueMappingSequence") or []:
-        if "RealWorldValueSlope" not in item:
+        if item.get("RealWorldValueSlope") is None:
             kept += [] if plane.recoded or plane.in_suv else [item]
             continue
         slope, intercept = float(item.RealWorldValueSlope), float(item.get("RealWorldValueIntercept") or 0.0)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from tatcli.volumes.dicom_padding import restate_padding
 from tatcli.volumes.dicom_planes import Plane, SourceObject, source_objects
 from tatcli.volumes.dicom_stale import drop_stale, flag_lossy
 from tatcli.volumes.dicom_units import describe_values, set_rescale
+from tatcli.volumes.dicom_words import settle_words
 from tatcli.volumes.pet_header import rests_on_private
 from tatcli.volumes.volume import Volume
 
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 __all__ = ["write_dicom_file", "write_dicom_folder"]
-
-_WORDS: Final = {"OW": 2, "OL": 4, "OF": 4, "OD": 8, "OV": 8}
-"""Bytes of a word of binary values, by VR."""
 
 
 def write_dicom_folder(volume: Volume, folder: Path, options: DicomOptions | None = None) -> int:
@@ -87,7 +85,8 @@ def _derived(volume: Volume, options: DicomOptions) -> Iterator[Dataset]:
     """The derived objects, one after the other."""
     header = dicom_header(volume.provenance)
     steps = volume.provenance.steps
-    uids = UidMaker(options, (*steps, header.series.part))
+    units = () if header.factor == 1.0 else (f"SUV {header.factor!r}",)  # the caller's word may have changed it
+    uids = UidMaker(options, (*steps, header.series.part, *units))
     series = _NewSeries(
         header=header,
         uid=uids.new("series", header.series.uid),
@@ -117,7 +116,7 @@ def _finisher(series: _NewSeries) -> Callable[[Dataset], Dataset]:
         return lambda dataset: dataset
     from tatcli.volumes.dicom_privacy import Anonymiser
 
-    return Anonymiser(series.derivation)
+    return Anonymiser(series.derivation, series.options)
 
 
 def _loses_units(header: DicomHeader, options: DicomOptions) -> bool:
@@ -136,8 +135,7 @@ def _objects_of(source: SourceObject, series: _NewSeries, before: int) -> Iterat
     first = source.planes[0]
     flag_lossy(dataset, compressed=len(dataset.PixelData))
     del dataset.PixelData
-    if not dataset.original_encoding[1]:
-        _turn_words(dataset)
+    settle_words(dataset)
     study = _common(dataset, series, sop_class, fits=first.spacing is None)
     enhanced = "PerFrameFunctionalGroupsSequence" in dataset
     if enhanced:
@@ -204,7 +202,7 @@ def _common(dataset: Dataset, series: _NewSeries, sop_class: str, *, fits: bool)
         dataset.StudyInstanceUID = series.study
     dataset.SeriesInstanceUID = series.uid
     name_series(dataset, options)
-    fit_character_set(dataset, (str(dataset.SeriesDescription), series.derivation.description))
+    fit_character_set(dataset, (options.suffix, series.derivation.description))
     mark_derived(dataset, series.derivation)
     return str(dataset.StudyInstanceUID)
 
@@ -244,16 +242,6 @@ def _mosaic(source: SourceObject) -> NDArray[Any]:
     for plane in source.planes:
         tile_of(plane.image, canvas)[...] = plane.pixels
     return canvas
-
-
-def _turn_words(dataset: Dataset) -> None:
-    """Bring overlays, look-up tables and the like from big-endian to little-endian words; pydicom leaves them."""
-    for element in dataset:
-        if element.VR == "SQ":
-            for item in element.value:
-                _turn_words(item)
-        elif (size := _WORDS.get(element.VR)) and element.value and len(element.value) % size == 0:
-            element.value = np.frombuffer(element.value, dtype=f">u{size}").astype(f"<u{size}").tobytes()
 
 
 def _set_pixels(dataset: Dataset, pixels: NDArray[Any]) -> None:

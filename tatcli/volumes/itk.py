@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tatcli.errors import GeometryError, VolumeReadError
 from tatcli.volumes.geometry import Geometry
-from tatcli.volumes.itk_fields import is_utf8, meta_fields, millimetres, nrrd_fields
+from tatcli.volumes.itk_fields import check_kinds, is_utf8, meta_fields, millimetres, nrrd_fields
 from tatcli.volumes.quiet import quiet_stderr
 from tatcli.volumes.volume import FrameStep
 
@@ -130,6 +130,7 @@ def _reader(path: Path, kind: str) -> Any:
         try:
             reader.ReadImageInformation()
         except RuntimeError as error:
+            check_kinds(path)
             raise unreadable(path, _reason(error)) from error
     return reader
 

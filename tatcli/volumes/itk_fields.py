@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 from typing import IO, Final
 
-from tatcli.errors import GeometryError
+from tatcli.errors import GeometryError, VolumeReadError
 
-__all__ = ["data_files_of", "is_true", "is_utf8", "meta_fields", "millimetres", "nrrd_fields"]
+__all__ = ["check_kinds", "data_files_of", "is_true", "is_utf8", "meta_fields", "millimetres", "nrrd_fields"]
 
 _LONGEST_HEADER: Final = 2**20
 _MILLIMETRES: Final = {
@@ -20,6 +20,8 @@ _MILLIMETRES: Final = {
     **dict.fromkeys(("micrometer", "micrometers", "micrometre", "micrometres"), 1e-3),
 }
 """Of the lengths that headers name, in lower case, bytes of UTF-8 one by one; others, such as times, don't count."""
+_SPACE_AND_FRAMES: Final = 4
+"""Axes."""
 _MOST_FILES: Final = 2**16
 """A header of a few bytes can count to any number."""
 _PATTERN: Final = re.compile(r"[^%]*%[-+ #0]*\d?\d?(\.\d)?[diuxX][^%]*")
@@ -68,6 +70,24 @@ def nrrd_fields(path: Path) -> tuple[dict[str, str], int | None]:
             if separator and not value.startswith("="):  # key:=value pairs are free text
                 fields[key.strip().lower()] = value.strip()
         return fields, stream.tell() if line else None
+
+
+def check_kinds(path: Path) -> None:
+    """Say so where ITK refuses nothing but the kind of an NRRD's axis of frames: the one without direction in space.
+
+    Raises:
+        VolumeReadError: it isn't list.
+    """
+    fields, _ = nrrd_fields(path)
+    directions = re.findall(r"\([^)]*\)|none", fields.get("space directions", ""))
+    if len(directions) != _SPACE_AND_FRAMES or directions.count("none") != 1:
+        return
+    needed = " ".join("list" if direction == "none" else "domain" for direction in directions)
+    kinds = fields.get("kinds", "").split()
+    if "list" not in kinds:
+        msg = f"{path.name}: expected kinds: {needed}, as the axis of frames has no direction in space, got "
+        msg += " ".join(kinds) or "none"
+        raise VolumeReadError(msg + "; write so in the header")
 
 
 def millimetres(fields: dict[str, str], path: Path) -> float:

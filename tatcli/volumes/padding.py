@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tatcli.volumes.volume import Volume
 
-__all__ = ["padded", "put_back", "without_padding"]
+__all__ = ["in_squares", "padded", "put_back", "without_padding"]
 
 _SIDE: Final = 7
 """Pixels. Of air whose noise was cut off at the same value no square so large is alike."""
@@ -60,11 +60,21 @@ def without_padding(volume: Volume, rule: IntensityRule) -> tuple[Volume, NDArra
         for lower, upper in ranges:
             out[(planes[index] > lowest) & (planes[index] >= lower) & (planes[index] <= upper)] = True
         if out.any():
-            alike = np.where(out, np.float32(0.0), np.float32(np.nan))  # which is like nothing
-            out[:] = out & (_alike(alike, (_SIDE - 1, 0)) | _alike(alike, (0, _SIDE - 1)))
+            out[:] = in_squares(out)
     if not hidden.any():
         return volume, None
     return replace(volume, array=np.where(hidden, np.float32(lowest), volume.array)), hidden
+
+
+def in_squares(marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which marked pixels lie in squares of 7x7 of them, beyond the slice's sides as in :func:`padded`.
+
+    Args:
+        marked: (rows, columns).
+    """
+    alike = np.where(marked, np.float32(0.0), np.float32(np.nan))  # which is like nothing
+    margin = _SIDE - 1
+    return np.asarray(marked & (_alike(alike, (margin, 0)) | _alike(alike, (0, margin))))
 
 
 def put_back(array: NDArray[np.float32], volume: Volume, hidden: NDArray[np.bool_] | None) -> None:

@@ -13,7 +13,16 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
-__all__ = ["NO_DATE", "PetHeader", "is_post_processed", "moment", "pet_header", "rests_on_private", "seconds_between"]
+__all__ = [
+    "NO_DATE",
+    "PetHeader",
+    "is_post_processed",
+    "moment",
+    "pet_header",
+    "rests_on_private",
+    "seconds_between",
+    "shorter_way",
+]
 
 _PHILIPS: Final = "Philips PET Private Group"
 _GE: Final = "GEMS_PETD_01"
@@ -124,7 +133,12 @@ def seconds_between(begin: datetime, end: datetime) -> float:
     """From one moment to another; where one has no date, the way between the times of day that is shorter."""
     if min(begin.year, end.year) > 1:
         return (end - begin).total_seconds()
-    return math.remainder((end - begin.replace(year=end.year, month=end.month, day=end.day)).total_seconds(), _DAY)
+    return shorter_way((end - begin.replace(year=end.year, month=end.month, day=end.day)).total_seconds())
+
+
+def shorter_way(seconds: float) -> float:
+    """From one time of day to another, whose dates aren't known: midnight may lie between them."""
+    return math.remainder(seconds, _DAY)
 
 
 class _Places:
@@ -175,7 +189,7 @@ def _says_the_same(mapping: Dataset, transformation: Dataset) -> bool:
     """Whether a real world value mapping is the rescale."""
     pairs = (("RealWorldValueSlope", "RescaleSlope"), ("RealWorldValueIntercept", "RescaleIntercept"))
     return all(
-        math.isclose(float(mapping.get(real, 0)), float(transformation.get(stored, 0)), rel_tol=1e-6)
+        math.isclose(float(mapping.get(real) or 0), float(transformation.get(stored) or 0), rel_tol=1e-6)
         for real, stored in pairs
     )
 

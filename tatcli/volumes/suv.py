@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from tatcli.errors import UnitsError
-from tatcli.volumes.pet_header import is_post_processed, seconds_between
+from tatcli.volumes.pet_header import is_post_processed, seconds_between, shorter_way
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,6 @@ _PLAUSIBLE_DOSE: Final = (1e5, 1e11)
 """Bq: from a mouse's 0.1 MBq to 100 GBq. Some systems write MBq where the standard says Bq."""
 _LONGEST_WAIT: Final = 10.0
 """Half-lives between injection and scan: after as many, nothing is left to be imaged."""
-_DAY: Final = 86400.0
 _EARLIEST: Final = 600.0
 """s before the injection that a dynamic scan may begin; it goes on after it."""
 _SAME_DAY: Final = 6 * 3600.0
@@ -141,7 +140,7 @@ def _seconds_to_scan(headers: Sequence[PetHeader], name: str) -> float:
             return seconds
         # Anonymisation shifts one date and forgets the other; the times of day still hold.
     seconds = (scan - injected.replace(year=scan.year, month=scan.month, day=scan.day)).total_seconds()
-    return seconds if seconds >= 0 else math.remainder(seconds, _DAY)  # midnight may lie between them
+    return seconds if seconds >= 0 else shorter_way(seconds)
 
 
 def _goes_on(headers: Sequence[PetHeader], wait: float) -> bool:

@@ -259,3 +259,26 @@ def test_padding_means_nothing_once_a_frame_is_recoded(
         restored = volume.with_array(values, step="restored: made up")
         write_volume(restored, tmp_path / name, dicom=DicomOptions(enhanced=form))
         assert ["PixelPaddingValue" in pydicom.dcmread(one) for one in sorted((tmp_path / name).iterdir())] == kept
+
+
+@pytest.mark.parametrize("form", ["keep", "classic"])
+def test_legacy_frames_say_nothing_of_the_source_s_pixels(pet: Callable[..., Path], tmp_path: Path, form: str) -> None:
+    """What classic objects had at the top level, legacy converted ones keep in groups of their own."""
+    path = pet(legacy=True)
+    dataset = pydicom.dcmread(path)
+    for group in dataset.PerFrameFunctionalGroupsSequence:
+        part = group.UnassignedPerFrameConvertedAttributesSequence[0]
+        part.add_new("SmallestImagePixelValue", "SS", 0)
+        part.add_new("LargestImagePixelValue", "SS", 32767)
+        part.IconImageSequence = item(Rows=4, Columns=4)
+    shared = dataset.SharedFunctionalGroupsSequence[0].UnassignedSharedConvertedAttributesSequence[0]
+    shared.add_new("LargestPixelValueInSeries", "SS", 32767)
+    dataset.save_as(path)
+    volume = read_volume(path)
+    changed = volume.with_array(volume.array * np.float32(0.5), step="restored: made up")
+    write_volume(changed, tmp_path / "out", dicom=DicomOptions(enhanced=form))
+    new = [pydicom.dcmread(file) for file in sorted((tmp_path / "out").iterdir())]
+    assert len(new) == (1 if form == "keep" else 3)
+    stale = {"SmallestImagePixelValue", "LargestImagePixelValue", "IconImageSequence", "LargestPixelValueInSeries"}
+    assert not [element.keyword for one in new for element in one.iterall() if element.keyword in stale]
+    assert sum(element.keyword == "Units" for one in new for element in one.iterall()) == 3  # the rest is still there

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 from tatcli.errors import UsageError
 from tatcli.volumes import read_volume, write_volume
@@ -41,6 +43,14 @@ def test_numbers_stay_within_integer_strings(
 def test_numbers_of_one_s_own_do_too(number: int) -> None:
     with pytest.raises(UsageError, match=rf"--series-number {number}: expected -2147483648 to 2147483647"):
         DicomOptions(series_number=number)
+
+
+def test_a_backslash_in_a_description_stays_one(series: Callable[..., Any], tmp_path: Path) -> None:
+    """It makes several values of the text, which are no list of Python's."""
+    path = series(common={"SeriesDescription": ["T1", "FS"]}).add(PIXELS, (0, 0, 0))
+    assert read_volume(path).provenance.header.series.description == r"T1\FS"
+    assert list(derived(path, tmp_path / "out").SeriesDescription) == ["T1", "FS restored"]
+    assert rb"T1\FS restored" in (tmp_path / "out" / "00001.dcm").read_bytes()
 
 
 def test_a_long_suffix_leaves_no_crumbs(series: Callable[..., Any], tmp_path: Path) -> None:
@@ -84,6 +94,24 @@ def test_texts_are_written_in_a_set_that_holds_them(
         assert data.count(name.encode()) == 1
         assert data.count(plain.encode()) == 2
         assert f"made{suffix}".encode() in data
+
+
+@pytest.mark.parametrize("named", ["", "ISO_IR 6", None])
+def test_bytes_of_a_set_that_is_not_named_stay(series: Callable[..., Any], tmp_path: Path, named: str | None) -> None:
+    """Systems of one country write their own: other text in their place is another patient's name to them."""
+    path = series(common={} if named is None else {"SpecificCharacterSet": named}).add(PIXELS, (0, 0, 0))
+    dataset = pydicom.dcmread(path)
+    name, description = "王^小东".encode("gb18030"), "胸部CT平扫".encode("gb18030")
+    for keyword, vr, value in (("PatientName", "PN", name), ("SeriesDescription", "LO", description)):
+        tag = Tag(keyword)
+        padded = value + b" " * (len(value) % 2)
+        dataset[tag] = RawDataElement(tag, vr, len(padded), padded, 0, False, True)
+    dataset.save_as(path)
+    new = derived(path, tmp_path / "out")
+    data = (tmp_path / "out" / "00001.dcm").read_bytes()
+    assert name in data
+    assert "胸部CT平扫 restored".encode("gb18030") in data
+    assert new.get("SpecificCharacterSet") == named
 
 
 def test_weights_of_foreign_names_count_too(series: Callable[..., Any], tmp_path: Path) -> None:

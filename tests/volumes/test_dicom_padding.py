@@ -196,3 +196,23 @@ def test_what_padding_is_in_the_volume(
     maker = series(common={key: number for key, number in named.items() if number is not None} | rescale)
     maker.add_stack(RNG.integers(0, 3000, (2, 6, 8)).astype(np.uint16))
     assert read_volume(maker.folder).provenance.padding == expected
+
+
+@pytest.mark.parametrize(
+    ("modality", "value", "intercept"), [("CT", 0, 0), ("CT", 0, -1024), ("MR", 0, None), ("MR", 5, None)]
+)
+def test_single_voxels_of_the_padding_s_number_are_tissue(
+    series: Callable[..., Any], tmp_path: Path, modality: str, value: int, intercept: float | None
+) -> None:
+    """As other formats take them: of 0 HU there is water, of 0 a.u. cerebrospinal fluid; padding comes in squares."""
+    rescale = {} if intercept is None else {"RescaleIntercept": intercept}
+    maker = series(modality=modality, common={"PixelPaddingValue": value, **rescale})
+    pixels = RNG.integers(10, 3000, (2, 16, 16)).astype(np.int16)
+    pixels[:, 3:10, 3:10] = pixels[:, :, 15] = value  # a square, and a column beside which the image ends
+    padding = pixels == value
+    pixels[0, 12, 4], pixels[1, 1, 6] = value, value
+    maker.add_stack(pixels)
+    for index, dataset in enumerate(changed(maker.folder, tmp_path / "out", 7.0)):
+        expected = np.where(padding[index], value, pixels[index] + 7)
+        np.testing.assert_array_equal(dataset.pixel_array, expected)
+        assert dataset.PixelPaddingValue == value

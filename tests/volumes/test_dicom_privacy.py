@@ -159,3 +159,52 @@ def test_overlays_are_removed(series: Callable[..., Any], tmp_path: Path, profil
     dataset.save_as(path)
     write_volume(read_volume(path), tmp_path / "out", dicom=ANONYMOUS)
     assert b"name of." not in next((tmp_path / "out").iterdir()).read_bytes()
+
+
+def test_what_the_profile_removes_leaves_no_stand_in(series: Callable[..., Any], tmp_path: Path, profile: None) -> None:
+    """X of table E.1-1 is removal, of dates too; a sequence that may be absent isn't there without items."""
+    study, context = Dataset(), Dataset()
+    study.ReferencedSOPClassUID, study.ReferencedSOPInstanceUID = "1.2.840.10008.3.1.2.3.1", "1.2.3.777.2"
+    context.ValueType = "TEXT"
+    dates = ("PerformedProcedureStepStartDate", "DateOfSecondaryCapture", "LastMenstrualDate")
+    header = dict.fromkeys(dates, "20200517") | {"StudyDate": "20200517", "SeriesDate": "20200517"}
+    sequences = {"ReferencedStudySequence": [study], "AcquisitionContextSequence": [context]}
+    path = series(common={**header, **sequences}).add(np.ones((6, 8), np.int16), (0, 0, 0))
+    write_volume(read_volume(path), tmp_path / "out", dicom=ANONYMOUS)
+    dataset = pydicom.dcmread(tmp_path / "out" / "00001.dcm")
+    assert not [keyword for keyword in (*dates, "ReferencedStudySequence") if keyword in dataset]
+    assert (dataset.StudyDate, dataset.SeriesDate) == ("19000101", "19000101")
+    assert len(dataset.AcquisitionContextSequence) == 0
+
+
+def test_anonymous_uids_lie_under_the_root_and_tell_studies_apart(
+    series: Callable[..., Any], tmp_path: Path, profile: None
+) -> None:
+    found = {}
+    for name, study, place in (("a", "1.2.3.777", "1.2.3.888"), ("b", "1.2.3.777", ""), ("c", "1.2.3.778", "")):
+        events = ["1.2.3.777.3", "1.2.3.777.4"]
+        header = {"StudyInstanceUID": study, "FrameOfReferenceUID": place, "IrradiationEventUID": events}
+        path = series(folder=tmp_path / name, common=header).add(np.ones((6, 8), np.int16), (0, 0, 0))
+        options = DicomOptions(anonymise=True, uid_root="1.2.826.0.1")
+        write_volume(read_volume(path), tmp_path / f"{name}_out", dicom=options)
+        found[name] = pydicom.dcmread(tmp_path / f"{name}_out" / "00001.dcm")
+    for dataset in found.values():
+        uids = [dataset.SOPInstanceUID, dataset.SeriesInstanceUID, dataset.StudyInstanceUID]
+        uids += [dataset.SourceImageSequence[0].ReferencedSOPInstanceUID, *dataset.IrradiationEventUID]
+        assert all(uid.startswith("1.2.826.0.1.") for uid in uids)
+        assert len(set(uids)) == 6
+        assert dataset.file_meta.MediaStorageSOPInstanceUID == dataset.SOPInstanceUID
+    assert found["a"].StudyInstanceUID == found["b"].StudyInstanceUID != found["c"].StudyInstanceUID
+    assert found["a"].FrameOfReferenceUID.startswith("1.2.826.0.1.")
+    assert found["b"].FrameOfReferenceUID == found["c"].FrameOfReferenceUID == ""  # nowhere isn't the same place
+
+
+def test_names_under_a_key_are_removed(series: Callable[..., Any], tmp_path: Path, profile: None) -> None:
+    encrypted = Dataset()
+    encrypted.EncryptedContentTransferSyntaxUID, encrypted.EncryptedContent = "1.2.840.10008.1.2.1", b"hidden"
+    maker = series(common={"EncryptedAttributesSequence": [encrypted]})
+    path = maker.add(np.ones((6, 8), np.int16), (0, 0, 0))
+    for name, options in (("anonymous", ANONYMOUS), ("plain", DicomOptions())):
+        write_volume(read_volume(path), tmp_path / name, dicom=options)
+        dataset = pydicom.dcmread(tmp_path / name / "00001.dcm")
+        assert ("EncryptedAttributesSequence" in dataset) == (name == "plain")

@@ -17,14 +17,16 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.hooks import hooks
 from pydicom.sequence import Sequence
-from pydicom.uid import RLELossless
+from pydicom.uid import ImplicitVRLittleEndian, RLELossless
 
 from tatcli.degradation.low_resolution_mri import zero_fill_volume
 from tatcli.errors import GeometryError, OutputError, UsageError
+from tatcli.intensity import Units
 from tatcli.volumes import Volume, read_volume, write_volume
 from tatcli.volumes.dicom_files import tolerant
 from tatcli.volumes.dicom_options import DicomOptions
 from tatcli.volumes.dicom_writing import write_dicom_folder
+from tatcli.volumes.pet_tags import PetTags
 
 RNG = np.random.default_rng(11)
 SOFTWARE = ("weights identity", "ab" * 32)
@@ -228,6 +230,50 @@ def test_values_that_no_integers_hold_get_a_rescale_of_their_own(series: Callabl
     back = read_volume(tmp_path / "out")
     np.testing.assert_allclose(back.array, pixels + 1e6, atol=float(first.RescaleSlope) / 2 + 0.07)
     assert float(first.RescaleSlope) < 0.05
+    assert first.RescaleType == "US"  # MR has one beside its rescale (PS3.3 C.11.1); of CT it would say: no HU
+
+
+def test_all_slices_share_the_rescale_that_they_get(series: Callable[..., Any], tmp_path: Path) -> None:
+    """Readers that take the first slice's for all read them right, and so does the padding below all values."""
+    maker = series(common={"RescaleSlope": 0.001, "RescaleIntercept": 0, "PixelPaddingValue": -20000})
+    pixels = np.random.default_rng(8).integers(-9000, 9000, (3, 6, 8)).astype(np.int16)
+    pixels[:, 0] = -20000
+    maker.add_stack(pixels)
+    volume = read_volume(maker.folder)
+    grown = volume.array * np.array([1, 40, 7], np.float32)[:, None, None]
+    grown[:, 0] = 0.0  # the padding's own number holds
+    write_volume(volume.with_array(grown, step="restored: made up"), tmp_path / "out")
+    new = [pydicom.dcmread(path) for path in sorted((tmp_path / "out").iterdir())]
+    assert len({(float(one.RescaleSlope), float(one.RescaleIntercept)) for one in new}) == 1
+    grown[:, 0] = -20.0
+    np.testing.assert_allclose(read_volume(tmp_path / "out").array, grown, atol=float(new[0].RescaleSlope) * 0.51)
+
+
+def test_a_ct_with_a_rescale_of_its_own_stays_in_hu(series: Callable[..., Any], tmp_path: Path) -> None:
+    maker, pixels = series(), made()
+    maker.add_stack(pixels)
+    (first, *_) = written(read_volume(maker.folder), tmp_path / "out", 1e6)
+    assert float(first.RescaleSlope) < 0.05
+    assert "RescaleType" not in first
+    assert read_volume(tmp_path / "out").units is Units.HU
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "kind", "expected"),
+    [
+        ("1.2.840.10008.5.1.4.1.1.2", ["ORIGINAL", "PRIMARY", "AXIAL"], ["DERIVED", "SECONDARY", "AXIAL"]),
+        ("1.2.840.10008.5.1.4.1.1.7", ["DERIVED", "SECONDARY"], ["DERIVED", "SECONDARY"]),
+        ("1.2.840.10008.5.1.4.1.1.7.3", ["DERIVED", "SECONDARY", "AXIAL"], ["DERIVED", "SECONDARY", "AXIAL"]),
+        ("1.2.840.10008.5.1.4.1.1.128", ["ORIGINAL", "PRIMARY"], ["DERIVED", "PRIMARY"]),
+        ("1.2.840.10008.5.1.4.1.1.20", ["ORIGINAL", "PRIMARY", "STATIC"], ["DERIVED", "PRIMARY", "STATIC"]),
+    ],
+)
+def test_whether_the_patient_was_there(
+    series: Callable[..., Any], tmp_path: Path, sop_class: str, kind: list[str], expected: list[str]
+) -> None:
+    path = series(common={"SOPClassUID": sop_class, "ImageType": kind}).add(np.ones((6, 8), np.int16), (0, 0, 0))
+    (new,) = written(read_volume(path), tmp_path / "out", 3.0)
+    assert list(new.ImageType) == expected
 
 
 def test_padding_stays(series: Callable[..., Any], tmp_path: Path) -> None:
@@ -288,6 +334,19 @@ def test_pet_goes_back_to_bq_with_a_slope_per_slice(series: Callable[..., Any], 
         assert dataset.pixel_array.max() == 32767
         step = float(dataset.RescaleSlope) * factor
         np.testing.assert_allclose(back.array[index], smooth.array[index], atol=step / 2 * (1 + 1e-4))
+
+
+def test_other_values_are_other_instances(series: Callable[..., Any], tmp_path: Path) -> None:
+    """What was done, and the caller's word on SUV, decide the values: never the same UID over other pixels."""
+    maker, _ = pet_series(series)
+    found = set()
+    for number, (tags, step) in enumerate([(None, "a"), (None, "b"), ("weight=80", "a"), ("weight=81", "a")]):
+        volume = read_volume(maker.folder, pet=None if tags is None else PetTags.parse(tags))
+        moved = volume.with_array(volume.array + np.float32(0.5), step=f"restored: {step}")
+        write_volume(moved, tmp_path / str(number), dicom=DicomOptions(reproducible=True))
+        dataset = pydicom.dcmread(tmp_path / str(number) / "00001.dcm")
+        found |= {dataset.SOPInstanceUID, dataset.SeriesInstanceUID}
+    assert len(found) == 8
 
 
 def test_counts_without_the_vendor_s_factor_become_suv(series: Callable[..., Any], tmp_path: Path) -> None:
@@ -426,6 +485,31 @@ def test_words_of_big_endian_turn(tmp_path: Path) -> None:
     (new,) = written(read_volume(path), tmp_path / "out")
     assert np.frombuffer(new.VOILUTSequence[0].LUTData, "<u2").tolist() == [1, 258]
     assert np.frombuffer(new[0x6000, 0x3000].value, "<u2").tolist() == [3, 4]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("change", [0.0, -900.0])  # the derived objects are unsigned, as the source, or signed
+def test_types_that_implicit_vr_leaves_open(
+    series: Callable[..., Any], tmp_path: Path, nested: bool, change: float
+) -> None:
+    """Curves, of which pydicom knows no type; numbers whose type follows the source's pixels, not the new ones'."""
+    path = series().add(np.full((6, 8), 30, np.uint16), (0, 0, 0))
+    dataset, item = pydicom.dcmread(path), Dataset()
+    place = item if nested else dataset
+    place.add_new((0x5000, 0x3000), "OW", np.array([1, 258, 3], "<u2").tobytes())
+    place.add_new("GrayLookupTableDescriptor", "US", [2, 40000, 16])
+    place.add_new("SmallestValidPixelValue", "US", 40000)
+    if nested:
+        dataset.ProcedureCodeSequence = Sequence([item])
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    pydicom.dcmwrite(path, dataset, implicit_vr=True, little_endian=True, force_encoding=True)
+    (new,) = written(read_volume(path), tmp_path / "out", change)
+    assert bool(new.PixelRepresentation) == (change < 0)
+    found = new.ProcedureCodeSequence[0] if nested else new
+    assert found[0x5000, 0x3000].VR == "OW"
+    assert np.frombuffer(found[0x5000, 0x3000].value, "<u2").tolist() == [1, 258, 3]
+    assert (found["GrayLookupTableDescriptor"].VR, list(found.GrayLookupTableDescriptor)) == ("US", [2, 40000, 16])
+    assert (found["SmallestValidPixelValue"].VR, found.SmallestValidPixelValue) == ("US", 40000)
 
 
 def test_a_single_object_may_be_a_file(series: Callable[..., Any], tmp_path: Path) -> None:
@@ -582,8 +666,12 @@ def test_a_part_of_an_enhanced_object(enhanced: Callable[..., Path], tmp_path: P
         kind = group.MRImageFrameTypeSequence[0]
         kind.ComplexImageComponent = ("MAGNITUDE", "PHASE")[index % 2]
         kind.AcquisitionContrast = ("T1", "T2")[index // 2]
+    dataset.RepresentativeFrameNumber = 4
     dataset.save_as(path)
+    (magnitude,) = written(read_volume(path, series="3:M"), tmp_path / "magnitude")
+    assert "RepresentativeFrameNumber" not in magnitude
     (new,) = written(read_volume(path, series="3:P"), tmp_path / "out")
+    assert new.RepresentativeFrameNumber == 2
     # What the frames that are left agree on is mixed no more (PS3.3 C.8.16.1).
     assert list(new.ImageType) == ["DERIVED", "PRIMARY", "T2", "P"]
     assert (new.ComplexImageComponent, new.AcquisitionContrast) == ("PHASE", "MIXED")

@@ -234,6 +234,32 @@ def test_frames_in_an_nrrd_list(last: bool, dtype: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_volume(write_volume(volume, tmp_path / "out.nii")).array, frames)
 
 
+@pytest.mark.parametrize(
+    ("kinds", "steps", "needed"),
+    [
+        ("kinds: domain domain domain time\n", "(1,0,0) (0,2,0) (0,0,3) none", "domain domain domain list"),
+        ("kinds: time space space space\n", "none (1,0,0) (0,2,0) (0,0,3)", "list domain domain domain"),
+        ("", "(1,0,0) (0,2,0) (0,0,3) none", "domain domain domain list"),
+    ],
+)
+def test_frames_of_a_kind_that_itk_doesn_t_read(kinds: str, steps: str, needed: str, tmp_path: Path) -> None:
+    """The file is whole: it is its header's kinds that ITK refuses, and these are named."""
+    frames = values("int16", (2, 4, 3, 5))
+    header = (
+        "NRRD0005\ntype: int16\ndimension: 4\nspace: left-posterior-superior\nendian: little\nencoding: raw\n"
+        f"sizes: {'2 5 3 4' if steps.startswith('none') else '5 3 4 2'}\nspace directions: {steps}\n{kinds}\n"
+    )
+    body = np.ascontiguousarray(np.moveaxis(frames, 0, -1) if steps.startswith("none") else frames)
+    path = tmp_path / "in.nrrd"
+    path.write_bytes(header.encode() + body.tobytes())
+    got = kinds.removeprefix("kinds: ").strip() or "none"
+    with pytest.raises(VolumeReadError, match=f"^in.nrrd: expected kinds: {needed}, .* got {got}; write so"):
+        read_volume(path)
+    repaired = header.replace(kinds, "") if kinds else header
+    path.write_bytes(repaired.removesuffix("\n").encode() + f"kinds: {needed}\n\n".encode() + body.tobytes())
+    np.testing.assert_array_equal(read_volume(path).array, frames)
+
+
 @pytest.mark.parametrize("extension", [".nrrd", ".mha"])
 def test_the_step_between_frames_goes_to_other_formats(extension: str, tmp_path: Path) -> None:
     """Without a unit, which neither format names; a step that isn't known is none of a second."""

@@ -82,6 +82,32 @@ def test_the_caller_hears_of_progress_and_gets_json(identity, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mr.nii", "out.nii"]
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"ensemble": True}, ", the mean of 8 views"),
+        ({"axis": "sagittal"}, ", sagittal slices"),
+        ({"mode": "patch", "tile": 32}, ", tiles of 32 pixels that overlap by 8"),
+        (
+            {"mode": "patch", "tile": 32, "overlap": 2, "ensemble": True},
+            ", tiles of 32 pixels that overlap by 2, the mean of 8 views",
+        ),
+        ({"batch": 2}, ""),
+    ],
+)
+@pytest.mark.parametrize("extension", [".nii", ".npy"])  # slab by slab, and as a whole
+def test_what_decides_the_values_is_in_their_history(identity, tmp_path, extension, options, told):
+    """Reproducible UIDs of DICOM follow from it."""
+    array = np.random.default_rng(0).integers(100, 900, (48, 40, 36)).astype(np.int16)
+    path = tmp_path / f"mr{extension}"
+    if extension == ".npy":
+        np.save(path, array)
+    else:
+        nib.Nifti1Image(array, np.eye(4)).to_filename(path)
+    report = restore(RestoreConfig(input=path, task="mri", options=RestoreOptions(**options)), restorer=identity)
+    assert report.steps == (f"restored: mri-sr, weights identity, fp32 on cpu{told}",)
+
+
 def test_the_report_tells_an_output_by_all_its_files(tmp_path, identity):
     array = np.random.default_rng(0).integers(100, 900, (24, 20, 3)).astype(np.int16)
     hashes = []

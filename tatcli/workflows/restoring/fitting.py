@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
     from tatcli.inference.memory import Plan, Workload
     from tatcli.inference.options import RestoreOptions
+    from tatcli.inference.passes import Pass
     from tatcli.inference.restorer import Restorer
 
-__all__ = ["fitted", "loaded_memory"]
+__all__ = ["fitted", "loaded_memory", "with_settings"]
 
 _LOADED: Final = 512 * 2**20
 """Resident memory with everything loaded, where the system doesn't tell."""
@@ -73,3 +74,10 @@ def fitted(
         return plan, []
     what = f"batches of {plan.settings.batch}" if plan.settings.tile is None else f"tiles of {plan.settings.tile}"
     return plan, [f"to stay within {in_words(limit or 0)} of memory, went on with {what}; see --max-memory"]
+
+
+def with_settings(options: RestoreOptions, settings: Pass) -> RestoreOptions:
+    """The options that ask for these settings."""
+    if settings.tile is None:
+        return replace(options, batch=settings.batch)
+    return replace(options, mode="patch", tile=settings.tile, overlap=settings.overlap, batch=settings.batch)

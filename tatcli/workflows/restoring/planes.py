@@ -18,7 +18,7 @@ from tatcli.volumes.block_writing import BlockWriter, block_writer, encoding_for
 from tatcli.volumes.overlap import read_ahead, written_behind
 from tatcli.volumes.planes import Block, FilePlanes, HeldPlanes, PlaneSource
 from tatcli.volumes.slices import evenly_spaced, in_plane, slices_along, through_plane_axis
-from tatcli.workflows.restoring.fitting import fitted, loaded_memory
+from tatcli.workflows.restoring.fitting import fitted, loaded_memory, with_settings
 from tatcli.workflows.restoring.outcome import Job, MemoryRecord, Outcome
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def restore_planes(
         task=task,
         restorer=restorer,
         scan=planes.header,
-        steps=(*origin.steps, restorer.step(task), *restoration.steps),
+        steps=(*origin.steps, restorer.step(task) + with_settings(options, plan.settings).told, *restoration.steps),
         warnings=(*origin.warnings, *notes, *restoration.warnings, *outside),
         before=before.statistics(),
         after=after.statistics(),

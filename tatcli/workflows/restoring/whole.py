@@ -11,7 +11,7 @@ from tatcli.errors import DeviceError, UsageError
 from tatcli.inference.guards import check_scan, name_of
 from tatcli.volumes.slices import acquired_plane, through_plane_axis
 from tatcli.workflows.evidence import RestoredScan, check_evidence_grid, write_evidence
-from tatcli.workflows.restoring.fitting import fitted, loaded_memory
+from tatcli.workflows.restoring.fitting import fitted, loaded_memory, with_settings
 from tatcli.workflows.restoring.outcome import Job, MemoryRecord, Outcome, in_words
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from tatcli.inference.memory import Plan
     from tatcli.inference.options import RestoreOptions
-    from tatcli.inference.passes import Pass
     from tatcli.inference.restorer import Restorer
     from tatcli.intensity import Units
     from tatcli.volumes.dicom_options import DicomOptions
@@ -161,7 +160,7 @@ def restore_whole(file: WholeFile, job: Job, *, options: RestoreOptions, clock: 
     each = _extra(len(axes)) + _spread(file.evidence)
     plan, notes = _fitted(volume.header, restorer, options, axes=axes, limit=job.limit, each=each)
     with job.turn(), clock.stage("restore"):
-        fitting = _with_settings(options, plan.settings)
+        fitting = with_settings(options, plan.settings)
         checked = replace(fitting, check_values=False)  # done above
         restored = restorer(volume, task, options=checked, progress=job.progress)
         axis = through_plane_axis(volume.geometry, options.axis)
@@ -243,13 +242,6 @@ def _fitted(
     arrays = 1 if options.scale == 1 else 2  # the result, and the finer grid's own values
     base = loaded_memory(held=0) + (4 * arrays + each) * math.prod(workload.shape)
     return fitted([workload], restorer, options, base=base, limit=limit, name=name_of(scan))
-
-
-def _with_settings(options: RestoreOptions, settings: Pass) -> RestoreOptions:
-    """The options that ask for these settings."""
-    if settings.tile is None:
-        return replace(options, batch=settings.batch)
-    return replace(options, mode="patch", tile=settings.tile, overlap=settings.overlap, batch=settings.batch)
 
 
 def _acquired_plane(options: RestoreOptions, scan: ScanHeader) -> RestoreOptions:
