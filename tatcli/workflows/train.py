@@ -100,7 +100,7 @@ def train(
         GeometryError: an LQ partner lies on another grid than its reference.
         WeightsError: a teacher, or the weights to start from, are missing or damaged.
         OutputError: the run folder can't be written, or another process trains in it.
-        DeviceError: fewer GPUs than processes on this machine; not enough memory.
+        DeviceError: fewer GPUs than processes on this machine; not enough memory; another process stopped.
         TrainingDiverged: the loss became NaN or infinite, or exploded, or the network died.
     """
     world = this_world()
