@@ -245,7 +245,8 @@ def load_weights(name_or_path: str | Path = DEFAULT_WEIGHTS, *, verify: bool = T
     except (SafetensorError, OSError) as error:
         msg = f"{path}: expected a safetensors file, got: {error}"
         raise WeightsError(msg) from error
-    network = Tat(card.config)
+    with torch.random.fork_rng(devices=()):  # what a new network draws is nobody's loss: it is replaced
+        network = Tat(card.config)
     expected = network.state_dict()
     problems = [f"missing {key}" for key in expected if key not in tensors]
     problems += [f"unexpected {key}" for key in tensors if key not in expected]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK
 import torch
 from PIL import Image
 from torch import nn
@@ -362,6 +363,33 @@ def test_a_finished_run_keeps_the_data_that_it_was_trained_on(make_config: Make,
     new.unlink()
     assert not train(config).other_data
     assert train(config, card=_named(tmp_path, "mine")).weights.name == "mine.safetensors"
+
+
+def test_the_data_of_a_card_are_known_by_all_of_their_files(make_config: Make, tmp_path: Path) -> None:
+    """A header alone is the same for every scan of a series of examinations."""
+    folder = tmp_path / "data" / "MRI" / "train"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name in ("a.mhd", "b.mhd"):
+        image = SimpleITK.GetImageFromArray(rng.integers(50, 900, (2, 48, 48)).astype(np.int16))
+        SimpleITK.WriteImage(image, str(folder / name))
+    (folder / "b.mhd").write_text((folder / "a.mhd").read_text().replace("a.raw", "b.raw"))
+    config = make_config(tasks=("mri",), steps=1, data=tmp_path / "data")
+    data = read_card(train(config).weights).training["data"]
+    for row in data:
+        files = [folder / Path(row["file"]).with_suffix(suffix).name for suffix in (".mhd", ".raw")]
+        digests = sorted(hashlib.sha256(file.read_bytes()).digest() for file in files)
+        assert row["sha256"] == hashlib.sha256(b"".join(digests)).hexdigest()
+    assert not train(config).other_data
+    voxels = bytearray((folder / "a.raw").read_bytes())
+    voxels[100] ^= 1
+    (folder / "a.raw").write_bytes(voxels)
+    assert train(config).other_data
+    state = torch.load(config.output / "checkpoint.pt", weights_only=True)
+    for row in state["data"]:
+        row["sha256"] = ""  # as a folder's was
+    torch.save(state, config.output / "checkpoint.pt")
+    assert not train(config).other_data
 
 
 def _named(folder: Path, name: str) -> Path:

@@ -18,7 +18,8 @@ from tatcli.baselines.networks import ComparisonCard, load_any_weights, save_com
 from tatcli.errors import WeightsError
 from tatcli.model.config import TatConfig, preset_of
 from tatcli.model.tat import Tat
-from tatcli.model.weights import TaskCard, WeightsCard, card_fields, file_sha256, save_weights
+from tatcli.model.weights import TaskCard, WeightsCard, card_fields, save_weights
+from tatcli.reporting.run_report import file_record
 from tatcli.tasks import TASKS, Task
 from tatcli.training.config import PLACES, TrainConfig
 from tatcli.training.loop import Trainer
@@ -26,6 +27,7 @@ from tatcli.training.pairs import find_scans, has_scans
 from tatcli.training.prepared_set import is_prepared, prepared_entries
 from tatcli.training.references import Reference
 from tatcli.training.validation import ValidationScore
+from tatcli.volumes.members import members_of
 from tatcli.volumes.replacing import replaced
 from tatcli.workflows.provenance import told_by_manifest
 from tatcli.workflows.training.network import TAT, TrainedNetwork
@@ -78,7 +80,11 @@ class RunWeights:
         """Note what the run goes on with, unless it is at its end; now, since the scans may go meanwhile."""
         trainer = self._trainer
         known = trainer.data or (_told_by_card(self.path) if trainer.step else [])
-        before, now = ({(row["file"], row["sha256"]): row for row in rows} for rows in (known, found))
+        untold = {row["file"] for row in known if not row["sha256"]}  # (folders', before they were hashed)
+        before, now = (
+            {(row["file"], "" if row["file"] in untold else row["sha256"]): row for row in rows}
+            for rows in (known, found)
+        )
         if before:
             self.gone, self.new = len(before.keys() - now.keys()), len(now.keys() - before.keys())
         if not self.has_other_data:
@@ -259,7 +265,7 @@ def _listed(root: Path, references: Mapping[str, Sequence[Reference]]) -> list[d
                 continue
             name = pair.reference.relative_to(root).as_posix()
             row = told.get(name, {})
-            digest = row.get("sha256") or (file_sha256(pair.reference) if pair.reference.is_file() else "")
+            digest = row.get("sha256") or file_record(pair.reference, members_of(pair.reference)).sha256
             rows.append(
                 {"file": name, "source": row.get("source", ""), "terms": row.get("terms", ""), "sha256": digest}
             )
