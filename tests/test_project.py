@@ -192,6 +192,7 @@ def readme() -> str:
         ("pydicom", "3.0.0"),  # fetches its example scans on import: minutes of trying where there is no Internet
         ("typer", "0.15.0"),  # takes any click, and with today's any --help of a command ends in a traceback
         ("typer", "0.17.3"),  # so it does without rich.markup, which nothing imported
+        ("SimpleITK", "2.5.5"),  # doesn't say which axis of a NRRD is a list, so that sequences of frames aren't read
         ("numpy", "1.26.4"),  # pylibjpeg-openjpeg of the version that is asked for takes numpy 2 alone
     ],
 )
