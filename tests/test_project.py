@@ -13,6 +13,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import tatcli
 from tatcli import errors
@@ -183,6 +184,22 @@ def test_a_wheel_carries_the_weights():
 
 def readme() -> str:
     return (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("package", "version"),
+    [
+        ("pydicom", "3.0.0"),  # fetches its example scans on import: minutes of trying where there is no Internet
+        ("typer", "0.15.0"),  # takes any click, and with today's any --help of a command ends in a traceback
+        ("typer", "0.17.3"),  # so it does without rich.markup, which nothing imported
+        ("SimpleITK", "2.5.5"),  # doesn't say which axis of a NRRD is a list, so that sequences of frames aren't read
+        ("numpy", "1.26.4"),  # pylibjpeg-openjpeg of the version that is asked for takes numpy 2 alone
+    ],
+)
+def test_versions_that_do_not_work_are_not_taken(package, version):
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wanted = {found.name: found.specifier for found in map(Requirement, config["project"]["dependencies"])}
+    assert version not in wanted[package]
 
 
 def test_the_readme_lists_every_task():

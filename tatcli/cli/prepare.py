@@ -9,6 +9,7 @@ import typer
 
 from tatcli.cli import console
 from tatcli.cli.options import QuietOption, completes
+from tatcli.errors import UsageError
 from tatcli.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ _MOST_SHOWN: Final = 10
 
 
 def prepare(
+    context: typer.Context,
     output: Annotated[
         Path,
         typer.Option("--output", "-o", metavar="SET", show_default=False, help="Set; one that was begun goes on."),
@@ -73,12 +75,18 @@ def prepare(
         int | None,
         typer.Option(metavar="N", show_default="one per core, 8 at most", help="Processes; each holds a scan."),
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Prepare nothing: compare the set with its check sums.")
+    ] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Make a training set of folders of scans: tat train --data SET.
 
     SET/MANIFEST.tsv tells what became of every scan, and why.
     """
+    if check:
+        _check(context, output, quiet=quiet)
+        return
     from tatcli.processor import usable_cores
     from tatcli.workflows.prepare import prepare as run
     from tatcli.workflows.preparing.config import PrepareConfig
@@ -104,6 +112,24 @@ def prepare(
         done = run(config, on_progress=progress)
     if not quiet:
         _show(done)
+
+
+def _check(context: typer.Context, output: Path, *, quiet: bool) -> None:
+    from tatcli.workflows.preparing.checking import check_set
+
+    sources = ((name, context.get_parameter_source(name)) for name in context.params)
+    named = {name for name, source in sources if source is not None and source.name == "COMMANDLINE"}
+    if named - {"output", "check", "quiet"}:
+        msg = "--check: expected -o SET alone, as nothing is prepared, got other words too; leave them out"
+        raise UsageError(msg)
+    with console.stage_bar(quiet=quiet) as progress:
+        found = check_set(output, on_progress=progress)
+    if found.unknown:
+        console.warn(
+            f"{output}: {found.unknown} scans were prepared before check sums were kept, and can't be compared"
+        )
+    if not quiet:
+        console.note(f"{output}: {found.scans} scans are as they were written")
 
 
 def _show(done: PrepareReport) -> None:

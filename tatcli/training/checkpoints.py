@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Final
 
 import torch
@@ -16,7 +17,7 @@ from tatcli.errors import UsageError, WeightsError, reason_of
 from tatcli.training.config import TrainConfig
 from tatcli.volumes.replacing import replaced
 
-__all__ = ["CHECKPOINT", "load_checkpoint", "save_checkpoint"]
+__all__ = ["CHECKPOINT", "load_checkpoint", "save_checkpoint", "started_from"]
 
 CHECKPOINT: Final = "checkpoint.pt"
 _OLDER: Final = {"sampling": "voxels"}
@@ -39,6 +40,19 @@ def save_checkpoint(folder: Path, config: TrainConfig, state: dict[str, Any]) ->
                 raise error.__context__ from error
             raise
     return path
+
+
+def started_from(folder: Path) -> dict[str, Any]:
+    """What the network of the run in this folder was at its start: its name, its sizes, and the weights it began with.
+
+    Empty where there is no run, or one from before this was kept, or (as :func:`load_checkpoint` says) a damaged one.
+    """
+    try:
+        state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True, mmap=True)  # (no tensor is read)
+        start: dict[str, Any] = state["start"]
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, UnpicklingError):
+        return {}
+    return start
 
 
 def load_checkpoint(folder: Path, config: TrainConfig) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from typing import Final
 import torch
 from torch import Tensor, distributed
 
-from tatcli.errors import UsageError
+from tatcli.errors import DeviceError, UsageError
 
 __all__ = ["World", "this_world"]
 
@@ -41,16 +41,29 @@ class World:
 
     @contextmanager
     def joined(self, device: torch.device) -> Iterator[None]:
-        """The processes together while the block runs (NCCL on GPUs, gloo elsewhere); alone, nothing happens."""
+        """The processes together while the block runs (NCCL on GPUs, gloo elsewhere); alone, nothing happens.
+
+        Raises:
+            DeviceError: another process stopped, or can't be reached; what stopped it is told by itself.
+        """
         if self.size == 1:
             yield
             return
         backend = "nccl" if device.type == "cuda" else "gloo"
-        distributed.init_process_group(backend, rank=self.rank, world_size=self.size, timeout=PATIENCE)
         try:
-            yield
-        finally:
-            distributed.destroy_process_group()
+            distributed.init_process_group(backend, rank=self.rank, world_size=self.size, timeout=PATIENCE)
+            try:
+                yield
+            finally:
+                distributed.destroy_process_group()
+        except RuntimeError as error:
+            if not (isinstance(error, distributed.DistError) or "gloo" in str(error).lower()):
+                raise
+            got = " ".join(str(error).split())[:200]
+            msg = (
+                f"train: process {self.rank}: expected all {self.size} processes to go on together, got: {got}; another"
+            )
+            raise DeviceError(msg + " one stopped, and says why itself, or can't be reached") from error
 
     @contextmanager
     def first_goes_first(self) -> Iterator[None]:
@@ -88,11 +101,16 @@ def this_world() -> World:
     """What ``torchrun`` says of this process in its environment; alone without it.
 
     Raises:
-        UsageError: the variables are there, but are no numbers.
+        UsageError: the variables are there, but are no numbers, or don't say where the first process is.
     """
+    told = os.environ
     try:
-        size = int(os.environ.get("WORLD_SIZE", "1"))
-        return World(int(os.environ.get("RANK", "0")), size, int(os.environ.get("LOCAL_RANK", "0")))
+        world = World(int(told.get("RANK", "0")), int(told.get("WORLD_SIZE", "1")), int(told.get("LOCAL_RANK", "0")))
     except ValueError as error:
         msg = f"train: expected RANK, WORLD_SIZE and LOCAL_RANK as torchrun sets them, got {error}"
         raise UsageError(msg) from error
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not told.get(name)]
+    if world.size > 1 and missing:
+        msg = f"train: expected {', '.join(missing)} beside WORLD_SIZE {world.size}, as torchrun sets them, got none; "
+        raise UsageError(msg + "start with torchrun, or unset WORLD_SIZE to train in one process")
+    return world

@@ -69,6 +69,8 @@ class Trainer:
         self.seconds = 0.0
         self.data: list[dict[str, str]] = []
         """What is trained on, as the weights' card tells it; none where a checkpoint is from before it was kept."""
+        self.start: dict[str, Any] = {}
+        """What the network was before its first step, see :func:`~tatcli.training.checkpoints.started_from`."""
         self.former_data: list[dict[str, str]] = []
         """What was trained on, and isn't any more since the run went on with other scans."""
         self._means = TaskMeans(config.tasks)
@@ -142,6 +144,7 @@ class Trainer:
         if self.world.first:
             state = {"step": self.step, "seconds": self.seconds, "passes": self._passes, **self.stepper.state()}
             state |= {"data": self.data, "former_data": self.former_data, "means": self._means.sums}
+            state |= {"start": self.start}
             save_checkpoint(self.config.output, self.config, state)
         self._saved = time.monotonic()
 

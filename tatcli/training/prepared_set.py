@@ -26,12 +26,23 @@ from tatcli.intensity import FixedRange, Window
 from tatcli.tasks import Task
 from tatcli.training.config import TrainConfig
 from tatcli.training.references import Reference
+from tatcli.training.set_parts import append_part
 from tatcli.training.subjects import PATIENT
 from tatcli.volumes.geometry import Geometry
 from tatcli.volumes.replacing import replaced, sync
 from tatcli.volumes.slices import is_isotropic
 
-__all__ = ["Entry", "SetWriter", "has_entries", "is_prepared", "prepared_entries", "prepared_references", "read_index"]
+__all__ = [
+    "TYPES",
+    "Entry",
+    "SetWriter",
+    "file_of",
+    "has_entries",
+    "is_prepared",
+    "prepared_entries",
+    "prepared_references",
+    "read_index",
+]
 
 _MOST_LOST: Final = 5.0
 """Seconds of work that a power cut may cost: waiting for the disk after each of many thousand slices takes longer."""
@@ -50,7 +61,7 @@ class Entry:
         key: what it was made from, and how.
         task, split, name, subject: whose it is, and what for.
         facts: window, reference noise, ``rejected``: why it can't be a reference, else None; and ``unit``, by which a
-            scan's values were divided (1 but where half precision can't hold its LQ partner).
+            scan's values were divided (1 but where half precision can't hold its LQ partner); ``crc32`` of its parts.
         shapes: of its part of each file: hq (slices, rows, columns), fields (slices, fields, rows, columns).
         starts: where its part begins, in elements.
         source: what the manifest tells: file, sha256, units, spacing and so on.
@@ -184,7 +195,7 @@ class SetWriter:
         self._ends: dict[str, int] = {}
         for entry in self.entries:
             for kind, shape in entry.shapes.items():
-                place = _file(entry.task, entry.split, kind)
+                place = file_of(entry.task, entry.split, kind)
                 self._ends[place] = max(self._ends.get(place, 0), entry.starts[kind] + int(np.prod(shape)))
         for kind, dtype in TYPES.items():
             for path in root.glob(f"*.{kind}"):
@@ -202,26 +213,22 @@ class SetWriter:
         """Append what :func:`~tatcli.training.references.prepare_scan` wrote to a folder; the index tells it last.
 
         Args:
-            entry: all but facts, shapes and starts.
+            entry: all but facts, shapes and starts; what is returned has them.
             part: the folder.
-
-        Returns:
-            The whole entry.
         """
         facts = json.loads((part / "facts.json").read_text(encoding="utf-8"))
         shapes: dict[str, list[int]] = {}
         starts: dict[str, int] = {}
+        sums = {}
         for kind, dtype in TYPES.items():
-            if not (part / f"{kind}.npy").exists():
+            if not (made := part / f"{kind}.npy").exists():
                 continue
-            place = _file(entry.task, entry.split, kind)
-            starts[kind], shapes[kind] = (
-                self._ends.get(place, 0),
-                _append(part / f"{kind}.npy", self.root / place, dtype),
-            )
+            place = file_of(entry.task, entry.split, kind)
+            starts[kind] = self._ends.get(place, 0)
+            shapes[kind], sums[kind] = append_part(made, self.root / place, dtype)
             self._unsynced.add(self.root / place)
             self._ends[place] = starts[kind] + math.prod(shapes[kind])
-        whole = replace(entry, facts=facts, shapes=shapes, starts=starts)
+        whole = replace(entry, facts=facts | {"crc32": sums}, shapes=shapes, starts=starts)
         self._tell(whole)
         shutil.rmtree(part, ignore_errors=True)
         return whole
@@ -254,16 +261,8 @@ class SetWriter:
             self.flush()
 
 
-def _append(path: Path, target: Path, dtype: np.dtype[Any]) -> list[int]:
-    """Append an array to a file; its shape. No map of it is left: Windows deletes no file that is mapped."""
-    array = np.load(path, mmap_mode="r")
-    with target.open("ab") as stream:
-        for plane in array:
-            stream.write(np.ascontiguousarray(plane, dtype=dtype).data)
-    return list(array.shape)
-
-
-def _file(task: str, split: str, kind: str) -> str:
+def file_of(task: str, split: str, kind: str) -> str:
+    """The name of a file of the set."""
     return f"{task}.{split}.{kind}"
 
 
@@ -284,7 +283,7 @@ def read_index(root: Path, *, repair: bool = False) -> Iterator[Entry]:
 
 def _mapped(root: Path, task: str, split: str, kind: str) -> NDArray[Any]:
     """A whole file, as one array of elements; empty where there is none."""
-    path = root / _file(task, split, kind)
+    path = root / file_of(task, split, kind)
     if not path.is_file() or path.stat().st_size == 0:
         return np.empty(0, dtype=TYPES[kind])
     return np.memmap(path, dtype=TYPES[kind], mode="r")
@@ -294,7 +293,7 @@ def _part(flat: NDArray[Any], entry: Entry, kind: str, root: Path) -> NDArray[An
     shape, start = entry.shapes[kind], entry.starts[kind]
     stop = start + int(np.prod(shape))
     if stop > flat.size:
-        path = root / _file(entry.task, entry.split, kind)
+        path = root / file_of(entry.task, entry.split, kind)
         msg = f"{path}: expected {stop} numbers as the index says, got {flat.size}; prepare the set again"
         raise VolumeReadError(msg)
     return flat[start:stop].reshape(shape)

@@ -25,11 +25,12 @@ from tatcli.training.subjects import check_found, named_by, subject_in
 from tatcli.training.validation import Sample, ValidationScore
 from tatcli.volumes.replacing import TEMPORARY, replaced
 from tatcli.workflows.lock import locked
+from tatcli.workflows.training.card_file import read_card_fields
 from tatcli.workflows.training.network import make_network
 from tatcli.workflows.training.room import check_crops, memory_watched
 from tatcli.workflows.training.samples import save_sample
 from tatcli.workflows.training.teachers import load_teachers
-from tatcli.workflows.training.weights import Best, RunWeights, parameter_count, read_card_fields
+from tatcli.workflows.training.weights import Best, RunWeights, parameter_count
 from tatcli.workflows.usable_scans import usable_scan
 
 __all__ = ["TrainReport", "train"]
@@ -99,7 +100,7 @@ def train(
         GeometryError: an LQ partner lies on another grid than its reference.
         WeightsError: a teacher, or the weights to start from, are missing or damaged.
         OutputError: the run folder can't be written, or another process trains in it.
-        DeviceError: fewer GPUs than processes on this machine; not enough memory.
+        DeviceError: fewer GPUs than processes on this machine; not enough memory; another process stopped.
         TrainingDiverged: the loss became NaN or infinite, or exploded, or the network died.
     """
     world = this_world()
@@ -128,7 +129,7 @@ def train(
             }
             validation = {task: _validation(task, config, on_prepare) for task in config.tasks}
         check_found(config.subjects, (scan.name for scans in references.values() for scan in scans))
-        _warn_of_leaks(references, validation, config, on_warning)
+        _warn((*network.doubts, *_leaks(references, validation, config)), on_warning)
         trainer = Trainer(
             config,
             references,
@@ -137,6 +138,7 @@ def train(
             world=world,
             teachers=teachers,
         )
+        trainer.start = network.start
         weights = RunWeights(network, trainer, extra, references=references, command=command)
         path = weights.path
         other_data = weights.has_other_data and trainer.step >= config.steps
@@ -160,17 +162,19 @@ def train(
     return TrainReport(config.output, path, trainer.step, trainer.seconds, count, scores, other_data, weights.best)
 
 
-def _warn_of_leaks(
-    references: Mapping[str, Sequence[Reference]],
-    validation: Mapping[str, Sequence[Reference]],
-    config: TrainConfig,
-    on_warning: Callable[[str], None],
-) -> None:
+def _warn(doubts: Iterable[str], on_warning: Callable[[str], None]) -> None:
+    for doubt in doubts:
+        on_warning(doubt)
+
+
+def _leaks(
+    references: Mapping[str, Sequence[Reference]], validation: Mapping[str, Sequence[Reference]], config: TrainConfig
+) -> Iterator[str]:
     for task, scans in validation.items():
         shared = sorted(_subjects(references[task], config) & _subjects(scans, config))
         if shared:
             told = "trained and validated on subjects of the same name, so that scores flatter"
-            on_warning(f"{task}: {told}: {some_of([subject.rpartition('/')[2] for subject in shared])}")
+            yield f"{task}: {told}: {some_of([subject.rpartition('/')[2] for subject in shared])}"
 
 
 def _subjects(scans: Iterable[Reference], config: TrainConfig) -> set[str]:

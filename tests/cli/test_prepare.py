@@ -88,6 +88,18 @@ def test_a_pickled_slice_is_restored_to_npy(tat, scans):
     assert np.load(path.with_name("t1_restored.npy")).shape == (2, 48, 48)
 
 
+def test_a_set_is_checked(tat, refused, scans, tmp_path):
+    made = tmp_path / "set"
+    assert tat("prepare", scans / "mri", "-o", made, "--task", "mri", "--workers", "1", "-q").exit_code == 0
+    result = tat("prepare", "-o", made, "--check")
+    assert (result.exit_code, result.stderr) == (0, f"{made}: 4 scans are as they were written\n")
+    for more in ([scans], ["--val", "0.1"]):
+        refused("prepare", "-o", made, "--check", *more, code=2, match="expected -o SET alone")
+    path = next(made.glob("mri-sr.train.hq"))
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    refused("prepare", "-o", made, "--check", code=3, match="got others in 1 of 4 scans")
+
+
 def test_what_prepare_refuses(refused, scans, tmp_path):
     refused(
         "prepare",

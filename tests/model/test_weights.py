@@ -39,6 +39,15 @@ def test_round_trip(saved: tuple[Path, Tat]) -> None:
         assert torch.equal(value, network.state_dict()[name].half().float()), name
 
 
+def test_loading_draws_no_random_numbers(saved: tuple[Path, Tat]) -> None:
+    """An experiment with a seed gives the same, whether it restores or not."""
+    torch.manual_seed(3)
+    wanted = torch.randn(4)
+    torch.manual_seed(3)
+    load_weights(saved[0])
+    assert torch.equal(torch.randn(4), wanted)
+
+
 def test_found_by_name(saved: tuple[Path, Tat], monkeypatch: pytest.MonkeyPatch) -> None:
     path, _ = saved
     monkeypatch.setenv("TAT_WEIGHTS_DIR", str(path.parent))

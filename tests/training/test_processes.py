@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tatcli.errors import DeviceError, UsageError
+from tatcli.errors import DeviceError, UsageError, VolumeReadError
 from tatcli.training.checkpoints import CHECKPOINT
 from tatcli.training.config import TrainConfig
 from tatcli.training.distributed import World
@@ -84,6 +84,37 @@ def test_two_processes_with_half_the_batch_match_one(
     assert together["l1"]["mri-sr"] == pytest.approx(alone["l1"]["mri-sr"], rel=1e-5)
     with pytest.raises(UsageError, match="expected 2, got 1 x 1"):
         train(two)
+
+
+@pytest.mark.slow
+def test_a_process_whose_first_one_stops_says_so_in_a_line(
+    make_config: Make, dataset: Path, tmp_path: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first process tells what is wrong with the scan; the other one shows no traceback beside it."""
+    damaged = tmp_path / "data" / "MRI" / "train" / "mri0.nii.gz"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes((dataset / "MRI" / "train" / "mri0.nii.gz").read_bytes()[:500])
+    config = make_config("two", data=tmp_path / "data", **QUICK)
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    other = start(config, RANK="1", LOCAL_RANK="1", **shared)
+    with monkeypatch.context() as patched:
+        for name, value in (shared | {"RANK": "0", "LOCAL_RANK": "0"}).items():
+            patched.setenv(name, value)
+        with pytest.raises(VolumeReadError, match="mri0"):
+            train(config)
+    told = other.communicate(timeout=600)[1]
+    assert other.returncode == 5, told
+    assert "Traceback" not in told
+    assert told.startswith("error: train: process 1: expected all 2 processes to go on together, got: ")
+
+
+def test_processes_that_are_not_told_of_each_other(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the environment of a cluster's job that starts one process without torchrun."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UsageError, match="expected RANK, MASTER_ADDR, MASTER_PORT beside WORLD_SIZE 2"):
+        train(make_config(**QUICK))
 
 
 def test_passes_that_add_up_to_the_batch_match_it(make_config: Make, one_thread: None) -> None:

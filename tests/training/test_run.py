@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK
 import torch
 from PIL import Image
 from torch import nn
 
-from tatcli.baselines.networks import load_comparison_weights
+from tatcli.baselines.networks import load_any_weights, load_comparison_weights
 from tatcli.errors import OutputError, UsageError, WeightsError
 from tatcli.model import LossBalancer, load_weights
 from tatcli.model.config import PRESETS
@@ -35,10 +36,11 @@ from tatcli.training.references import prepare_references
 from tatcli.training.sampler import Sampler
 from tatcli.training.settings import resolve
 from tatcli.training.steps import Stepper, TrainingDiverged
+from tatcli.workflows.domain import DomainConfig, measure_domain
 from tatcli.workflows.train import TrainReport, train
+from tatcli.workflows.training.card_file import read_card_fields
 from tatcli.workflows.training.curves import plot_run
 from tatcli.workflows.training.network import make_network
-from tatcli.workflows.training.weights import read_card_fields
 
 Make = Callable[..., TrainConfig]
 
@@ -222,6 +224,72 @@ def test_starts_from_weights(make_config: Make) -> None:
         assert torch.allclose(after[name], value, atol=1e-5), name
 
 
+@pytest.mark.parametrize("network", ["tat", "edsr"])
+def test_a_run_goes_on_without_the_weights_it_started_from(
+    make_config: Make, monkeypatch: pytest.MonkeyPatch, network: str
+) -> None:
+    """They were moved, or are others (of other windows, which no parameter shows) since tat was updated."""
+    options = {"tasks": ("mri",), "network": network, "learning_rate": 1e-3, "explode": 0.0}
+    first = train(make_config("first", steps=1, **options))
+    theirs = first.output / "theirs.safetensors"
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(first.weights.with_suffix(suffix), theirs.with_suffix(suffix))
+    digest = hashlib.sha256(theirs.read_bytes()).hexdigest()
+    straight = train(make_config("straight", init=str(theirs), **options))
+    config = make_config("stopped", init=str(theirs), **options)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, on_step=interrupt_at(2))
+    card = json.loads(theirs.with_suffix(".json").read_text())
+    if network == "tat":
+        theirs.with_suffix(".json").write_text(
+            json.dumps(card | {"config": card["config"] | {"windows": [0, 8, 8, 8]}})
+        )
+    else:
+        theirs.unlink()
+    found, told = load_any_weights(train(config).weights)
+    for name, value in load_any_weights(straight.weights)[0].state_dict().items():
+        assert torch.equal(found.state_dict()[name], value), name
+    assert told.training["init"] == {"name": card["name"], "sha256": digest}
+    if network == "tat":
+        assert told.config == PRESETS["tiny"]
+    assert "init" not in load_any_weights(first.weights)[1].training
+
+
+def test_weights_of_another_range_to_start_from_are_told(make_config: Make) -> None:
+    first = train(make_config("first", steps=1, tasks=("mri", "ct"), mri_range="paper"))
+    warnings: list[str] = []
+    options = {"steps": 1, "tasks": ("mri", "ct"), "init": str(first.weights)}
+    train(make_config("same", mri_range="paper", **options), on_warning=warnings.append)
+    assert warnings == []
+    train(make_config("other", **options), on_warning=warnings.append)
+    assert len(warnings) == 1
+    told = "mri-sr was trained in the network range paper, and goes on in robust; see --mri-range"
+    assert warnings[0] == f"--init {first.weights}: {told}"
+
+
+def test_a_finished_run_keeps_what_its_card_tells_since(make_config: Make, dataset: Path, tmp_path: Path) -> None:
+    """Called again, it writes only what is said anew; weights that are gone or damaged are written again."""
+    config = make_config(tasks=("mri",), steps=1)
+    path = train(config, command="first").weights
+    measure_domain(DomainConfig(weights=str(path), data=dataset))
+    kept = path.with_suffix(".json").read_bytes()
+    assert read_card(path).tasks["mri-sr"].domain["spacing_mm"] == (1.0, 1.0)
+    train(config, command="second")
+    assert path.with_suffix(".json").read_bytes() == kept
+    fields = tmp_path / "card.json"
+    fields.write_text(json.dumps({"license": "CC0-1.0", "training": {"by": "us"}}))
+    train(config, card=fields, command="third")
+    card = read_card(path)
+    assert card.license == "CC0-1.0"
+    assert (card.training["by"], card.training["command"]) == ("us", "first")
+    assert card.tasks["mri-sr"].domain["spacing_mm"] == (1.0, 1.0)
+    weights = path.read_bytes()
+    path.write_bytes(weights[:-1])
+    train(config, command="fourth")
+    assert path.read_bytes() == weights
+    assert read_card(path).training["command"] == "fourth"
+
+
 def test_the_size_is_that_of_the_weights_to_start_from(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A preset that says otherwise is refused; without one the output is named after what it holds."""
     first = train(make_config("first", steps=1, tasks=("mri",)))
@@ -295,6 +363,33 @@ def test_a_finished_run_keeps_the_data_that_it_was_trained_on(make_config: Make,
     new.unlink()
     assert not train(config).other_data
     assert train(config, card=_named(tmp_path, "mine")).weights.name == "mine.safetensors"
+
+
+def test_the_data_of_a_card_are_known_by_all_of_their_files(make_config: Make, tmp_path: Path) -> None:
+    """A header alone is the same for every scan of a series of examinations."""
+    folder = tmp_path / "data" / "MRI" / "train"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name in ("a.mhd", "b.mhd"):
+        image = SimpleITK.GetImageFromArray(rng.integers(50, 900, (2, 48, 48)).astype(np.int16))
+        SimpleITK.WriteImage(image, str(folder / name))
+    (folder / "b.mhd").write_text((folder / "a.mhd").read_text().replace("a.raw", "b.raw"))
+    config = make_config(tasks=("mri",), steps=1, data=tmp_path / "data")
+    data = read_card(train(config).weights).training["data"]
+    for row in data:
+        files = [folder / Path(row["file"]).with_suffix(suffix).name for suffix in (".mhd", ".raw")]
+        digests = sorted(hashlib.sha256(file.read_bytes()).digest() for file in files)
+        assert row["sha256"] == hashlib.sha256(b"".join(digests)).hexdigest()
+    assert not train(config).other_data
+    voxels = bytearray((folder / "a.raw").read_bytes())
+    voxels[100] ^= 1
+    (folder / "a.raw").write_bytes(voxels)
+    assert train(config).other_data
+    state = torch.load(config.output / "checkpoint.pt", weights_only=True)
+    for row in state["data"]:
+        row["sha256"] = ""  # as a folder's was
+    torch.save(state, config.output / "checkpoint.pt")
+    assert not train(config).other_data
 
 
 def _named(folder: Path, name: str) -> Path:

@@ -34,6 +34,7 @@ from tatcli.workflows.lock import locked
 from tatcli.workflows.prepare import prepare
 from tatcli.workflows.preparing import job as job_module
 from tatcli.workflows.preparing.candidates import Candidate, find_candidates
+from tatcli.workflows.preparing.checking import SetCheck, check_set
 from tatcli.workflows.preparing.config import PrepareConfig
 from tatcli.workflows.preparing.splits import assign_splits
 from tatcli.workflows.preparing.survey import Found, survey
@@ -374,6 +375,33 @@ def test_other_options_need_another_folder(make: Make, monkeypatch: pytest.Monke
         prepare(make(seed=1))
     with pytest.raises(UsageError, match="max_slices was 3, now 0; planes was the default, now all"):
         prepare(make(planes="all", max_slices=0))
+
+
+def test_a_bit_that_flipped_on_the_disk_is_found(make: Make) -> None:
+    config = make()
+    report = prepare(config)
+    used = sum(report.scans.values())
+    assert check_set(config.output) == SetCheck(used, unknown=0)
+    for kind, scan in (("hq", "mri-sr"), ("fields", "ct-denoise")):
+        path = next(config.output.glob(f"{scan}.*.{kind}"))
+        kept = path.read_bytes()
+        path.write_bytes(kept[:-3] + bytes([kept[-3] ^ 1]) + kept[-2:])
+        entries = [one for one in prepared_entries(config.output) if path.name.startswith(f"{one.task}.{one.split}.")]
+        last = max(entries, key=lambda entry: entry.starts.get(kind, -1))
+        with pytest.raises(VolumeReadError, match=f"got others in 1 of {used} scans .*{last.subject}/{last.name}\\)"):
+            check_set(config.output)
+        path.write_bytes(kept[:-2])
+        with pytest.raises(VolumeReadError, match=f"{last.subject}/{last.name}"):
+            check_set(config.output)
+        path.write_bytes(kept)
+    assert check_set(config.output).scans == used
+    index = config.output / INDEX
+    rows = [json.loads(line) for line in index.read_text().splitlines()]
+    del next(row["facts"] for row in rows if "crc32" in row["facts"])["crc32"]  # as before they were kept
+    index.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert check_set(config.output) == SetCheck(used - 1, unknown=1)
+    with pytest.raises(UsageError, match="expected a set of tat prepare to check, found none"):
+        check_set(config.output.parent)
 
 
 def test_damaged_sets_are_told(make: Make) -> None:

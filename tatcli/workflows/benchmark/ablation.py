@@ -131,9 +131,9 @@ def _of_task(shared: TrainConfig, task: str) -> dict[str, Any]:
 def _teachers_of(shared: TrainConfig, task: str) -> str | None:
     """Those whose card names the task."""
     from tatcli.model.weights import card_fields, find_weights
+    from tatcli.workflows.training.teachers import teacher_names
 
-    names = [name.strip() for name in (shared.teacher or "").split(",") if name.strip()]
-    return ",".join(name for name in names if task in card_fields(find_weights(name))["tasks"]) or None
+    return ",".join(name for name in teacher_names(shared) if task in card_fields(find_weights(name))["tasks"]) or None
 
 
 def _result(run: _Run, config: AblationConfig, progress: Progress) -> tuple[Scored, Scans]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ from torch import nn
 from tatcli.baselines.networks import find_network, load_comparison_weights
 from tatcli.baselines.red_cnn import RedCnn
 from tatcli.errors import UsageError, WeightsError
-from tatcli.model.config import find_preset, preset_of
+from tatcli.model.config import TatConfig, find_preset, preset_of
 from tatcli.model.tat import Tat
-from tatcli.model.weights import load_weights
+from tatcli.model.weights import WeightsCard, load_weights
+from tatcli.tasks import MRI_RANGES, TASKS
+from tatcli.training.checkpoints import started_from
 from tatcli.training.config import WITH_WIDTH, TrainConfig
 from tatcli.training.growth import grown
 
@@ -32,62 +34,97 @@ class TrainedNetwork:
         name: ``tat``, or a comparison network's.
         module: it.
         config: its sizes, for its card.
+        init: name and hash of the weights that it starts from, for its card; empty: from nothing.
+        doubts: what makes the outcome doubtful, one line each.
     """
 
     name: str
     module: nn.Module
     config: Mapping[str, Any]
+    init: Mapping[str, str] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def start(self) -> dict[str, Any]:
+        """What a checkpoint keeps, so that the run goes on where the weights it started from are gone or others."""
+        return {"network": self.name, "sizes": dict(self.config), "init": dict(self.init)}
 
 
 def make_network(config: TrainConfig) -> TrainedNetwork:
     """The network of these options.
 
     A new one starts as the identity: its last layer is zero, so that the first steps improve on the input instead of
-    finding it. The config's seed decides the rest.
+    finding it. The config's seed decides the rest. Where ``config.output`` holds a run that goes on, the weights that
+    it started from aren't needed any more: its checkpoint has the network's sizes, and gives it its weights.
 
     Raises:
         UsageError: an unknown network or preset; options that don't go with it.
         WeightsError: the weights to start from are missing, damaged, or of another network.
     """
     torch.manual_seed(config.seed)
+    if config.init and (start := started_from(config.output)).get("network") == config.network:
+        return _going_on(start)
     if config.network == TAT:
         _without_width(config)
-        network = _tat(config)
-        return TrainedNetwork(TAT, network, network.config.to_dict())
+        return _tat(config)
     if config.grow:
         msg = f"--grow: expected with --network tat, got {config.network}"
         raise UsageError(msg)
     known = find_network(config.network)
     sizes = _sizes(config, known.name)
     module = known.build(sizes)
-    if config.init:
-        loaded, _ = load_comparison_weights(known.name, Path(config.init))
-        try:
-            module.load_state_dict(loaded.state_dict())
-        except RuntimeError as error:
-            msg = f"{config.init}: expected weights of {known.name} with the sizes of --preset and --network-width"
-            raise WeightsError(msg + f", got: {' '.join(str(error).split())[:200]}") from error
-    else:
+    if not config.init:
         _start_from_identity(module)
-    return TrainedNetwork(known.name, module, sizes)
+        return TrainedNetwork(known.name, module, sizes)
+    loaded, card = load_comparison_weights(known.name, Path(config.init))
+    try:
+        module.load_state_dict(loaded.state_dict())
+    except RuntimeError as error:
+        msg = f"{config.init}: expected weights of {known.name} with the sizes of --preset and --network-width"
+        raise WeightsError(msg + f", got: {' '.join(str(error).split())[:200]}") from error
+    return TrainedNetwork(known.name, module, sizes, _told(card), _doubts(card, config))
 
 
-def _tat(config: TrainConfig) -> Tat:
-    if config.init:
-        start = load_weights(config.init)[0]
+def _going_on(start: Mapping[str, Any]) -> TrainedNetwork:
+    """The network of a run that has a checkpoint."""
+    name, sizes = str(start["network"]), dict(start["sizes"])
+    module: nn.Module = Tat(TatConfig.from_dict(sizes)) if name == TAT else find_network(name).build(sizes)
+    return TrainedNetwork(name, module, sizes, dict(start["init"]))
+
+
+def _told(card: WeightsCard) -> dict[str, str]:
+    return {"name": card.name, "sha256": card.sha256}
+
+
+def _doubts(card: WeightsCard, config: TrainConfig) -> tuple[str, ...]:
+    """Tasks whose scans the weights to start from were shown in another range than the run shows them in."""
+    names = {rule: name for name, rule in MRI_RANGES.items()}
+    found = []
+    for task in config.tasks:
+        now = config.intensity(TASKS[task])
+        before = card.tasks[task].intensity if task in card.tasks else now
+        if before != now:
+            told = f"--init {config.init}: {task} was trained in the network range {names.get(before, before)}"
+            found.append(f"{told}, and goes on in {names.get(now, now)}; see --mri-range")
+    return tuple(found)
+
+
+def _tat(config: TrainConfig) -> TrainedNetwork:
+    if not config.init:
         if config.grow:
-            return grown(start, find_preset(config.size))
-        if config.preset and not start.config.is_size_of(find_preset(config.preset)):
-            found = preset_of(start.config) or "another"
-            msg = f"--preset {config.preset}: expected the size of --init {config.init}, which is {found}"
-            raise UsageError(msg + "; leave --preset out, or --grow them")
-        return start
+            msg = "--grow: expected --init with the network to deepen, got none"
+            raise UsageError(msg)
+        network = Tat(find_preset(config.size))
+        _start_from_identity(network)
+        return TrainedNetwork(TAT, network, network.config.to_dict())
+    network, card = load_weights(config.init)
     if config.grow:
-        msg = "--grow: expected --init with the network to deepen, got none"
-        raise UsageError(msg)
-    network = Tat(find_preset(config.size))
-    _start_from_identity(network)
-    return network
+        network = grown(network, find_preset(config.size))
+    elif config.preset and not network.config.is_size_of(find_preset(config.preset)):
+        found = preset_of(network.config) or "another"
+        msg = f"--preset {config.preset}: expected the size of --init {config.init}, which is {found}"
+        raise UsageError(msg + "; leave --preset out, or --grow them")
+    return TrainedNetwork(TAT, network, network.config.to_dict(), _told(card), _doubts(card, config))
 
 
 def _sizes(config: TrainConfig, name: str) -> dict[str, Any]:

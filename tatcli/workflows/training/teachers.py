@@ -9,7 +9,12 @@ from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
 from tatcli.training.teacher import TeachingNetwork
 
-__all__ = ["load_teachers"]
+__all__ = ["load_teachers", "teacher_names"]
+
+
+def teacher_names(config: TrainConfig) -> tuple[str, ...]:
+    """The names and paths that ``config.teacher`` lists."""
+    return tuple(name.strip() for name in (config.teacher or "").split(",") if name.strip())
 
 
 def load_teachers(config: TrainConfig) -> tuple[TeachingNetwork, ...]:
@@ -19,8 +24,7 @@ def load_teachers(config: TrainConfig) -> tuple[TeachingNetwork, ...]:
         UsageError: a network was trained for none of the tasks, or with another network range.
         WeightsError: missing or damaged weights.
     """
-    names = [name.strip() for name in (config.teacher or "").split(",") if name.strip()]
-    return tuple(_teacher(name, config) for name in names)
+    return tuple(_teacher(name, config) for name in teacher_names(config))
 
 
 def _teacher(name: str, config: TrainConfig) -> TeachingNetwork:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,11 +14,12 @@ import torch
 from torch import nn
 
 import tatcli
-from tatcli.baselines.networks import ComparisonCard, save_comparison_weights
-from tatcli.errors import UsageError, WeightsError, reason_of
+from tatcli.baselines.networks import ComparisonCard, load_any_weights, save_comparison_weights
+from tatcli.errors import WeightsError
 from tatcli.model.config import TatConfig, preset_of
 from tatcli.model.tat import Tat
-from tatcli.model.weights import TaskCard, WeightsCard, card_fields, file_sha256, save_weights
+from tatcli.model.weights import TaskCard, WeightsCard, card_fields, save_weights
+from tatcli.reporting.run_report import file_record
 from tatcli.tasks import TASKS, Task
 from tatcli.training.config import PLACES, TrainConfig
 from tatcli.training.loop import Trainer
@@ -27,49 +27,14 @@ from tatcli.training.pairs import find_scans, has_scans
 from tatcli.training.prepared_set import is_prepared, prepared_entries
 from tatcli.training.references import Reference
 from tatcli.training.validation import ValidationScore
+from tatcli.volumes.members import members_of
+from tatcli.volumes.replacing import replaced
 from tatcli.workflows.provenance import told_by_manifest
 from tatcli.workflows.training.network import TAT, TrainedNetwork
 
-__all__ = ["Best", "RunWeights", "best_path", "parameter_count", "read_card_fields", "weights_path"]
+__all__ = ["Best", "RunWeights", "best_path", "parameter_count", "weights_path"]
 
 _ENDING: Final = ".safetensors"
-
-_FIELDS: Final[dict[str, tuple[type, str]]] = {
-    "name": (str, "text"),
-    "limits": (list, "a list of texts"),
-    "license": (str, "text"),
-    "training": (dict, "an object"),
-}
-_NAME: Final = re.compile(r"\w[\w .+-]{0,99}")
-"""A file's name without its extension, in RUN and nowhere else."""
-
-
-def read_card_fields(card: Path | None) -> dict[str, Any]:
-    """Further fields of the weights' card, from a JSON file.
-
-    Raises:
-        UsageError: it can't be read, or holds other fields than name, limits, license, training, or other types.
-    """
-    if card is None:
-        return {}
-    try:
-        fields = json.loads(card.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        msg = f"{card}: expected JSON with fields of a weights card, got {reason_of(error)}"
-        raise UsageError(msg) from error
-    if not isinstance(fields, dict) or not fields.keys() <= _FIELDS.keys():
-        msg = f"{card}: expected an object with name, limits, license or training"
-        raise UsageError(msg)
-    for name, value in fields.items():
-        kind, wanted = _FIELDS[name]
-        texts = value if name == "limits" and isinstance(value, list) else []
-        if not isinstance(value, kind) or not all(isinstance(text, str) for text in texts):
-            msg = f"{card}: {name}: expected {wanted}, got {json.dumps(value)}"
-            raise UsageError(msg)
-    if not _NAME.fullmatch(fields.get("name", "mine")):
-        msg = f"{card}: name: expected the name of a file, of letters, digits, spaces, '-', '+' and '.', got "
-        raise UsageError(msg + json.dumps(fields["name"]))
-    return fields
 
 
 class RunWeights:
@@ -78,7 +43,7 @@ class RunWeights:
     Args:
         network: what is trained.
         trainer: by whom.
-        extra: of :func:`read_card_fields`.
+        extra: of :func:`~tatcli.workflows.training.card_file.read_card_fields`.
         references: task -> what it is trained on: scans that were left out aren't named.
         command: the command line.
 
@@ -99,6 +64,7 @@ class RunWeights:
     ) -> None:
         self._network, self._trainer, self._extra = network, trainer, extra
         self._command = command
+        self._ended = trainer.step >= trainer.config.steps
         self.path = weights_path(network, trainer.config, extra)
         self.gone, self.new = 0, 0
         if trainer.world.first:
@@ -114,7 +80,11 @@ class RunWeights:
         """Note what the run goes on with, unless it is at its end; now, since the scans may go meanwhile."""
         trainer = self._trainer
         known = trainer.data or (_told_by_card(self.path) if trainer.step else [])
-        before, now = ({(row["file"], row["sha256"]): row for row in rows} for rows in (known, found))
+        untold = {row["file"] for row in known if not row["sha256"]}  # (folders', before they were hashed)
+        before, now = (
+            {(row["file"], "" if row["file"] in untold else row["sha256"]): row for row in rows}
+            for rows in (known, found)
+        )
         if before:
             self.gone, self.new = len(before.keys() - now.keys()), len(now.keys() - before.keys())
         if not self.has_other_data:
@@ -125,9 +95,34 @@ class RunWeights:
             trainer.data = found
 
     def save(self) -> None:
-        """Write the weights as they are (the first process does)."""
-        if self._trainer.world.first:
+        """Write the weights as they are (the first process does).
+
+        A run that had ended before, and wrote them, changes nothing but what ``extra`` says anew: their card tells when
+        and where they were made, and may tell more since (:mod:`tatcli.workflows.domain`).
+        """
+        if not self._trainer.world.first:
+            return
+        if not (self._ended and self._is_written()):
             self._write(self.path, {})
+        elif self._extra:
+            amended = card_fields(self.path)
+            amended |= {key: self._extra[key] for key in ("limits", "license") if key in self._extra}
+            amended["training"] |= self._extra.get("training", {})
+            with replaced(self.path.with_suffix(".json"), extension=".json") as temporary:
+                temporary.write_text(json.dumps(amended, indent=2) + "\n", encoding="utf-8")
+
+    def _is_written(self) -> bool:
+        """Whether the file has these weights, with a card that fits."""
+        try:
+            found = load_any_weights(self.path)[0].state_dict()
+        except WeightsError:
+            return False
+        mine = {name: value.cpu() for name, value in self._trainer.averaged.state_dict().items()}
+        # (TAT's are kept as halves, comparison networks' as they are)
+        return found.keys() == mine.keys() and all(
+            torch.equal(value, mine[name]) or torch.equal(value, mine[name].half().float())
+            for name, value in found.items()
+        )
 
     def offer(self, scores: Mapping[str, ValidationScore]) -> None:
         """Write the weights as the best ones, if their gain, in the mean of tasks, is the largest so far."""
@@ -172,7 +167,8 @@ class RunWeights:
     def _training(self) -> dict[str, Any]:
         trainer, config = self._trainer, self._trainer.config
         recipe = {key: value for key, value in config.to_dict().items() if key not in PLACES}  # (nobody's business)
-        return {
+        init = {"init": dict(self._network.init)} if self._network.init else {}
+        return init | {
             "command": self._command,
             "recipe": recipe,
             "processes": trainer.world.size,
@@ -269,7 +265,7 @@ def _listed(root: Path, references: Mapping[str, Sequence[Reference]]) -> list[d
                 continue
             name = pair.reference.relative_to(root).as_posix()
             row = told.get(name, {})
-            digest = row.get("sha256") or (file_sha256(pair.reference) if pair.reference.is_file() else "")
+            digest = row.get("sha256") or file_record(pair.reference, members_of(pair.reference)).sha256
             rows.append(
                 {"file": name, "source": row.get("source", ""), "terms": row.get("terms", ""), "sha256": digest}
             )
