@@ -42,6 +42,7 @@ def machine(monkeypatch):
     def make(*, cuda=0, mps=False, bf16=()):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
+        monkeypatch.setattr(runtime, "has_kernels", lambda: True)
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: current[-1] in bf16)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
 
@@ -102,8 +103,11 @@ def test_apples_gpu_is_checked_before_it_restores(machine, monkeypatch):
     assert len(checked) == 1
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "CPU ", "", "xla", "cuda:-1"])
-def test_unknown_devices_are_refused(name):
+@pytest.mark.parametrize(
+    "name", ["gpu", "cuda:", "cuda:x", "CPU ", "", "xla", "cuda:-1", "cuda:00", "cuda:01", "cuda:\u0661"]
+)
+def test_unknown_devices_are_refused(machine, name):
+    machine(cuda=2)
     with pytest.raises(DeviceError, match="expected auto, cpu, cuda, cuda:N or mps"):
         choose_device(name)
 
@@ -198,11 +202,18 @@ def test_threads_of_a_container_that_has_the_time_of_one_core(monkeypatch):
 def test_fp32_is_no_tf32(machine, monkeypatch):
     machine(cuda=1, bf16={0})
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # PyTorch's default, and put back
-    prepare_runtime(device="cpu")
-    assert torch.backends.cudnn.allow_tf32
-    prepare_runtime(device="cuda", precision="bf16")
-    assert not torch.backends.cudnn.allow_tf32
-    assert not torch.backends.cuda.matmul.allow_tf32
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("high")  # as with TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1
+        prepare_runtime(device="cpu")
+        assert torch.backends.cudnn.allow_tf32
+        assert torch.backends.cuda.matmul.allow_tf32
+        prepare_runtime(device="cuda", precision="bf16")
+        assert not torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cuda.matmul.allow_tf32
+        assert torch.get_float32_matmul_precision() == "highest"
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_peak_memory_counts_what_was_touched():
@@ -218,6 +229,8 @@ def test_what_out_of_memory_looks_like():
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
     assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"))
     assert is_out_of_memory(RuntimeError("MPS backend out of memory"))
+    for of in ("CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", "CUDNN_STATUS_ALLOC_FAILED"):
+        assert is_out_of_memory(RuntimeError(f"CUDA error: {of}"))
     assert is_out_of_memory(MemoryError())
     assert not is_out_of_memory(RuntimeError("shape mismatch"))
     assert not is_out_of_memory(ValueError("out of memory"))
