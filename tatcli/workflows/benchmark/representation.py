@@ -85,6 +85,7 @@ def represent(config: RepresentationConfig, *, progress: Progress = lambda *_: N
         DeviceError: the device is absent.
         OutputError: the picture exists, or can't be written.
     """
+    from tatcli.inference.gpus import check_it_computes
     from tatcli.inference.runtime import prepare_runtime
     from tatcli.model.weights import DEFAULT_WEIGHTS, load_weights
     from tatcli.reporting.figures import check_png
@@ -95,6 +96,7 @@ def represent(config: RepresentationConfig, *, progress: Progress = lambda *_: N
         check_png(config.picture, overwrite=config.overwrite)
     tasks = tasks_of(config.data, config.tasks, config.split)
     runtime = prepare_runtime(device=config.device, precision="fp32", threads=config.threads)
+    check_it_computes(runtime.device)
     network, card = load_weights(config.weights or DEFAULT_WEIGHTS)
     network = network.to(runtime.device).eval()
     rules = {task.name: card.intensity_rule(task) for task in tasks}
@@ -136,5 +138,5 @@ def _points_of_scan(
             if not torch.isfinite(z).all():
                 msg = "weights: expected a finite task representation, got NaN or infinity; choose other --weights"
                 raise WeightsError(msg)
-            points.append(Point(task=task.name, scan=scan.name, kind=kind, z=tuple(z.double().tolist())))
+            points.append(Point(task=task.name, scan=scan.name, kind=kind, z=tuple(z.tolist())))
     return points

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tatcli.degradation import simulate
 from tatcli.errors import OutputError, UsageError
@@ -66,6 +68,20 @@ def test_a_single_task_and_too_few_slices() -> None:
         summarise_points(points(a=[(0, 0), (1, 0)]), weights=NAMES)
 
 
+class Doubles(TorchDispatchMode):
+    """Keeps what makes tensors in float64, which Apple's GPUs haven't."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+        made = function(*arguments, **(named or {}))
+        if isinstance(made, torch.Tensor) and made.dtype is torch.float64:
+            self.found.append(str(function))
+        return made
+
+
 def test_z_of_scans(tmp_path: Path, tiny_weights: Path) -> None:
     folder = tmp_path / "data" / "MRI" / "val"
     folder.mkdir(parents=True)
@@ -74,7 +90,9 @@ def test_z_of_scans(tmp_path: Path, tiny_weights: Path) -> None:
     weights = str(tiny_weights / "tat-small.safetensors")
     picture = tmp_path / "z.png"
     config = RepresentationConfig(data=tmp_path / "data", weights=weights, max_slices=0, threads=1, picture=picture)
-    report = represent(config)
+    with Doubles() as doubles:
+        report = represent(config)
+    assert doubles.found == []
     assert [(point["task"], point["scan"], point["kind"]) for point in report.points] == [
         ("mri-sr", "scan", kind) for kind in ("degraded",) * 3 + ("clean",) * 3
     ]
