@@ -82,11 +82,11 @@ def represent(config: RepresentationConfig, *, progress: Progress = lambda *_: N
     Raises:
         UsageError: no dataset, no scans of a task, or a picture that isn't named .png.
         WeightsError: the weights are missing, damaged, or not trained for a task.
-        DeviceError: the device is absent.
+        DeviceError: the device is absent, or doesn't compute as it should.
         OutputError: the picture exists, or can't be written.
     """
     from tatcli.inference.gpus import check_it_computes
-    from tatcli.inference.runtime import prepare_runtime
+    from tatcli.inference.runtime import check_against_cpu, prepare_runtime
     from tatcli.model.weights import DEFAULT_WEIGHTS, load_weights
     from tatcli.reporting.figures import check_png
     from tatcli.training.pairs import find_pairs
@@ -98,6 +98,8 @@ def represent(config: RepresentationConfig, *, progress: Progress = lambda *_: N
     runtime = prepare_runtime(device=config.device, precision="fp32", threads=config.threads)
     check_it_computes(runtime.device)
     network, card = load_weights(config.weights or DEFAULT_WEIGHTS)
+    if runtime.device.type == "mps":
+        check_against_cpu(network, runtime.device)
     network = network.to(runtime.device).eval()
     rules = {task.name: card.intensity_rule(task) for task in tasks}
     pairs = [(task, pair) for task in tasks for pair in find_pairs(config.data, task, config.split)[0]]

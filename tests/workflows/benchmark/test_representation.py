@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tatcli.degradation import simulate
-from tatcli.errors import OutputError, UsageError
+from tatcli.errors import DeviceError, OutputError, UsageError
 from tatcli.model import load_weights
 from tatcli.tasks import TASKS
 from tatcli.volumes import read_volume
@@ -82,7 +82,7 @@ class Doubles(TorchDispatchMode):
         return made
 
 
-def test_z_of_scans(tmp_path: Path, tiny_weights: Path) -> None:
+def test_z_of_scans(tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "data" / "MRI" / "val"
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -117,6 +117,14 @@ def test_z_of_scans(tmp_path: Path, tiny_weights: Path) -> None:
     assert (found <= expected + 1e-6).all()  # a projection
     np.testing.assert_allclose((places**2).sum(axis=0), lengths[:2] ** 2, rtol=1e-4)
 
+    def refuse(_: object, device: torch.device) -> None:
+        msg = f"{device} computes otherwise"
+        raise DeviceError(msg)
+
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr("tatcli.inference.runtime.check_against_cpu", refuse)
+    with pytest.raises(DeviceError, match="mps computes otherwise"):
+        represent(replace(config, device="mps", picture=None))
     with pytest.raises(OutputError, match="exists"):
         represent(config)
     with pytest.raises(UsageError, match=r"z\.jpg: expected a name ending in \.png"):
