@@ -84,12 +84,32 @@ class Drifting(torch.nn.Module):
 
 
 def test_a_device_that_computes_otherwise_than_the_cpu_is_refused():
-    check_against_cpu(Drifting(0.0005), CPU)
-    for step, words in ((0.01, "off by up to 0.01"), (float("nan"), "off by up to nan")):
+    check_against_cpu(Drifting(0.0004), CPU)
+    for step, words in ((0.005, "off by up to 0.01"), (float("nan"), "off by up to nan")):
         with pytest.raises(DeviceError, match=f"--device cpu: expected what the CPU computes, got values {words}"):
             check_against_cpu(Drifting(step), CPU)
     with pytest.raises(DeviceError, match=r"--device meta: .* got NotImplementedError"):  # whose values are nowhere
         check_against_cpu(torch.nn.Conv2d(1, 1, 3), torch.device("meta"))
+
+
+@pytest.mark.parametrize("value", [0.5, float("nan")])
+@pytest.mark.parametrize("wrong", ["second", "wide", "alone"])
+def test_mistakes_of_some_images_alone_are_seen(wrong, value):
+    """As PyTorch made them on Apple's GPUs: in a batch from the second image on; in what is cut into windows."""
+
+    class Mistaken(torch.nn.Module):
+        calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            result = x.clone()
+            if self.calls > 1:  # (not on the CPU)
+                places = {"second": result[1:], "wide": result[..., 192:], "alone": result[: len(x) == 1]}
+                places[wrong].fill_(value)
+            return result
+
+    with pytest.raises(DeviceError, match=r"expected what the CPU computes, got values off by up to (0|1|nan)"):
+        check_against_cpu(Mistaken(), CPU)
 
 
 def test_apples_gpu_is_checked_before_it_restores(machine, monkeypatch):
