@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import torch
 
-from tatcli.errors import OutputError, UsageError, reason_of, some_of
+from tatcli.errors import DeviceError, OutputError, UsageError, reason_of, some_of
 from tatcli.inference.gpus import check_it_computes
 from tatcli.inference.runtime import choose_device, refuse_tf32, set_threads
 from tatcli.tasks import TASKS
@@ -108,6 +108,7 @@ def train(
     if torch.device(config.device).type == "cuda":
         refuse_tf32()  # as validation does: no step may depend on whether one came before it
         check_it_computes(torch.device(config.device))
+    _check_precision(config)
     set_threads(config.threads or None)
     extra = read_card_fields(card)
     check_sources(config)
@@ -216,6 +217,17 @@ def _on_its_device(config: TrainConfig, world: World) -> TrainConfig:
     device = choose_device(f"cuda:{world.local_rank}" if config.device == "cuda" else config.device)
     torch.cuda.set_device(device)
     return replace(config, device=str(device))
+
+
+def _check_precision(config: TrainConfig) -> None:
+    """Refuse fp16 where its gradients can't be scaled: on Apple's GPU before PyTorch 2.8 (its pull request 150255).
+
+    Raises:
+        DeviceError: it is asked for there.
+    """
+    if (config.device, config.precision) == ("mps", "fp16") and torch.__version__ < "2.8":  # (it compares as versions)
+        msg = f"--precision fp16: expected PyTorch 2.8 or newer with --device mps, got {torch.__version__}"
+        raise DeviceError(msg + "; use bf16 or fp32, or a newer one")
 
 
 def _validation(task: str, config: TrainConfig, on_prepare: Callable[[str, str], None]) -> list[Reference]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from torch.torch_version import TorchVersion
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tatcli.errors import DeviceError
 from tatcli.tasks import TASKS
 from tatcli.training.config import LossName, TrainConfig
 from tatcli.training.distributed import World
@@ -16,6 +19,7 @@ from tatcli.training.references import prepare_references
 from tatcli.training.sampler import Sampler
 from tatcli.training.steps import Stepper
 from tatcli.training.teacher import TeachingNetwork
+from tatcli.workflows.train import _check_precision, train
 from tatcli.workflows.training.network import make_network
 
 Make = Callable[..., TrainConfig]
@@ -72,3 +76,18 @@ def test_a_step_computes_where_the_network_is(make_config: Make, monkeypatch: py
         moved = [weight for weight in stepper.parameters if weight.grad is not None]
         assert len(moved) > len(stepper.parameters) / 2
         assert all(weight.grad.is_meta for weight in moved)
+
+
+@pytest.mark.parametrize("version", ["2.6.0", "2.7.1+cpu"])
+def test_fp16_on_apples_gpu_needs_a_pytorch_that_scales_there(
+    make_config: Make, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    monkeypatch.setattr(torch, "__version__", TorchVersion(version))
+    config = make_config(device="mps", precision="fp16")
+    with pytest.raises(DeviceError, match=r"fp16: expected PyTorch 2.8 or newer with --device mps, got 2\.[67]\."):
+        train(config)
+    assert not config.output.exists()
+    for other in (replace(config, precision="bf16"), replace(config, device="cpu")):
+        _check_precision(other)
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.13.0"))
+    _check_precision(config)
