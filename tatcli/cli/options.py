@@ -196,7 +196,7 @@ DeviceOption = Annotated[
     typer.Option(
         metavar="auto|cpu|cuda|cuda:N|mps",
         autocompletion=completes("auto", "cpu", "cuda", "cuda:0", "mps"),
-        help="Where to compute. auto: a CUDA GPU if there is one. One that is asked for and absent is an error.",
+        help="Where to compute. auto: a CUDA GPU that PyTorch supports, if any. One asked for and absent is an error.",
     ),
 ]
 CompileOption = Annotated[

@@ -52,8 +52,10 @@ class CompiledNetwork(nn.Module):
         if device.type != "cuda":
             msg = f"--compile: expected a CUDA device, got {device.type}; leave it out, the CPU has kernels of its own"
             raise DeviceError(msg)
-        # Of Triton's kernels; once, as filters are the whole process's and passes come from several threads.
+        # Of Triton's kernels, and of fp32 that is no TF32 on purpose; once, as filters are the whole process's and
+        # passes come from several threads.
         warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
+        warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
         return cls(network, lambda module: torch.compile(module, fullgraph=True, dynamic=False, mode=MODE))
 

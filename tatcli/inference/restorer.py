@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from tatcli.errors import DeviceError
 from tatcli.inference.coarse_grid import refined
 from tatcli.inference.cuda_graphs import GraphedNetwork
+from tatcli.inference.gpus import check_it_computes
 from tatcli.inference.guards import check_scan
 from tatcli.inference.options import RestoreOptions
 from tatcli.inference.passes import Pass, Passes, first_pass
 from tatcli.inference.restoration import Restoration
-from tatcli.inference.runtime import Runtime, check_against_cpu, prepare_runtime
+from tatcli.inference.runtime import Runtime, check_against_cpu, is_out_of_memory, prepare_runtime
 from tatcli.inference.value_summary import ValueSummary
 from tatcli.intensity import Window
 from tatcli.model.weights import DEFAULT_WEIGHTS, WeightsCard, load_weights
@@ -97,9 +99,10 @@ class Restorer:
         self.card = card
         self.runtime = runtime
         network = network.eval()
+        check_it_computes(runtime.device)
         if runtime.device.type == "mps":
             check_against_cpu(network, runtime.device)
-        network = network.to(runtime.device)
+        network = _moved(network, runtime)
         if compiled:
             from tatcli.inference.compilation import CompiledNetwork  # PyTorch's compiler takes a second to import
 
@@ -201,6 +204,21 @@ class Restorer:
         """What was done to a scan, for its history."""
         weights = f"{self.card.name} {self.card.sha256[:12]}".rstrip()
         return f"restored: {task.name}, weights {weights}, {self.runtime.precision} on {self.runtime.device}"
+
+
+def _moved(network: nn.Module, runtime: Runtime) -> nn.Module:
+    """The network on the runtime's device.
+
+    Raises:
+        DeviceError: the device's memory has no room for it.
+    """
+    try:
+        return network.to(runtime.device)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    msg = f"{runtime.device_name}: out of memory before the network was there; wait for what fills it"
+    raise DeviceError(msg + ", or try another --device")
 
 
 def _measured(volume: Volume, axis: int, options: RestoreOptions) -> KnownLines | None:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from tatcli.errors import DeviceError, UsageError, reason_of
+from tatcli.inference.gpus import count_gpus, has_kernels
 from tatcli.inference.options import PRECISIONS
 from tatcli.inference.system_memory import peak_resident
 from tatcli.processor import MOST_THREADS, processor_field, usable_cores
@@ -34,10 +35,11 @@ __all__ = [
 
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-_OUT_OF_MEMORY: Final = ("can't allocate memory", "not enough memory", "out of memory")
-"""What PyTorch's CPU (Linux, Windows) and MPS allocators say in a plain RuntimeError."""
+_OUT_OF_MEMORY: Final = ("can't allocate memory", "not enough memory", "out of memory", "_status_alloc_failed")
+"""What PyTorch's CPU (Linux, Windows) and MPS allocators, cuBLAS and cuDNN say in a plain RuntimeError."""
 
-_SIDE: Final = 64
+_SIDES: Final = (64, 200)
+"""Rows, and columns enough for more than one of the released networks' local windows."""
 _TOLERANCE: Final = 1e-3
 """Of a task's range; GPUs round otherwise than CPUs, by less."""
 
@@ -119,29 +121,34 @@ def refuse_tf32() -> None:
     """Make fp32 fp32 on CUDA devices from now on.
 
     By default PyTorch's convolutions round to TF32's 10 bits there, which are steps of 1 HU at soft tissue in CT's
-    range, in the input of any precision.
+    range, in the input of any precision. Its matrix products do so where a variable says it, as in NVIDIA's containers
+    (TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1).
     """
     with warnings.catch_warnings():  # of a newer way to say it, which not all versions have
         warnings.simplefilter("ignore")
         torch.backends.cudnn.allow_tf32 = False
+        torch.set_float32_matmul_precision("highest")
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device of this name; ``auto``: CUDA where there is one, else the CPU. Apple's GPU (MPS) is never guessed.
+    """The device of this name; ``auto``: CUDA where there is one that PyTorch has code for, else the CPU.
+
+    Apple's GPU (MPS) is never guessed.
 
     Raises:
         DeviceError: unknown, or absent: a device that was asked for is never replaced by another.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    match = re.fullmatch(r"cpu|mps|cuda(?::(\d{1,3}))?", name)
+        return torch.device("cuda" if torch.cuda.is_available() and has_kernels() else "cpu")
+    match = re.fullmatch(r"cpu|mps|cuda(?::(0|[1-9][0-9]{0,2}))?", name)
     if match is None:
         msg = f"--device {name!r}: expected auto, cpu, cuda, cuda:N or mps"
         raise DeviceError(msg)
     if name.startswith("cuda"):
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        count, reason = count_gpus()
         if int(match[1] or 0) >= count:
-            msg = f"--device {name}: expected a CUDA device, found {count}; use --device cpu or auto"
+            found = f"{count} ({reason})" if reason else str(count)
+            msg = f"--device {name}: expected a CUDA device, found {found}; use --device cpu or auto"
             raise DeviceError(msg)
     if name == "mps" and not torch.backends.mps.is_available():
         msg = "--device mps: expected an Apple GPU, found none; use --device cpu or auto"
@@ -150,23 +157,25 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def check_against_cpu(network: nn.Module, device: torch.device) -> None:
-    """Refuse a device that doesn't compute a small image as the CPU does; the network is on the device then.
+    """Refuse a device that doesn't compute small images as the CPU does; the network is on the device then.
 
-    For Apple's GPUs, on which tat was never run: PyTorch lacks operations there, and has had others silently wrong.
+    For Apple's GPUs, on which tat was never run: PyTorch lacks operations there, and has had others silently wrong, in
+    some versions for all images of a batch but the first.
 
     Raises:
         DeviceError: it doesn't, or can't at all.
     """
-    ramp = torch.linspace(0, 1, _SIDE)
-    image = torch.outer(ramp, ramp.flip(0))[None, None]
+    down, across = (torch.linspace(0, 1, length) for length in _SIDES)
+    images = torch.stack([torch.outer(down, across.flip(0)), torch.outer(down.square(), across)])[:, None]
     try:
         with torch.inference_mode():
-            expected = network.cpu()(image)
-            found = network.to(device)(image.to(device)).cpu()
+            expected = network.cpu()(images)
+            network = network.to(device)
+            found = [network(part.to(device)).cpu() for part in (images, images[:1])]
     except (NotImplementedError, RuntimeError, TypeError) as error:
         got = reason_of(error).partition("\n")[0]
     else:
-        most = float((found - expected).abs().max())
+        most = float(torch.stack([(part - expected[: len(part)]).abs().max() for part in found]).max())
         if most <= _TOLERANCE:
             return
         got = f"values off by up to {most:.2g}"

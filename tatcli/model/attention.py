@@ -145,7 +145,8 @@ class ChannelAttention(nn.Module):
 
 def _per_sample_1x1(x: Map, weights: Float[Tensor, "batch out channels"]) -> Float[Tensor, "batch out rows columns"]:
     """A 1x1 convolution with one matrix per sample."""
-    if x.shape[0] == 1:
+    # On Apple's GPUs convolutions of some versions of PyTorch take part of a map's channels, as v is, for a whole map.
+    if x.shape[0] == 1 and x.device.type != "mps":
         return functional.conv2d(x, weights[0, :, :, None, None])
     batch, _, rows, columns = x.shape
     pixels = x.permute(0, 2, 3, 1).flatten(1, 2)

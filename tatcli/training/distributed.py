@@ -28,11 +28,13 @@ class World:
         rank: from 0; the first one writes everything.
         size: how many.
         local_rank: among those of this machine.
+        local_size: how many of them are on this machine.
     """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    local_size: int = 1
 
     @property
     def first(self) -> bool:
@@ -49,9 +51,16 @@ class World:
         if self.size == 1:
             yield
             return
-        backend = "nccl" if device.type == "cuda" else "gloo"
+        on_gpu = device.type == "cuda"
         try:
-            distributed.init_process_group(backend, rank=self.rank, world_size=self.size, timeout=PATIENCE)
+            distributed.init_process_group(
+                "nccl" if on_gpu else "gloo",
+                rank=self.rank,
+                world_size=self.size,
+                timeout=PATIENCE,
+                # NCCL would guess it from the rank over all machines, which have others' GPUs beside ours
+                device_id=device if on_gpu else None,
+            )
             try:
                 yield
             finally:
@@ -105,9 +114,11 @@ def this_world() -> World:
     """
     told = os.environ
     try:
-        world = World(int(told.get("RANK", "0")), int(told.get("WORLD_SIZE", "1")), int(told.get("LOCAL_RANK", "0")))
+        size, local_rank = int(told.get("WORLD_SIZE", "1")), int(told.get("LOCAL_RANK", "0"))
+        local_size = int(told.get("LOCAL_WORLD_SIZE", str(local_rank + 1)))
+        world = World(int(told.get("RANK", "0")), size, local_rank, local_size)
     except ValueError as error:
-        msg = f"train: expected RANK, WORLD_SIZE and LOCAL_RANK as torchrun sets them, got {error}"
+        msg = f"train: expected RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE as torchrun sets them, got {error}"
         raise UsageError(msg) from error
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not told.get(name)]
     if world.size > 1 and missing:

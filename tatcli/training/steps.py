@@ -160,7 +160,8 @@ class Stepper:
     def _pass(self, part: Batch, *, last: bool) -> tuple[Tensor, ...]:
         """Gradients of one part of the batch: (loss, tasks, L1, sigma, input's L1 error), one for each sample."""
         config = self.config
-        lq, hq, mask = (tensor.to(self.device, non_blocking=True) for tensor in (part.lq, part.hq, part.mask))
+        quick = self.device.type == "cuda"  # (on Apple's GPUs such copies may read what is no longer there)
+        lq, hq, mask = (tensor.to(self.device, non_blocking=quick) for tensor in (part.lq, part.hq, part.mask))
         weights = torch.tensor([config.weight(task) for task in part.tasks], device=self.device)
         tasks = torch.tensor([config.tasks.index(task) for task in part.tasks], device=self.device)
         if self.teacher:

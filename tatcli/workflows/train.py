@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import torch
 
-from tatcli.errors import OutputError, UsageError, reason_of, some_of
+from tatcli.errors import DeviceError, OutputError, UsageError, reason_of, some_of
+from tatcli.inference.gpus import check_it_computes
 from tatcli.inference.runtime import choose_device, refuse_tf32, set_threads
 from tatcli.tasks import TASKS
 from tatcli.training.config import TrainConfig
@@ -100,13 +101,16 @@ def train(
         GeometryError: an LQ partner lies on another grid than its reference.
         WeightsError: a teacher, or the weights to start from, are missing or damaged.
         OutputError: the run folder can't be written, or another process trains in it.
-        DeviceError: fewer GPUs than processes on this machine; not enough memory; another process stopped.
+        DeviceError: fewer GPUs than processes on this machine, one that doesn't compute; not enough memory; another
+            process stopped.
         TrainingDiverged: the loss became NaN or infinite, or exploded, or the network died.
     """
     world = this_world()
     settings, config = to_toml(config), _on_its_device(config, world)
     if torch.device(config.device).type == "cuda":
         refuse_tf32()  # as validation does: no step may depend on whether one came before it
+        check_it_computes(torch.device(config.device))
+    _check_precision(config)
     set_threads(config.threads or None)
     extra = read_card_fields(card)
     check_sources(config)
@@ -204,12 +208,31 @@ def _alone(config: TrainConfig, world: World) -> Iterator[None]:
 
 
 def _on_its_device(config: TrainConfig, world: World) -> TrainConfig:
-    """With several processes on one machine, each takes the GPU of its number."""
-    if world.size == 1 or config.device != "cuda":
+    """With several processes on one machine, each takes the GPU of its number.
+
+    Raises:
+        UsageError: they were given one GPU for all.
+        DeviceError: there is none of its number.
+    """
+    if world.size == 1 or config.device == "cpu":
         return config
-    device = choose_device(f"cuda:{world.local_rank}")
+    if config.device != "cuda" and (world.local_size > 1 or config.device == "mps"):
+        msg = f"--device {config.device}: expected cuda or cpu with several processes, each of which takes the GPU of"
+        raise UsageError(msg + " its number, got one for all; leave it out")
+    device = choose_device(f"cuda:{world.local_rank}" if config.device == "cuda" else config.device)
     torch.cuda.set_device(device)
     return replace(config, device=str(device))
+
+
+def _check_precision(config: TrainConfig) -> None:
+    """Refuse fp16 where its gradients can't be scaled: on Apple's GPU before PyTorch 2.8 (its pull request 150255).
+
+    Raises:
+        DeviceError: it is asked for there.
+    """
+    if (config.device, config.precision) == ("mps", "fp16") and torch.__version__ < "2.8":  # (it compares as versions)
+        msg = f"--precision fp16: expected PyTorch 2.8 or newer with --device mps, got {torch.__version__}"
+        raise DeviceError(msg + "; use bf16 or fp32, or a newer one")
 
 
 def _validation(task: str, config: TrainConfig, on_prepare: Callable[[str, str], None]) -> list[Reference]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import pytest
 import torch
@@ -134,6 +136,17 @@ def test_a_cpu_is_refused() -> None:
     network = small_network()
     with pytest.raises(DeviceError, match="expected a CUDA device, got cpu"):
         CompiledNetwork.for_device(network, torch.device("cpu"))
+
+
+def test_pytorch_does_not_ask_users_for_tf32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its compiler advises what tat switched off on purpose."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # (which would be set)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        CompiledNetwork.for_device(nn.Identity(), torch.device("cuda"))
+        warnings.warn("TensorFloat32 tensor cores for float32 matrix multiplication available", stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+    assert [str(one.message) for one in told] == ["something else"]
 
 
 def test_what_cannot_be_compiled_is_said_in_one_line() -> None:

@@ -42,6 +42,7 @@ def machine(monkeypatch):
     def make(*, cuda=0, mps=False, bf16=()):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
+        monkeypatch.setattr(runtime, "has_kernels", lambda: True)
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: current[-1] in bf16)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
 
@@ -83,12 +84,32 @@ class Drifting(torch.nn.Module):
 
 
 def test_a_device_that_computes_otherwise_than_the_cpu_is_refused():
-    check_against_cpu(Drifting(0.0005), CPU)
-    for step, words in ((0.01, "off by up to 0.01"), (float("nan"), "off by up to nan")):
+    check_against_cpu(Drifting(0.0004), CPU)
+    for step, words in ((0.005, "off by up to 0.01"), (float("nan"), "off by up to nan")):
         with pytest.raises(DeviceError, match=f"--device cpu: expected what the CPU computes, got values {words}"):
             check_against_cpu(Drifting(step), CPU)
     with pytest.raises(DeviceError, match=r"--device meta: .* got NotImplementedError"):  # whose values are nowhere
         check_against_cpu(torch.nn.Conv2d(1, 1, 3), torch.device("meta"))
+
+
+@pytest.mark.parametrize("value", [0.5, float("nan")])
+@pytest.mark.parametrize("wrong", ["second", "wide", "alone"])
+def test_mistakes_of_some_images_alone_are_seen(wrong, value):
+    """As PyTorch made them on Apple's GPUs: in a batch from the second image on; in what is cut into windows."""
+
+    class Mistaken(torch.nn.Module):
+        calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            result = x.clone()
+            if self.calls > 1:  # (not on the CPU)
+                places = {"second": result[1:], "wide": result[..., 192:], "alone": result[: len(x) == 1]}
+                places[wrong].fill_(value)
+            return result
+
+    with pytest.raises(DeviceError, match=r"expected what the CPU computes, got values off by up to (0|1|nan)"):
+        check_against_cpu(Mistaken(), CPU)
 
 
 def test_apples_gpu_is_checked_before_it_restores(machine, monkeypatch):
@@ -102,8 +123,11 @@ def test_apples_gpu_is_checked_before_it_restores(machine, monkeypatch):
     assert len(checked) == 1
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "CPU ", "", "xla", "cuda:-1"])
-def test_unknown_devices_are_refused(name):
+@pytest.mark.parametrize(
+    "name", ["gpu", "cuda:", "cuda:x", "CPU ", "", "xla", "cuda:-1", "cuda:00", "cuda:01", "cuda:\u0661"]
+)
+def test_unknown_devices_are_refused(machine, name):
+    machine(cuda=2)
     with pytest.raises(DeviceError, match="expected auto, cpu, cuda, cuda:N or mps"):
         choose_device(name)
 
@@ -198,11 +222,18 @@ def test_threads_of_a_container_that_has_the_time_of_one_core(monkeypatch):
 def test_fp32_is_no_tf32(machine, monkeypatch):
     machine(cuda=1, bf16={0})
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # PyTorch's default, and put back
-    prepare_runtime(device="cpu")
-    assert torch.backends.cudnn.allow_tf32
-    prepare_runtime(device="cuda", precision="bf16")
-    assert not torch.backends.cudnn.allow_tf32
-    assert not torch.backends.cuda.matmul.allow_tf32
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("high")  # as with TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1
+        prepare_runtime(device="cpu")
+        assert torch.backends.cudnn.allow_tf32
+        assert torch.backends.cuda.matmul.allow_tf32
+        prepare_runtime(device="cuda", precision="bf16")
+        assert not torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cuda.matmul.allow_tf32
+        assert torch.get_float32_matmul_precision() == "highest"
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_peak_memory_counts_what_was_touched():
@@ -218,6 +249,8 @@ def test_what_out_of_memory_looks_like():
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
     assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"))
     assert is_out_of_memory(RuntimeError("MPS backend out of memory"))
+    for of in ("CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", "CUDNN_STATUS_ALLOC_FAILED"):
+        assert is_out_of_memory(RuntimeError(f"CUDA error: {of}"))
     assert is_out_of_memory(MemoryError())
     assert not is_out_of_memory(RuntimeError("shape mismatch"))
     assert not is_out_of_memory(ValueError("out of memory"))

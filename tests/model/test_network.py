@@ -13,7 +13,7 @@ from torch.nn import functional
 from tatcli.errors import UsageError, WeightsError
 from tatcli.model import PRESETS, Tat, TatConfig, find_preset, from_official, to_official
 from tatcli.model import depthwise as depthwise_module
-from tatcli.model.attention import ChannelAttention
+from tatcli.model.attention import ChannelAttention, _per_sample_1x1
 from tatcli.model.blocks import LayerNorm
 from tatcli.model.config import preset_of
 from tatcli.model.fused import without_kernels
@@ -98,6 +98,31 @@ def test_any_size(rows: int, columns: int) -> None:
     assert y.shape == x.shape
     assert bool(torch.isfinite(y).all())
     assert (y - x).abs().max() > 0
+
+
+class OnAppleGpu(torch.Tensor):
+    """A tensor that says it is on Apple's GPU."""
+
+    device = torch.device("mps")  # type: ignore[assignment]
+
+
+def test_no_convolution_of_some_channels_on_apples_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some versions of PyTorch read a part of a map's channels as if they were all that lay there (issue 180984)."""
+    convolve = functional.conv2d
+
+    def mistaken(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        _, channels, rows, columns = x.shape
+        strides = (channels * rows * columns, 1, channels * columns, channels)
+        return convolve(torch.as_strided(x.as_subclass(torch.Tensor), x.shape, strides, x.storage_offset()), weight)
+
+    monkeypatch.setattr(functional, "conv2d", mistaken)
+    torch.manual_seed(0)
+    qkv = torch.rand(1, 24, 5, 6).contiguous(memory_format=torch.channels_last)
+    value, weights = qkv.chunk(3, dim=1)[2], torch.rand(1, 8, 8)
+    expected = torch.einsum("oc,bcrs->bors", weights[0], value)
+    assert (_per_sample_1x1(value, weights) - expected).abs().max() > 0.1
+    found = _per_sample_1x1(value.as_subclass(OnAppleGpu), weights)
+    torch.testing.assert_close(found.as_subclass(torch.Tensor), expected)
 
 
 def test_padding_is_cropped_back() -> None:

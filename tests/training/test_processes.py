@@ -187,3 +187,44 @@ def test_each_process_takes_a_gpu_that_is_there(make_config: Make, monkeypatch: 
     with pytest.raises(DeviceError, match="--device cuda:2: expected a CUDA device, found 2"):
         _on_its_device(config, World(rank=6, size=8, local_rank=2))
     assert taken == ["cuda:1"]
+    alone_there = World(rank=1, size=2, local_rank=0, local_size=1)  # one process on each of two machines
+    assert _on_its_device(make_config(device="cuda:1", **QUICK), alone_there).device == "cuda:1"
+    assert taken == ["cuda:1", "cuda:1"]
+    assert _on_its_device(make_config(device="cpu", **QUICK), World(rank=1, size=2, local_rank=1)).device == "cpu"
+
+
+@pytest.mark.parametrize("device", ["cuda:0", "mps"])
+def test_processes_do_not_share_a_gpu(make_config: Make, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    """NCCL refuses two processes on one GPU, and nothing sends what lies on Apple's."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match=f"--device {device}: expected cuda or cpu with several processes"):
+        train(make_config(device=device, **QUICK))
+
+
+def test_nccl_is_told_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By itself it would take that of the number among all processes of all machines for its first barrier."""
+    told: list[tuple[str, object]] = []
+    monkeypatch.setattr(
+        torch.distributed, "init_process_group", lambda backend, **how: told.append((backend, how["device_id"]))
+    )
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    for name in ("cuda:1", "cpu"):
+        with World(rank=9, size=16, local_rank=1).joined(torch.device(name)):
+            pass
+    assert told == [("nccl", torch.device("cuda:1")), ("gloo", None)]
+
+
+def test_a_gpu_that_does_not_compute_is_said_before_anything_is_prepared(
+    make_config: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(device: torch.device) -> None:
+        msg = f"{device} does not"
+        raise DeviceError(msg)
+
+    monkeypatch.setattr("tatcli.workflows.train.refuse_tf32", lambda: None)
+    monkeypatch.setattr("tatcli.workflows.train.check_it_computes", refuse)
+    config = make_config(device="cuda:1", **QUICK)
+    with pytest.raises(DeviceError, match="cuda:1 does not"):
+        train(config)
+    assert not config.output.exists()

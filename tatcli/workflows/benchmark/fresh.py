@@ -79,10 +79,12 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _machine(device: str, threads: int | None, precisions: list[str]) -> dict[str, Any]:
+    from tatcli.inference.gpus import check_it_computes
     from tatcli.inference.runtime import prepare_runtime
     from tatcli.workflows.benchmark.machine import measure_copy_rate, measure_peak, this_machine
 
     runtimes = [prepare_runtime(device=device, precision=precision, threads=threads) for precision in precisions]
+    check_it_computes(runtimes[0].device)
     return {
         "machine": asdict(this_machine(runtimes[0])),
         "copy_bytes_per_s": measure_copy_rate(runtimes[0]),

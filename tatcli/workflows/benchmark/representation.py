@@ -82,10 +82,11 @@ def represent(config: RepresentationConfig, *, progress: Progress = lambda *_: N
     Raises:
         UsageError: no dataset, no scans of a task, or a picture that isn't named .png.
         WeightsError: the weights are missing, damaged, or not trained for a task.
-        DeviceError: the device is absent.
+        DeviceError: the device is absent, or doesn't compute as it should.
         OutputError: the picture exists, or can't be written.
     """
-    from tatcli.inference.runtime import prepare_runtime
+    from tatcli.inference.gpus import check_it_computes
+    from tatcli.inference.runtime import check_against_cpu, prepare_runtime
     from tatcli.model.weights import DEFAULT_WEIGHTS, load_weights
     from tatcli.reporting.figures import check_png
     from tatcli.training.pairs import find_pairs
@@ -95,7 +96,10 @@ def represent(config: RepresentationConfig, *, progress: Progress = lambda *_: N
         check_png(config.picture, overwrite=config.overwrite)
     tasks = tasks_of(config.data, config.tasks, config.split)
     runtime = prepare_runtime(device=config.device, precision="fp32", threads=config.threads)
+    check_it_computes(runtime.device)
     network, card = load_weights(config.weights or DEFAULT_WEIGHTS)
+    if runtime.device.type == "mps":
+        check_against_cpu(network, runtime.device)
     network = network.to(runtime.device).eval()
     rules = {task.name: card.intensity_rule(task) for task in tasks}
     pairs = [(task, pair) for task in tasks for pair in find_pairs(config.data, task, config.split)[0]]
@@ -136,5 +140,5 @@ def _points_of_scan(
             if not torch.isfinite(z).all():
                 msg = "weights: expected a finite task representation, got NaN or infinity; choose other --weights"
                 raise WeightsError(msg)
-            points.append(Point(task=task.name, scan=scan.name, kind=kind, z=tuple(z.double().tolist())))
+            points.append(Point(task=task.name, scan=scan.name, kind=kind, z=tuple(z.tolist())))
     return points

@@ -113,13 +113,13 @@ def benchmark_training(
         UsageError: an unknown preset.
         DeviceError: the device is absent, or out of memory.
     """
-    import torch
-
+    from tatcli.inference.gpus import check_it_computes
     from tatcli.inference.runtime import prepare_runtime
     from tatcli.model.native_library import native_library, why_not_native
     from tatcli.workflows.training.room import memory_watched
 
     runtime = prepare_runtime(device=config.device, precision="fp32", threads=config.threads)
+    check_it_computes(runtime.device)
     kernels = runtime.device.type == "cpu" and native_library() is not None
     cases = list(product(config.presets, config.precisions))
     results: list[StepResult] = []
@@ -134,8 +134,7 @@ def benchmark_training(
                     with _way(way):
                         start = time.perf_counter()
                         step()
-                        if runtime.device.type == "cuda":
-                            torch.cuda.synchronize(runtime.device)
+                        runtime.synchronise()
                         if repeat:  # the first one warms up
                             seconds[way].append(time.perf_counter() - start)
         results += [_result(preset, precision, way, config.batch, times) for way, times in seconds.items()]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tatcli.degradation import simulate
-from tatcli.errors import OutputError, UsageError
+from tatcli.errors import DeviceError, OutputError, UsageError
 from tatcli.model import load_weights
 from tatcli.tasks import TASKS
 from tatcli.volumes import read_volume
@@ -66,7 +68,21 @@ def test_a_single_task_and_too_few_slices() -> None:
         summarise_points(points(a=[(0, 0), (1, 0)]), weights=NAMES)
 
 
-def test_z_of_scans(tmp_path: Path, tiny_weights: Path) -> None:
+class Doubles(TorchDispatchMode):
+    """Keeps what makes tensors in float64, which Apple's GPUs haven't."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+        made = function(*arguments, **(named or {}))
+        if isinstance(made, torch.Tensor) and made.dtype is torch.float64:
+            self.found.append(str(function))
+        return made
+
+
+def test_z_of_scans(tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "data" / "MRI" / "val"
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -74,7 +90,9 @@ def test_z_of_scans(tmp_path: Path, tiny_weights: Path) -> None:
     weights = str(tiny_weights / "tat-small.safetensors")
     picture = tmp_path / "z.png"
     config = RepresentationConfig(data=tmp_path / "data", weights=weights, max_slices=0, threads=1, picture=picture)
-    report = represent(config)
+    with Doubles() as doubles:
+        report = represent(config)
+    assert doubles.found == []
     assert [(point["task"], point["scan"], point["kind"]) for point in report.points] == [
         ("mri-sr", "scan", kind) for kind in ("degraded",) * 3 + ("clean",) * 3
     ]
@@ -99,6 +117,14 @@ def test_z_of_scans(tmp_path: Path, tiny_weights: Path) -> None:
     assert (found <= expected + 1e-6).all()  # a projection
     np.testing.assert_allclose((places**2).sum(axis=0), lengths[:2] ** 2, rtol=1e-4)
 
+    def refuse(_: object, device: torch.device) -> None:
+        msg = f"{device} computes otherwise"
+        raise DeviceError(msg)
+
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr("tatcli.inference.runtime.check_against_cpu", refuse)
+    with pytest.raises(DeviceError, match="mps computes otherwise"):
+        represent(replace(config, device="mps", picture=None))
     with pytest.raises(OutputError, match="exists"):
         represent(config)
     with pytest.raises(UsageError, match=r"z\.jpg: expected a name ending in \.png"):

@@ -17,7 +17,7 @@ from tatcli.inference.runtime import Runtime
 from tatcli.workflows.benchmark import breakdown
 from tatcli.workflows.benchmark.breakdown import KINDS, kind_of, measure_breakdown
 from tatcli.workflows.benchmark.comparison import compare_results, read_results
-from tatcli.workflows.benchmark.fresh import measure_afresh
+from tatcli.workflows.benchmark.fresh import answer, measure_afresh
 from tatcli.workflows.benchmark.machine import Peak, best_peak
 from tatcli.workflows.benchmark.nominal import nominal_flop
 from tatcli.workflows.benchmark.speed import SpeedConfig, benchmark_speed, result_of
@@ -219,6 +219,16 @@ def test_on_a_gpu_every_kernel_counts_once(monkeypatch):
     monkeypatch.setattr(Runtime, "synchronise", lambda _: None)
     fractions = measure_breakdown(lambda: None, Runtime(torch.device("cuda"), "bf16", 1))
     assert fractions == {"3x3 convolution": 0.3, "matrix product": 0.1, "fused kernel": 0.6}
+
+
+def test_a_gpu_that_does_not_compute_is_no_machine_to_measure(monkeypatch):
+    def refuse(device):
+        msg = f"{device} does not"
+        raise DeviceError(msg)
+
+    monkeypatch.setattr("tatcli.inference.gpus.check_it_computes", refuse)
+    with pytest.raises(DeviceError, match="cpu does not"):
+        answer({"kind": "machine", "launched": 0.0, "device": "cpu", "threads": None, "precisions": ["fp32"]})
 
 
 @pytest.mark.gpu

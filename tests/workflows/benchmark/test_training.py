@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from tatcli.cli.app import app
 from tatcli.errors import DeviceError, UsageError
+from tatcli.inference.runtime import Runtime
 from tatcli.model import PRESETS, config, native_library
 from tatcli.model.fused import without_kernels
 from tatcli.workflows.benchmark.training import TrainingConfig, _result, benchmark_training
@@ -47,6 +48,16 @@ def test_every_case_both_ways() -> None:
     assert all(0 < r.samples_per_s_min <= r.samples_per_s <= r.samples_per_s_max for r in report.results)
     assert (report.why_no_kernels == "") is built
     assert told == [("tiny fp32", 0, 2), ("tiny bf16", 1, 2), ("done", 2, 2)]
+
+
+def test_every_step_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU, CUDA's or Apple's, goes on by itself after the last call."""
+    order: list[str] = []
+    monkeypatch.setattr("tatcli.workflows.benchmark.training._step", lambda *_, **__: lambda: order.append("step"))
+    monkeypatch.setattr(Runtime, "synchronise", lambda _: order.append("wait"))
+    options = TrainingConfig(presets=("tiny",), precisions=("fp32",), device="cpu", repeats=2)
+    ways = len(benchmark_training(options).results)
+    assert order == ["step", "wait"] * 3 * ways
 
 
 @pytest.mark.parametrize(
