@@ -9,7 +9,8 @@ Statistics of a scan, over at most 12 evenly spaced slices of its first frame:
   or, in MR, parts of the scan's range;
 - ``spacing_mm``: the larger in-plane pixel size;
 - ``beyond``: share of voxels above the network's range;
-- ``kspace_factor`` (mri-sr): how many times the matrix exceeds the lines that were measured, by the spectrum's border.
+- ``kspace_factor`` (mri-sr): how many times the matrix exceeds the lines that were measured, by the spectrum's border;
+  ``kspace_factor_one_way`` where one axis alone has a border, as scanners leave the phase-encoding one.
 """
 
 from __future__ import annotations
@@ -65,11 +66,14 @@ def stack_statistics(
     if task.evaluation_window is not None and (count := np.count_nonzero(finite)):
         found["beyond"] = np.count_nonzero(finite & (part > scan_range.upper)) / count
     if task.name == "mri-sr":
-        from tatcli.inference.data_consistency import SMALLEST_MATRIX, estimate_known_lines
+        from tatcli.inference.data_consistency import SMALLEST_MATRIX, estimate_factors
 
         if min(stack.shape[1:]) >= SMALLEST_MATRIX:
-            known = estimate_known_lines(part)
-            found["kspace_factor"] = 1.0 if known is None else float(np.mean(known.factors))
+            down, across = estimate_factors(part)
+            if (down > 1.0) != (across > 1.0):
+                found["kspace_factor_one_way"] = max(down, across)
+            else:
+                found["kspace_factor"] = 0.5 * (down + across)
     return found
 
 
@@ -121,6 +125,10 @@ def domain_warnings(
 def _resolution(found: dict[str, float], task: Task, card: WeightsCard, told: float | None) -> tuple[str, ...]:
     """What is wrong with an MR scan's resolution, by the factor that was told, else by the spectrum's."""
     factor = told or found.get("kspace_factor")
+    one_way = None if told else found.get("kspace_factor_one_way")
+    if one_way is not None:
+        words = f"the scan's k-space is cut by a factor of {one_way:.2g} along one in-plane axis alone; {card.name} was"
+        return (f"{words} trained on scans cut alike along both, and changes others less",)
     if task.name != "mri-sr" or factor is None:
         return ()
     low, high = card.tasks[task.name].strengths

@@ -98,6 +98,21 @@ def test_the_resolution_of_mri(factor, options, says) -> None:
         assert "by a factor of 1 to 4" in message
 
 
+@pytest.mark.parametrize(
+    ("options", "says"), [({}, "by a factor of 2 along one in-plane axis alone"), ({"scale": 3}, None)]
+)
+def test_mri_that_is_cut_along_one_axis(options, says) -> None:
+    """As scanners zero-fill the phase-encoding axis: its resolution isn't full, nor is it as the weights know it."""
+    noise = np.random.default_rng(0).normal(100, 20, (2, 128, 128))
+    y, x = np.mgrid[-1:1:128j, -1:1:128j]
+    lines = np.fft.fft(np.where(x**2 + y**2 < 0.6, 500.0, 0.0) + noise, axis=1)
+    lines[:, 32:96] = 0.0
+    scan = volume(np.abs(np.fft.ifft(lines, axis=1)), units=Units.ARBITRARY)
+    found = warnings_of(scan, MRI, card("mri-sr"), axis=0, options=RestoreOptions(**options))
+    assert len(found) == (says is not None)
+    assert all(says in message for message in found)
+
+
 def test_small_matrices_are_not_judged() -> None:
     scan = volume(np.random.default_rng(0).gamma(2.0, 100.0, (2, 32, 32)), units=Units.ARBITRARY)
     assert warnings_of(scan, MRI, card("mri-sr"), axis=0) == ()
