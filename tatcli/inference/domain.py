@@ -157,7 +157,10 @@ def _resolution(found: dict[str, float], task: Task, card: WeightsCard, told: fl
         return ()
     trained = f"{card.name} was trained on scans whose k-space was cut by a factor of {low:g} to {high:g}"
     if full:  # whatever the weights know: there may be nothing to restore
-        return (f"the scan's k-space is not empty outside, so its resolution may be full already; {trained}",)
+        words = (
+            "the scan's k-space is not empty outside, so its resolution may be full already, unless it was masked or"
+        )
+        return (f"{words} resampled since; {trained}",)
     return (f"the scan's k-space is cut by a factor of {factor:.2g}; {trained}",)
 
 
