@@ -29,7 +29,10 @@ Which lines are known. Along an in-plane axis of n samples:
   other axis' border. Of an even m it holds a quarter of the power (the real part of a line that is known on one side):
   log10 P(e - 1) / P(e) was at least 0.25 there and at most 0.20 for odd m. So m was found exactly along all 270 axes
   of those scans; from 6 slices along 269, from a single one along 260. Lines that a filter damped, or that an
-  interpolation or turn altered, aren't put back (:mod:`tatcli.inference.kspace_shutter`).
+  interpolation or turn altered, aren't put back (:mod:`tatcli.inference.kspace_shutter`);
+- where no border shows so, by the power without what the seams of the image's sides put there
+  (:mod:`tatcli.inference.kspace_seam`). Of 20 brains and knees that were cut off after their k-space had been, in
+  three ways at 1.5, 2, 3 and 4, a border then shows in 239 of 240 instead of 108, in none of 80 that hadn't been.
 """
 
 from __future__ import annotations
@@ -43,6 +46,7 @@ import scipy.fft
 from tatcli.degradation.low_resolution_mri import kept_lines
 from tatcli.errors import UsageError
 from tatcli.inference.holes import filled
+from tatcli.inference.kspace_seam import summed_powers
 from tatcli.inference.kspace_shutter import is_altered
 from tatcli.volumes.slices import evenly_spaced
 
@@ -57,6 +61,7 @@ __all__ = [
     "SPECTRUM_SLICES",
     "KnownLines",
     "MeasuredLines",
+    "estimate_factors",
     "estimate_known_lines",
     "known_lines",
     "lines_to_put_back",
@@ -129,10 +134,39 @@ def estimate_known_lines(stack: NDArray[np.float32]) -> KnownLines | None:
     Returns:
         None where the spectrum has no border along both axes: the scan isn't zero-filled.
     """
-    rows, columns = stack.shape[1:]
-    power = np.zeros((rows, columns))
-    for index in evenly_spaced(len(stack), SPECTRUM_SLICES):
-        power += np.square(np.abs(scipy.fft.fft2(filled(stack[index], fallback=0.0).astype(np.float64))))
+    return next((known for known in map(_known_inside, _powers(stack)) if known is not None), None)
+
+
+def estimate_factors(stack: NDArray[np.float32]) -> tuple[float, float]:
+    """How many times fewer lines than the matrix has were measured, along rows and columns; 1: the axis isn't cut.
+
+    Args:
+        stack: as for :func:`estimate_known_lines`.
+    """
+    powers = _powers(stack)
+    for known in map(_known_inside, powers):
+        if known is not None:
+            return known.factors
+    for power in powers:
+        down, across = (_factor(axis) for axis in (power, power.T))
+        if max(down, across) > 1.0:
+            return down, across
+    return 1.0, 1.0
+
+
+def _factor(power: NDArray[np.float64]) -> float:
+    """By how much the first axis alone is cut."""
+    border = _border(power)
+    return 1.0 if border is None else len(power) / _lines_inside(power, border, power.shape[1] // 2)
+
+
+def _powers(stack: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return summed_powers(filled(stack[index], fallback=0.0) for index in evenly_spaced(len(stack), SPECTRUM_SLICES))
+
+
+def _known_inside(power: NDArray[np.float64]) -> KnownLines | None:
+    """The known lines where there is a border along both axes of this power."""
+    rows, columns = power.shape
     down, across = _border(power), _border(power.T)
     if down is None or across is None:
         return None

@@ -9,7 +9,10 @@ Statistics of a scan, over at most 12 evenly spaced slices of its first frame:
   or, in MR, parts of the scan's range;
 - ``spacing_mm``: the larger in-plane pixel size;
 - ``beyond``: share of voxels above the network's range;
-- ``kspace_factor`` (mri-sr): how many times the matrix exceeds the lines that were measured, by the spectrum's border.
+- ``below`` (pet-synthesis): share of voxels below it by more than 0.005 of its width, as reconstructions that allow
+  negative activity have them;
+- ``kspace_factor`` (mri-sr): how many times the matrix exceeds the lines that were measured, by the spectrum's border;
+  ``kspace_factor_one_way`` where one axis alone has a border, as scanners leave the phase-encoding one.
 """
 
 from __future__ import annotations
@@ -19,13 +22,14 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from tatcli.inference.options import RestoreOptions
+from tatcli.intensity import Units
 from tatcli.metrics.noise_level import noise_level
 from tatcli.volumes.slices import evenly_spaced, in_plane
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tatcli.intensity import IntensityRule
+    from tatcli.intensity import IntensityRule, Window
     from tatcli.model.weights import WeightsCard
     from tatcli.tasks import Task
     from tatcli.volumes.volume import ScanHeader
@@ -37,6 +41,9 @@ MOST_SLICES: Final = 12
 _TOLERANCE: Final = 1.25
 """A statistic may leave the card's range by this factor: between scans of one protocol it varies as much."""
 _BEYOND: Final = 1e-3
+_BELOW: Final = 1e-2
+_SLIGHTLY: Final = 0.005
+"""Of the network's range: so far below it, interpolation rings where there is no noise."""
 
 
 def stack_statistics(
@@ -64,12 +71,18 @@ def stack_statistics(
     finite = np.isfinite(part)
     if task.evaluation_window is not None and (count := np.count_nonzero(finite)):
         found["beyond"] = np.count_nonzero(finite & (part > scan_range.upper)) / count
+        if task.units is Units.SUVBW:  # what CT has there is padding, and the noise of air
+            limit = scan_range.lower - _SLIGHTLY * scan_range.width
+            found["below"] = np.count_nonzero(finite & (part < limit)) / count
     if task.name == "mri-sr":
-        from tatcli.inference.data_consistency import SMALLEST_MATRIX, estimate_known_lines
+        from tatcli.inference.data_consistency import SMALLEST_MATRIX, estimate_factors
 
         if min(stack.shape[1:]) >= SMALLEST_MATRIX:
-            known = estimate_known_lines(part)
-            found["kspace_factor"] = 1.0 if known is None else float(np.mean(known.factors))
+            down, across = estimate_factors(part)
+            if (down > 1.0) != (across > 1.0):
+                found["kspace_factor_one_way"] = max(down, across)
+            else:
+                found["kspace_factor"] = 0.5 * (down + across)
     return found
 
 
@@ -108,19 +121,34 @@ def domain_warnings(
                 f"{what} {found[name]:.3g} {unit}: outside the {low:.3g} to {high:.3g} {unit} that {card.name} was "
                 "trained on; check the result against the original"
             )
-    beyond = found.get("beyond", 0.0)
-    if beyond > max(_BEYOND, known.domain.get("beyond", (0.0, 0.0))[1]):
-        upper = known.intensity.window_for(stack[:1]).upper
+    range_ = known.intensity.window_for(stack[:1])
+    return (*warnings, *_range(found, task, card, range_), *_resolution(found, task, card, options.known_factor))
+
+
+def _range(found: dict[str, float], task: Task, card: WeightsCard, range_: Window) -> tuple[str, ...]:
+    """What lies outside the network's range."""
+    warnings = []
+    beyond, below = found.get("beyond", 0.0), found.get("below", 0.0)
+    if beyond > max(_BEYOND, card.tasks[task.name].domain.get("beyond", (0.0, 0.0))[1]):
         warnings.append(
-            f"{100 * beyond:.3g} % of the voxels lie above {upper:g} {task.units}, where {card.name}'s range ends; "
-            "they keep their excess, and are restored as if they were at its end"
+            f"{100 * beyond:.3g} % of the voxels lie above {range_.upper:g} {task.units}, where {card.name}'s range "
+            "ends; they keep their excess, and are restored as if they were at its end"
         )
-    return (*warnings, *_resolution(found, task, card, options.known_factor))
+    if below > _BELOW:
+        warnings.append(
+            f"{100 * below:.3g} % of the voxels lie well below {range_.lower:g} {task.units}, where {card.name}'s "
+            "range begins; they keep what lies below it, noise too: regions without uptake may come out negative"
+        )
+    return tuple(warnings)
 
 
 def _resolution(found: dict[str, float], task: Task, card: WeightsCard, told: float | None) -> tuple[str, ...]:
     """What is wrong with an MR scan's resolution, by the factor that was told, else by the spectrum's."""
     factor = told or found.get("kspace_factor")
+    one_way = None if told else found.get("kspace_factor_one_way")
+    if one_way is not None:
+        words = f"the scan's k-space is cut by a factor of {one_way:.2g} along one in-plane axis alone; {card.name} was"
+        return (f"{words} trained on scans cut alike along both, and changes others less",)
     if task.name != "mri-sr" or factor is None:
         return ()
     low, high = card.tasks[task.name].strengths
@@ -129,7 +157,10 @@ def _resolution(found: dict[str, float], task: Task, card: WeightsCard, told: fl
         return ()
     trained = f"{card.name} was trained on scans whose k-space was cut by a factor of {low:g} to {high:g}"
     if full:  # whatever the weights know: there may be nothing to restore
-        return (f"the scan's k-space is not empty outside, so its resolution may be full already; {trained}",)
+        words = (
+            "the scan's k-space is not empty outside, so its resolution may be full already, unless it was masked or"
+        )
+        return (f"{words} resampled since; {trained}",)
     return (f"the scan's k-space is cut by a factor of {factor:.2g}; {trained}",)
 
 

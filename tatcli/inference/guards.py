@@ -22,6 +22,9 @@ _SMALLEST_HU_RANGE: Final = 2.0
 _WATER_WITH_OFFSET: Final = (850.0, 1250.0)
 """Soft tissue as scanners store it: HU + 1000 or HU + 1024."""
 _MUCH_TISSUE: Final = 0.15
+_MARROW: Final = -50.0
+"""Fat and fatty marrow, lung and air lie below; of stored numbers hardly any, whose air is at 0 to 24 or so."""
+_FEW: Final = 1e-3
 _ZERO_BACKGROUND: Final = 0.02
 _LARGEST_HU: Final = 3100.0
 """12-bit HU end at 3071; single voxels of metal may exceed it, half of a scan can't."""
@@ -198,11 +201,13 @@ def _hu_problem(summary: ValueSummary) -> str:
         return "stored as 8-bit grey values"
     if sample.size and np.median(sample) > _LARGEST_HU:
         return "most of them beyond any tissue"
-    if not sample.size or summary.lower < 0:
+    padded = summary.padding is not None and summary.lower < 0  # by -2000, say, in stored numbers too
+    shown = sample[sample != np.float32(summary.lower)] if padded else sample
+    if not shown.size or np.mean(shown < _MARROW) > _FEW:
         return ""
     lowest, highest = _WATER_WITH_OFFSET
-    # As HU these would be dense bone, which never comes without marrow, fat or noise below zero.
-    if np.mean((sample >= lowest) & (sample <= highest)) > _MUCH_TISSUE:
+    # As HU these would be dense bone, which never comes without marrow or fat.
+    if np.mean((shown >= lowest) & (shown <= highest)) > _MUCH_TISSUE:
         return "which look like stored numbers with an offset of 1000 or 1024"
     # Air is -1000, so a background of zeros is another modality's, or a mask's.
     zeros = summary.lower == 0 and np.mean(sample == 0) > _ZERO_BACKGROUND

@@ -16,10 +16,12 @@ from tatcli.inference import RestoreOptions, Restorer
 from tatcli.inference.data_consistency import (
     KnownLines,
     MeasuredLines,
+    estimate_factors,
     estimate_known_lines,
     known_lines,
     lines_to_put_back,
 )
+from tatcli.inference.kspace_seam import seam_lines
 from tatcli.inference.kspace_shutter import is_altered
 from tatcli.intensity import Units
 from tatcli.metrics import rmse
@@ -96,6 +98,49 @@ def test_a_full_spectrum_has_no_border() -> None:
     assert estimate_known_lines(head()) is None
     one_way = scipy.fft.ifft(scipy.fft.fft(head(), axis=1) * kept_lines(120, 4.0)[None, :, None], axis=1).real
     assert estimate_known_lines(one_way.astype(np.float32)) is None
+
+
+@pytest.mark.parametrize("factor", [2.0, 3.0, 4.0])
+@pytest.mark.parametrize("part", [np.s_[:, 60:180], np.s_[:, :, 37:150], np.s_[:, 40:201, 20:190]])
+def test_the_border_shows_where_the_scan_was_cut_off(factor, part) -> None:
+    """Anatomy that reaches two sides, and differs there, fills all lines of k-space: the seam's, not the scan's."""
+    whole = head((6, 240, 200))
+    found = estimate_known_lines(low_resolution(whole, factor)[part])
+    assert found is not None
+    assert not found.altered
+    np.testing.assert_allclose(found.factors, factor, rtol=0.03)  # the border isn't at a whole line any more
+    assert estimate_known_lines(whole[part]) is None
+    assert estimate_factors(whole[part]) == (1.0, 1.0)
+
+
+def test_the_seams_are_those_of_the_sides() -> None:
+    """The smooth part's Laplacian is the jumps at the sides, and nothing elsewhere (Moisan's definition)."""
+    u = np.random.default_rng(0).normal(size=(37, 50)).cumsum(axis=0)
+    smooth = scipy.fft.ifft2(seam_lines(u))
+    np.testing.assert_allclose(smooth.imag, 0.0, atol=1e-12)
+    laplacian = sum(np.roll(smooth.real, step, axis) for step in (1, -1) for axis in (0, 1)) - 4.0 * smooth.real
+    jumps = np.zeros_like(u)
+    jumps[0] += u[-1] - u[0]
+    jumps[-1] += u[0] - u[-1]
+    jumps[:, 0] += u[:, -1] - u[:, 0]
+    jumps[:, -1] += u[:, 0] - u[:, -1]
+    np.testing.assert_allclose(laplacian, jumps, atol=1e-10)
+    u[-1] = u[0]
+    u[:, -1] = u[:, 0]
+    np.testing.assert_allclose(seam_lines(u), 0.0, atol=1e-10)
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize("factor", [1.6, 2.0, 4.0])
+def test_one_axis_may_be_cut_alone(axis, factor) -> None:
+    whole = head((6, 132, 110))
+    kept = kept_lines(whole.shape[axis], factor)
+    lines = np.moveaxis(scipy.fft.fft(whole, axis=axis), axis, 2) * kept
+    cut = np.moveaxis(np.abs(scipy.fft.ifft(lines, axis=2)), 2, axis).astype(np.float32)
+    wanted = [1.0, 1.0]
+    wanted[axis - 1] = whole.shape[axis] / kept.sum()
+    assert estimate_factors(cut) == tuple(wanted)
+    assert estimate_known_lines(cut) is None
 
 
 def test_lines_of_a_factor() -> None:
