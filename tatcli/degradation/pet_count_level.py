@@ -19,6 +19,8 @@ _PATCH_MM: Final = 24.0
 _PERCENTILE: Final = 20.0
 _FEWEST_PATCHES: Final = 20
 _MOST_SLICES: Final = 24
+_LEAST_VARIATION: Final = 1e-4
+"""Of any scan: a hundredth of a clinical one's; below lies what was computed, whose counts would be infinite."""
 
 
 def count_level(
@@ -44,7 +46,7 @@ def count_level(
         slices: how many slices to probe, those with the most tissue.
 
     Returns:
-        The count level; NaN where there is no uniform tissue to probe.
+        The count level; NaN where there is no uniform tissue to probe, or no noise in it (less than 1/10000).
     """
     reconstruction = reconstruction or PetReconstruction()
     rng = np.random.default_rng(seed)
@@ -52,7 +54,7 @@ def count_level(
     tissue = [int((slice_ > BODY_SUV).sum()) for slice_ in chosen]
     probed = chosen[np.argsort(tissue, kind="stable")[::-1][:slices]]
     own = estimate_variation(probed, spacing_mm) if variation is None else variation
-    if not own > 0:
+    if not own > _LEAST_VARIATION:
         return float("nan")
     simulations = [ScannedSlice(slice_, spacing_mm, reconstruction) for slice_ in probed]
     counts = 1.0

@@ -248,7 +248,8 @@ def _low_count(frame: _Frame) -> tuple[NDArray[np.float32], str]:
     counts = count_level(frame.stack, spacing_mm=frame.spacing_mm, variation=frame.reference_noise, seed=frame.seeds[0])
     if not np.isfinite(counts):
         msg = (
-            "expected tissue of a few centimetres with uptake to estimate the counts from, found none; check the units"
+            "expected tissue of a few centimetres with uptake and noise to estimate the counts from, found none; check"
+            " the units, or say what noise a reference without any would have (--reference-noise)"
         )
         raise VolumeReadError(msg)
     drf = frame.strength

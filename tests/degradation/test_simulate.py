@@ -211,6 +211,17 @@ def test_a_reference_without_tissue_needs_its_noise(task, units):
         simulate(scan, task)
 
 
+def test_a_made_up_pet_without_noise_needs_one():
+    """What has no noise had infinitely many counts, of which a twelfth are as many."""
+    y, x = np.mgrid[-1:1:64j, -1:1:64j]
+    clean = volume(np.tile(2.0 + 0.5 * y + 1e-7 * np.sin(40 * x), (3, 1, 1)) * (x**2 + y**2 < 0.8), Units.SUVBW)
+    with pytest.raises(VolumeReadError, match=r"uptake and noise .* \(--reference-noise\)"):
+        simulate(clean, "pet")
+    low = simulate(clean, "pet", reference_noise=0.05)
+    inside = np.broadcast_to(x**2 + y**2 < 0.5, low.array.shape)
+    assert 0.05 < ((low.array - clean.array)[inside] / clean.array[inside]).std() < 0.3
+
+
 @pytest.mark.parametrize("empty", [0, 1])
 def test_an_empty_frame_stays_as_it_is(pet, empty):
     frames = [pet.array, pet.array]
