@@ -70,6 +70,7 @@ def prepare(
     synthetic_pet: Annotated[
         int, typer.Option(metavar="N", help="Whole-body PET volumes to make up, as further references.")
     ] = 0,
+    synthetic_brain: Annotated[int, typer.Option(metavar="N", help="Likewise PET of brains.")] = 0,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of everything random.")] = 0,
     workers: Annotated[
         int | None,
@@ -105,6 +106,7 @@ def prepare(
         thickness=thickness,
         quiet=quiet_noise,
         synthetic_pet=synthetic_pet,
+        synthetic_brain=synthetic_brain,
         seed=seed,
         workers=min(usable_cores(), 8) if workers is None else workers,
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tatcli.phantoms.brain import brain_pet as brain_pet
     from tatcli.phantoms.whole_body import whole_body_pet as whole_body_pet
 
-__all__ = ["whole_body_pet"]
+__all__ = ["brain_pet", "whole_body_pet"]
 
 
 def __getattr__(name: str) -> Any:
@@ -15,6 +16,6 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    from tatcli.phantoms import whole_body
+    from tatcli.phantoms import brain, whole_body
 
-    return getattr(whole_body, name)
+    return getattr(brain if name == "brain_pet" else whole_body, name)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import scipy.ndimage
 from numpy.typing import NDArray
 
-__all__ = ["BENT", "Grid", "Wave", "ellipsoid", "limb", "smooth_field", "trunk"]
+if TYPE_CHECKING:
+    from tatcli.volumes import Geometry
+
+__all__ = ["BENT", "Grid", "Wave", "bent_grid", "ellipsoid", "limb", "smooth_field", "trunk"]
 
 Field = NDArray[np.float32]
 Vector = NDArray[np.floating[Any]]
@@ -24,12 +27,14 @@ class Grid:
     Attributes:
         x, y, z: (slices, rows, columns) each: to the left, back and head. They may be bent: organs then are.
         voxel: the largest side of a voxel, over which edges are soft.
+        sides: of a voxel along slices, rows and columns, mm.
     """
 
     x: Field
     y: Field
     z: Field
     voxel: float
+    sides: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     def near(self, centre: Vector, reach: float) -> tuple[slice, slice, slice]:
         """The box of voxels that may lie within reach of a point."""
@@ -49,6 +54,32 @@ class Wave:
 
     amplitude: float = 0.0
     phases: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+def bent_grid(geometry: Geometry, rng: np.random.Generator, size: float, length: float, *, height: float = 1.0) -> Grid:
+    """An upright grid's voxel centres in body coordinates that are bent, so that no two bodies are alike.
+
+    Args:
+        geometry: axes along those of the body.
+        rng: draws the bends.
+        size: standard deviation of the bends, mm.
+        length: over which they vary, mm.
+        height: of the body, relative to its coordinates.
+    """
+    slices, rows, columns = geometry.shape
+    step, down, across = (float(side) for side in geometry.spacing)
+    bends = [
+        size * smooth_field(rng, geometry.shape, (length / step, length / down, length / across)) for _ in range(3)
+    ]
+    left, back, bottom = geometry.affine[:3, 3]
+    x = left + across * np.arange(columns, dtype=np.float32)
+    y = back + down * np.arange(rows, dtype=np.float32)
+    z = (bottom + step * np.arange(slices, dtype=np.float32)) / height
+    bent = (x + bends[0], y[:, None] + bends[1], z[:, None, None] + bends[2])
+    limit = np.float32(BENT)
+    straight = np.broadcast_arrays(x, y[:, None], z[:, None, None])
+    fields = [np.clip(b, s - limit, s + limit).astype(np.float32) for b, s in zip(bent, straight, strict=True)]
+    return Grid(fields[0], fields[1], fields[2], max(across, step), (step, down, across))
 
 
 def ellipsoid(

@@ -15,7 +15,7 @@ import scipy.ndimage
 from numpy.typing import NDArray
 
 from tatcli.intensity import Units
-from tatcli.phantoms.shapes import BENT, Grid, Wave, ellipsoid, limb, smooth_field, trunk
+from tatcli.phantoms.shapes import Grid, Wave, bent_grid, ellipsoid, limb, smooth_field, trunk
 from tatcli.phantoms.uptake import FAT, LANDMARKS, LESION_SITES, MESENTERY, MUSCLE, ORGANS, Organ
 from tatcli.volumes import Geometry, Provenance, Volume
 
@@ -118,19 +118,7 @@ def _grid(patient: Patient, rng: np.random.Generator) -> tuple[Grid, Geometry]:
     affine = np.diag([in_plane, in_plane, step, 1.0])
     affine[:3, 3] = -(columns - 1) / 2 * in_plane, -(rows - 1) / 2 * in_plane, bottom
     geometry = Geometry(affine, (slices, rows, columns))
-    size, length = _BEND
-    bends = [
-        size * smooth_field(rng, geometry.shape, (length / step, length / in_plane, length / in_plane))
-        for _ in range(3)
-    ]
-    x = affine[0, 3] + in_plane * np.arange(columns, dtype=np.float32)
-    y = affine[1, 3] + in_plane * np.arange(rows, dtype=np.float32)
-    z = (bottom + step * np.arange(slices, dtype=np.float32)) / patient.height
-    bent = (x + bends[0], y[:, None] + bends[1], z[:, None, None] + bends[2])
-    limit = np.float32(BENT)
-    straight = np.broadcast_arrays(x, y[:, None], z[:, None, None])
-    fields = [np.clip(b, s - limit, s + limit).astype(np.float32) for b, s in zip(bent, straight, strict=True)]
-    return Grid(fields[0], fields[1], fields[2], max(in_plane, step)), geometry
+    return bent_grid(geometry, rng, *_BEND, height=patient.height), geometry
 
 
 def _body(grid: Grid, patient: Patient, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

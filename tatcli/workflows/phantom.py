@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 __all__ = ["PhantomConfig", "PhantomReport", "make_phantom"]
 
@@ -15,11 +16,13 @@ class PhantomConfig:
     Attributes:
         output: where to.
         seed: decides everything.
+        region: ``whole-body`` or ``brain``.
         overwrite: whether an existing output may be replaced.
     """
 
     output: Path
     seed: int = 0
+    region: Literal["whole-body", "brain"] = "whole-body"
     overwrite: bool = False
 
 
@@ -33,18 +36,18 @@ class PhantomReport:
 
 
 def make_phantom(config: PhantomConfig) -> PhantomReport:
-    """Make up a whole-body PET and write it.
+    """Make up a PET and write it.
 
     Raises:
         UsageError, OutputError: an output that can't be written.
     """
-    from tatcli.phantoms import whole_body_pet
+    from tatcli.phantoms import brain_pet, whole_body_pet
     from tatcli.volumes.formats import format_to_write
     from tatcli.volumes.writing import check_output, write_volume
     from tatcli.workflows.output_checks import check_format
 
     check_output(config.output, source=None, overwrite=config.overwrite)
     check_format(config.output, format_to_write(config.output), source="memory")
-    made = whole_body_pet(config.seed)
+    made = (brain_pet if config.region == "brain" else whole_body_pet)(config.seed)
     write_volume(made, config.output, overwrite=config.overwrite)
     return PhantomReport(config.output, made.provenance.steps[-1], made.geometry.shape)

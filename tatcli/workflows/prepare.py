@@ -30,7 +30,7 @@ from tatcli.workflows.preparing.job import (
     job_key,
     run_job,
     start_process,
-    synthetic_job,
+    synthetic_jobs,
 )
 from tatcli.workflows.preparing.manifest import MANIFEST, write_manifest
 from tatcli.workflows.preparing.patients import doubtful, join_subjects
@@ -108,7 +108,7 @@ def _plan(found: Sequence[Found], config: PrepareConfig) -> tuple[list[Job], lis
         else:
             first[scan.sha256] = scan.shown
             jobs.append(Job(key, scan.task, split, scan))
-    jobs += [synthetic_job(number, config) for number in range(config.synthetic_pet)]
+    jobs += synthetic_jobs(config)
     if not jobs:
         why = f": {refused[0].source['file']}: {refused[0].rejected}" if refused else ""
         named = ", ".join(map(str, config.roots))

@@ -6,6 +6,7 @@ import csv
 import json
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from tatcli.phantoms import whole_body
+from tatcli.phantoms import brain, whole_body
+from tatcli.phantoms.brain import draw_head
 from tatcli.volumes import read_volume
 
 
@@ -106,7 +108,7 @@ def test_what_prepare_refuses(refused, scans, tmp_path):
         "-o",
         tmp_path / "set",
         code=2,
-        match="expected folders with scans (ROOT), or --synthetic-pet, got neither",
+        match="expected folders with scans (ROOT), --synthetic-pet or --synthetic-brain, got none",
     )
     refused("prepare", scans, "-o", scans / "set", code=2, match="expected a folder apart from")
     refused("prepare", scans, "-o", tmp_path / "set", "--task", "xray", code=2, match="unknown task 'xray'")
@@ -123,3 +125,9 @@ def test_phantom(tat, tmp_path, monkeypatch):
     assert "whole-body FDG, seed 3" in result.stderr
     np.testing.assert_allclose(read_volume(output).array, whole_body.whole_body_pet(3).array, rtol=1e-6)
     assert tat("phantom", "-o", output).exit_code == 2
+    head = replace(draw_head(np.random.default_rng(0)), voxel=(8.0, 8.0))
+    monkeypatch.setattr(brain, "draw_head", lambda _: head)
+    result = tat("phantom", "-o", output, "--seed", "3", "--region", "brain", "--overwrite")
+    assert result.exit_code == 0, result.output
+    assert "brain FDG, seed 3" in result.stderr
+    np.testing.assert_allclose(read_volume(output).array, brain.brain_pet(3).array, rtol=1e-6)

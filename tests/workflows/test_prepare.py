@@ -557,6 +557,13 @@ def test_synthetic_pet(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     clean = np.broadcast_to(np.where(x**2 + y**2 < 0.8, 2.0, 0.0), (3, 40, 40)).astype(np.float32)
     made = Volume(clean, Geometry(np.diag([5.0, 5.0, 5.0, 1.0]), clean.shape), TASKS["pet-synthesis"].units)
     monkeypatch.setattr("tatcli.phantoms.whole_body.whole_body_pet", lambda seed: made)
+    seeds: list[int] = []
+    monkeypatch.setattr("tatcli.phantoms.brain.brain_pet", lambda seed: seeds.append(seed) or made)
+    brains = make(roots=(), synthetic_brain=2, noise_fields=1)
+    assert prepare(brains).scans == {("pet-synthesis", "train"): 2}
+    assert seeds == [0, 1]
+    assert list(manifest(brains.output)) == ["synthetic-brain-0000", "synthetic-brain-0001"]
+    shutil.rmtree(brains.output)
     config = make(roots=(), synthetic_pet=2, noise_fields=6, default_share=1.0)
     assert prepare(config).scans == {("pet-synthesis", "train"): 2}
     row = manifest(config.output)["synthetic-pet-0001"]

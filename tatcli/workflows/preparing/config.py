@@ -34,6 +34,7 @@ class PrepareConfig:
         thickness: CT slices thinner than about half of this are averaged to it, mm; 0: never.
         quiet: unless their noise is at most this, HU.
         synthetic_pet: whole-body PET volumes to make up, for training only.
+        synthetic_brain: likewise PET of brains.
         seed: of all noise, and of the made-up volumes.
         workers: processes that read and simulate.
     """
@@ -51,6 +52,7 @@ class PrepareConfig:
     thickness: float = 4.0
     quiet: float = 12.0
     synthetic_pet: int = 0
+    synthetic_brain: int = 0
     seed: int = 0
     workers: int = 1
 
@@ -63,15 +65,15 @@ class PrepareConfig:
             except re.error as error:
                 msg = f"--subject {self.subject!r}: expected a regular expression, got {error}"
                 raise UsageError(msg) from error
-        if not (self.roots or self.synthetic_pet):
-            msg = "prepare: expected folders with scans (ROOT), or --synthetic-pet, got neither"
+        if not (self.roots or self.synthetic_pet or self.synthetic_brain):
+            msg = "prepare: expected folders with scans (ROOT), --synthetic-pet or --synthetic-brain, got none"
             raise UsageError(msg)
         shares, ct = (self.validation, self.test), (self.thickness, self.quiet)
-        counts = (self.max_slices, self.synthetic_pet, self.seed)
+        counts = (self.max_slices, self.synthetic_pet, self.synthetic_brain, self.seed)
         checks: dict[str, tuple[bool, tuple[Any, ...]]] = {
             "--val and --test (shares, in all below 1)": (min(shares) >= 0 and sum(shares) < 1, shares),
             f"--noise-fields (1 to {MOST_FIELDS})": (1 <= self.noise_fields <= MOST_FIELDS, (self.noise_fields,)),
-            "--max-slices, --synthetic-pet, --seed (not negative)": (min(counts) >= 0, counts),
+            "--max-slices, --synthetic-pet, --synthetic-brain, --seed (not negative)": (min(counts) >= 0, counts),
             "--seed (below 2**63)": (self.seed < LARGEST_SEED, (self.seed,)),
             "--planes (acquired, or all with --max-slices 0)": (
                 self.planes == "acquired" or (self.planes == "all" and not self.max_slices),
@@ -91,7 +93,7 @@ class PrepareConfig:
 
         ``references`` counts the ways in which tat has made them: old and new ones don't mix in a set.
         """
-        free = ["roots", "output", "workers", "synthetic_pet"]
+        free = ["roots", "output", "workers", "synthetic_pet", "synthetic_brain"]
         free += ["planes"] if self.planes == "acquired" else []  # sets from before this option go on
         return {key: value for key, value in asdict(self).items() if key not in free} | {"references": FORMAT}
 

@@ -11,7 +11,7 @@ import signal
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from tatcli.errors import TatError
 from tatcli.tasks import TASKS, Task
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tatcli.volumes.volume import Volume
     from tatcli.workflows.preparing.survey import Found
 
-__all__ = ["CHANGED", "NO_MEMORY", "Job", "Outcome", "job_key", "run_job", "start_process", "synthetic_job"]
+__all__ = ["CHANGED", "NO_MEMORY", "Job", "Outcome", "job_key", "run_job", "start_process", "synthetic_jobs"]
 
 NO_MEMORY: Final = "it takes more memory than there is; fewer --workers leave more for each"
 """Why a scan was left out that is tried again by the next run."""
@@ -46,6 +46,7 @@ class Job:
         split: where it goes.
         scan: what was found; None: a made-up volume.
         number: of the made-up volume.
+        region: what it shows: ``pet``, a whole body, or ``brain``.
     """
 
     key: str
@@ -53,11 +54,12 @@ class Job:
     split: str
     scan: Found | None
     number: int = 0
+    region: Literal["pet", "brain"] = "pet"
 
     @property
     def name(self) -> str:
         """Of the scan."""
-        return f"synthetic-pet-{self.number:04d}" if self.scan is None else self.scan.name
+        return f"synthetic-{self.region}-{self.number:04d}" if self.scan is None else self.scan.name
 
     @property
     def subject(self) -> str:
@@ -80,10 +82,18 @@ def job_key(digest: str, *, task: str, split: str, options: dict[str, Any]) -> s
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def synthetic_job(number: int, config: PrepareConfig) -> Job:
-    """The made-up volume of this number; all are for training."""
-    key = job_key(f"synthetic {number}", task="pet-synthesis", split="train", options=config.options())
-    return Job(key, "pet-synthesis", "train", None, number)
+def synthetic_jobs(config: PrepareConfig) -> list[Job]:
+    """The made-up volumes, whole bodies and brains; all are for training."""
+    jobs: list[Job] = []
+    regions: tuple[tuple[Literal["pet", "brain"], str, int], ...] = (
+        ("pet", "synthetic", config.synthetic_pet),
+        ("brain", "synthetic brain", config.synthetic_brain),
+    )
+    for region, words, count in regions:
+        for number in range(count):
+            key = job_key(f"{words} {number}", task="pet-synthesis", split="train", options=config.options())
+            jobs.append(Job(key, "pet-synthesis", "train", None, number, region))
+    return jobs
 
 
 def start_process() -> None:
@@ -144,10 +154,11 @@ def _read(job: Job, task: Task, config: PrepareConfig, source: dict[str, Any]) -
 def _synthetic(job: Job, config: PrepareConfig, source: dict[str, Any]) -> ReferenceScan:
     import numpy as np
 
-    from tatcli.phantoms import whole_body_pet
+    from tatcli.phantoms import brain_pet, whole_body_pet
     from tatcli.training.references import ReferenceScan
 
-    volume = whole_body_pet(config.seed * 1_000_003 + job.number)
+    seed = config.seed * 1_000_003 + job.number
+    volume = brain_pet(seed) if job.region == "brain" else whole_body_pet(seed)
     source["sha256"] = hashlib.sha256(volume.array.tobytes()).hexdigest()  # of its voxels: it has no file
     variation = float(np.random.default_rng([config.seed, job.number]).uniform(*_SYNTHETIC_VARIATION))
     return ReferenceScan(job.key, volume, variation=variation)
