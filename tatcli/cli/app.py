@@ -37,6 +37,9 @@ _NO_THREAD = "can't start new thread"
 _MAY_BE_EMPTY = ("--series-suffix",)
 """Options that an empty word means something to."""
 
+_NAMED = ("-o", "--output", "--html", "--csv", "--failures")
+"""Options whose file or folder needs a name: none of them goes to stdout, which - stands for elsewhere."""
+
 
 class TatGroup(TyperGroup):
     """Ends every run with its exit code: one line for a mistake of the user's, a traceback for one of ours."""
@@ -100,11 +103,17 @@ def _known(error: Exception) -> tuple[str, int] | None:
 def _check_values(words: Sequence[str]) -> None:
     """Refuse empty words, as values of options or by themselves: as paths they would stand for the current folder.
 
+    And - for what has a name, or a file or folder of that name would appear.
+
     Raises:
         UsageError: there is one.
     """
     for index, word in enumerate(words):
         option, _, value = word.partition("=")
+        if "-" in (word, value) and (words[index - 1] if word == "-" and index else option) in _NAMED:
+            told = words[index - 1] if word == "-" else option
+            msg = f"{told} -: expected the name of a file or folder, as it isn't written to stdout; choose one"
+            raise UsageError(msg)
         if word == "" and index > 0:
             option = words[index - 1]
         elif value or "=" not in word:

@@ -67,7 +67,7 @@ class EvaluationOutputs:
         files = (None if self.on_stdout else self.json, self.html)
         check_results(filter(None, files), sources=filter(None, sources), overwrite=overwrite)
         if self.csv is not None:
-            check_csv_folder(self.csv, overwrite=overwrite)
+            check_csv_folder(self.csv, overwrite=overwrite, beside=tuple(filter(None, files)))
 
     def write(self, report: EvaluateReport, *, title: str) -> None:
         """Write everything that was asked for.

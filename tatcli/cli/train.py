@@ -90,7 +90,8 @@ def train(
         int, typer.Option(metavar="N", show_default="32, 96, 64", help="Channels of unet, red-cnn, edsr.")
     ] = _DEFAULT.network_width,
     init: Annotated[
-        str | None, typer.Option(metavar="NAME|PATH", show_default="random", help="Weights to start from.")
+        str | None,
+        typer.Option(metavar="NAME|PATH|none", show_default="none", help="Weights to start from; none: random ones."),
     ] = _DEFAULT.init,
     grow: Annotated[
         bool,
@@ -99,7 +100,7 @@ def train(
     teacher: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME|PATH,...", show_default="none", help="Weights whose restorations are mixed into the targets."
+            metavar="NAME|PATH,...|none", show_default="none", help="Weights whose restorations go into the targets."
         ),
     ] = _DEFAULT.teacher,
     teacher_share: Annotated[

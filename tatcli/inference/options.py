@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -92,8 +93,8 @@ class RestoreOptions:
             self._check_factor(self.kspace_factor)
 
     def _check_factor(self, factor: float) -> None:
-        if not factor >= 1.0:
-            msg = f"--kspace-factor: expected at least 1, got {factor:g}"
+        if not 1.0 <= factor < math.inf:
+            msg = f"--kspace-factor: expected a number from 1, got {factor:g}"
             raise UsageError(msg)
         if factor < self.scale:
             msg = f"--kspace-factor: expected at least --scale, {self.scale}, being of the finer matrix, got {factor:g}"

@@ -23,6 +23,9 @@ SETTINGS_FILE: Final = "config.toml"
 
 _HINTS: Final = get_type_hints(TrainConfig)
 _OTHER_NAMES: Final = {flag(option).lstrip("-").replace("-", "_"): option for option in _HINTS}
+_NONE: Final = "none"
+_OPTIONAL_WEIGHTS: Final = ("init", "teacher")
+"""Options that the word ``none`` takes back: a file, or a run's own options, may name some."""
 _OF_A_SET: Final = ("max_slices", "noise_fields")
 """What is decided when a set is prepared."""
 _SECTIONS: Final = {
@@ -54,6 +57,8 @@ def resolve(given: Mapping[str, Any], file: Path | None = None) -> TrainConfig:
     options: dict[str, Any] = {"device": "auto"}
     for layer in layers:
         options |= layer
+    if "teacher" in told and told["teacher"] is None and "teacher_share" not in told:
+        options.pop("teacher_share", None)  # goes with the teacher
     if options.get("init") and options.get("network", "tat") == "tat" and not options.get("grow"):
         options["preset"] = told.get("preset", kept.get("preset"))  # a recipe's gives way to the weights' own size
     for option in ("data", "output"):
@@ -158,6 +163,8 @@ def _typed(option: str, value: Any, told: str) -> Any:
         UsageError: it isn't one.
     """
     hint = _HINTS[option]
+    if option in _OPTIONAL_WEIGHTS and value == _NONE:
+        return None
     try:
         return _converted(value, hint)
     except (TypeError, ValueError):

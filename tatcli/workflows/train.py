@@ -28,7 +28,7 @@ from tatcli.volumes.replacing import TEMPORARY, replaced
 from tatcli.workflows.lock import locked
 from tatcli.workflows.training.card_file import read_card_fields
 from tatcli.workflows.training.network import make_network
-from tatcli.workflows.training.room import check_crops, memory_watched
+from tatcli.workflows.training.room import check_crops, check_pass, largest_pass, memory_watched
 from tatcli.workflows.training.samples import save_sample
 from tatcli.workflows.training.teachers import load_teachers
 from tatcli.workflows.training.weights import Best, RunWeights, parameter_count
@@ -118,6 +118,15 @@ def train(
     if config.tensorboard:
         board_writer()  # says at once where it is missing
     network = make_network(config)
+    patch, samples = largest_pass(config)
+    check_pass(
+        "train",
+        network.module,
+        patch=patch,
+        samples=samples,
+        precision=config.precision,
+        device=torch.device(config.device),
+    )
     teachers = load_teachers(config)
     for option, folder in (("--output", config.output), ("--cache", config.cache or config.output)):
         try:

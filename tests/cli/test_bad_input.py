@@ -52,6 +52,26 @@ def test_an_empty_word_is_no_path_of_other_commands_either(refused, ct, monkeypa
     refused(*command, "", code=2, match="expected a path, got an empty word")
 
 
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (("restore", "SCAN", "--task", "ct", "-o", "-"), "-o"),
+        (("restore", "SCAN", "--task", "ct", "--output=-"), "--output"),
+        (("simulate", "SCAN", "--task", "ct", "--output", "-"), "--output"),
+        (("phantom", "-o", "-"), "-o"),
+        (("evaluate", "SCAN", "SCAN", "--task", "ct", "--html", "-"), "--html"),
+        (("evaluate", "SCAN", "SCAN", "--task", "ct", "--csv", "-"), "--csv"),
+        (("prepare", "SCAN", "-o", "-"), "-o"),
+    ],
+)
+def test_a_dash_is_no_name_of_an_output(refused, ct, monkeypatch, command, option):
+    """Which would be a folder of that name for a batch, and a page."""
+    monkeypatch.chdir(ct.parent)
+    words = [str(ct) if word == "SCAN" else word for word in command]
+    refused(*words, code=2, match=f"{option} -: expected the name of a file or folder, as it isn't written to stdout")
+    assert not (ct.parent / "-").exists()
+
+
 @pytest.mark.parametrize("words", [("-o", ""), ("--output=",), ("--report", "")])
 def test_an_option_s_value_is_no_empty_word(refused, ct, words):
     option = words[0].rstrip("=")

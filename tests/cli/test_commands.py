@@ -433,6 +433,14 @@ def test_evaluate_scores_files(tat, ct):
     assert 15 < row["rmse"] < 31  # the noise, less what the window [-160, 240] cuts
 
 
+@pytest.mark.parametrize("words", [("--json", "t"), ("--html", "t"), ("--json", "./t"), ("--html", "t/slices.csv")])
+def test_an_evaluations_files_are_not_its_tables(refused, ct, monkeypatch, words):
+    monkeypatch.chdir(ct.parent)
+    (ct.parent / "t").mkdir() if "/s" in words[1] else None
+    refused("evaluate", ct, ct, *CT, "--csv", "t", *words, code=2, match="expected a name of its own, got that of the")
+    assert not (ct.parent / "t").is_file()
+
+
 def test_no_slices_at_most_means_all_of_them(refused, tmp_path):
     """As in every other command: what is refused is the folder."""
     refused("evaluate", "--data", tmp_path / "none", "--max-slices", "0", code=2, match="expected a dataset folder")

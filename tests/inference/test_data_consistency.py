@@ -333,8 +333,10 @@ def test_what_is_refused() -> None:
     ):
         with pytest.raises(UsageError, match=f"{name}: expected only with mri-sr, got ct-denoise"):
             options.puts_back(TASKS["ct-denoise"])
-    with pytest.raises(UsageError, match=r"--kspace-factor: expected at least 1, got 0\.5"):
+    with pytest.raises(UsageError, match=r"--kspace-factor: expected a number from 1, got 0\.5"):
         RestoreOptions(kspace_factor=0.5)
+    with pytest.raises(UsageError, match=r"--kspace-factor: expected a number from 1, got inf"):
+        RestoreOptions(kspace_factor=float("inf"))
     with pytest.raises(UsageError, match=r"--kspace-factor: expected at least --scale, 2, .*, got 1\.5"):
         RestoreOptions(kspace_factor=1.5, scale=2)
     assert RestoreOptions(kspace_factor=2.0, scale=2).known_factor == 2.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ from tatcli.training.loop import Progress
 from tatcli.training.references import Reference
 from tatcli.training.sampler import Sampler
 from tatcli.workflows.train import train
-from tatcli.workflows.training.room import check_crops
+from tatcli.workflows.training.network import make_network
+from tatcli.workflows.training.room import check_crops, check_pass, largest_pass
 
 Make = Callable[..., TrainConfig]
 
@@ -161,6 +163,52 @@ def test_batches_beyond_the_memory_are_refused_before_scans_are_read(
     check_crops(config)
     monkeypatch.setattr("tatcli.workflows.training.room.free_memory", lambda: None)
     check_crops(config)
+
+
+def test_passes_beyond_the_memory_are_refused_before_scans_are_read(
+    make_config: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(
+        tasks=("mri", "ct"), task_multiples=(2, 1), patch=(64, 256), batch=(40, 3), milestones=(0.5,), steps=1
+    )
+    assert largest_pass(config) == (256, 9)
+    crops = 9 * 256**2 * 12
+    monkeypatch.setattr("tatcli.workflows.training.room.free_memory", lambda: crops + 2**20)
+    check_crops(config)
+    told = r"train: expected passes .* the free 8 MiB of memory, got 9 crops of 256x256, of which the network keeps"
+    with pytest.raises(DeviceError, match=told):
+        train(config)
+    assert not config.output.exists()
+
+
+@pytest.mark.parametrize(("name", "precision"), [("tat", "fp32"), ("tat", "bf16"), ("unet", "fp32"), ("edsr", "fp32")])
+def test_what_a_pass_takes_is_told_by_two_small_ones(
+    make_config: Make, monkeypatch: pytest.MonkeyPatch, name: str, precision: str
+) -> None:
+    network = make_network(make_config(network=name)).module.train()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    check = partial(check_pass, "train", network, patch=96, samples=3, precision=precision, device=torch.device("cpu"))
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    monkeypatch.setattr("tatcli.workflows.training.room.free_memory", lambda: 2**50)
+    check()
+    assert all(value.equal(before[key]) for key, value in network.state_dict().items())
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"),
+    ):
+        network(torch.rand(3, 1, 96, 96))
+    needed = sum(kept.values()) - sum(weight.nbytes for weight in network.parameters())
+    monkeypatch.setattr("tatcli.workflows.training.room.free_memory", lambda: int(1.1 * needed))
+    check()
+    monkeypatch.setattr("tatcli.workflows.training.room.free_memory", lambda: int(0.9 * needed))
+    with pytest.raises(DeviceError, match="3 crops of 96x96"):
+        check()
+    check(device=torch.device("cuda"))
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,19 @@ def test_a_recipe_on_the_command_line_wins_over_the_file(tmp_path: Path) -> None
     assert (found.batch, found.noise_fields) == ((4,), 3)
 
 
+def test_none_takes_back_the_weights_that_the_file_names(tmp_path: Path) -> None:
+    file = written(tmp_path, 'init = "a"\nteacher = "b,c"\nteacher_share = [0.5]\nsteps = 7\n')
+    found = resolve({**PLACES, "init": "none"}, file)
+    assert (found.init, found.preset, found.teacher, found.teacher_share) == (None, "tat-small", "b,c", (0.5,))
+    found = resolve({**PLACES, "teacher": "none"}, file)
+    assert (found.init, found.preset, found.teacher, found.teacher_share) == ("a", None, None, (0.8,))
+    found = resolve({**PLACES, "init": "none", "teacher": "none"}, file)
+    assert (found.init, found.teacher, found.steps) == (None, None, 7)
+    with pytest.raises(UsageError, match="--teacher-share: expected together with --teacher"):
+        resolve({**PLACES, "teacher": "none", "teacher_share": "0.5"}, file)
+    assert read_settings(written(tmp_path, 'init = "none"\n')) == {"init": None}
+
+
 def test_the_papers_recipe() -> None:
     found = resolve({**PLACES, "recipe": "paper"})
     assert (found.preset, found.steps, found.patch, found.batch) == ("tat-base", 400_000, (128,), (4,))

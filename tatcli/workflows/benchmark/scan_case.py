@@ -22,7 +22,8 @@ class MeasuredScan:
         weights: their name and hash.
         device, precision, threads: as settled.
         seconds: for the scan, of each repeat.
-        slice_seconds: for single slices through the network, before, between and after the repeats.
+        slice_seconds: for single slices through the network (in tiles, where they don't fit whole), before, between
+            and after the repeats.
         file_seconds: for the scan of one slice, of each repeat.
         stages: seconds of each stage, of each repeat.
         memory: how the run kept within its memory, by the last repeat.
@@ -67,7 +68,6 @@ def measure_scan(
     ((_, values),) = open_planes(one).values()
     window = restorer.card.intensity_rule("ct-denoise").window_for(values)
     slices = window.normalise(window.clip(values))
-    passes = Passes(restorer.network, restorer.runtime, Pass(1))
 
     def restored(path: Path) -> tuple[float, Any]:
         output = path.with_name(f"restored-{path.name}")
@@ -80,7 +80,10 @@ def measure_scan(
         output.unlink()
         return seconds, report
 
-    restored(one)  # warms up
+    tile = restored(one)[1].memory.tile  # (warms up, too)
+    # whole slices would take what the scans keep below
+    settings = Pass(1) if tile is None else Pass(1, tile, tile // 4)
+    passes = Passes(restorer.network, restorer.runtime, settings)
     alone, whole, single, stages = [], [], [], []
     report: Any = None
     for _ in range(repeats):

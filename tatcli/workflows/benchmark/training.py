@@ -115,14 +115,26 @@ def benchmark_training(
     """
     from tatcli.inference.gpus import check_it_computes
     from tatcli.inference.runtime import prepare_runtime
+    from tatcli.model import Tat, find_preset
+    from tatcli.model.fused import without_kernels
     from tatcli.model.native_library import native_library, why_not_native
-    from tatcli.workflows.training.room import memory_watched
+    from tatcli.workflows.training.room import check_pass, memory_watched
 
     runtime = prepare_runtime(device=config.device, precision="fp32", threads=config.threads)
     check_it_computes(runtime.device)
     kernels = runtime.device.type == "cpu" and native_library() is not None
     cases = list(product(config.presets, config.precisions))
     results: list[StepResult] = []
+    for preset, precision in cases:
+        with without_kernels():  # (which take less)
+            check_pass(
+                "benchmark training",
+                Tat(find_preset(preset)),
+                patch=config.patch,
+                samples=config.batch,
+                precision=precision,
+                device=runtime.device,
+            )
     for number, (preset, precision) in enumerate(cases):
         progress(f"{preset} {precision}", number, len(cases))
         ways = WAYS if kernels else WAYS[1:]

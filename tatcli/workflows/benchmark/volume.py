@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -9,17 +10,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from tatcli.errors import UsageError
+from tatcli.errors import DeviceError, OutputError, UsageError
 from tatcli.workflows.benchmark.fresh import measure_afresh
 
 if TYPE_CHECKING:
     from tatcli.workflows.benchmark.machine import Machine
 
 __all__ = ["VolumeConfig", "VolumeReport", "VolumeResult", "benchmark_volume", "make_scan", "volume_result"]
+
+_MAKING: Final = 3 * 8
+"""Bytes that a slice takes for each pixel while it is made: the body, its noise, their sum."""
+_WRITTEN: Final = {".nii": 2 * 2}
+"""Bytes of each voxel on the disk: the scan's and the output's."""
+_COMPRESSED: Final = 1
+"""The least that they come to in the other formats, which compress (the scan alone comes to 1.1)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +157,7 @@ def benchmark_volume(
     Raises:
         UsageError: no such weights or preset, precision.
         DeviceError: the device is absent, doesn't compute in the precision, or the scan doesn't fit into the memory.
-        OutputError: the folder is full.
+        OutputError: the folder is full, or has no room for the largest scan.
     """
     from tatcli.inference.runtime import prepare_runtime
     from tatcli.reporting.run_report import versions
@@ -159,6 +167,7 @@ def benchmark_volume(
     started = datetime.now(UTC).isoformat(timespec="seconds")
     runtime = prepare_runtime(device=config.device, precision=config.precision, threads=config.threads)
     cases = list(product(config.sizes, config.slices))
+    _check_room(config)
     results = []
     with (
         weights_for([config.weights]) as weights,
@@ -189,6 +198,29 @@ def benchmark_volume(
         repeats=config.repeats,
         results=tuple(results),
     )
+
+
+def _check_room(config: VolumeConfig) -> None:
+    """Refuse scans that would fill the memory, or the disk for hours first, before they could be measured.
+
+    Raises:
+        DeviceError: a slice can't be made in the free memory.
+        OutputError: the largest scan can't be on the disk.
+    """
+    from tatcli.inference.system_memory import free_memory
+    from tatcli.workflows.restoring.outcome import in_words
+
+    size, slices, free = max(config.sizes), max(config.slices), free_memory()
+    if free is not None and size**2 * _MAKING > free:
+        msg = f"--sizes: expected slices that can be made in the free {in_words(free)} of memory, got {size}x{size},"
+        msg += f" which take {in_words(size**2 * _MAKING)}; lower it"
+        raise DeviceError(msg)
+    folder = config.folder or Path(tempfile.gettempdir())
+    needed, room = slices * size**2 * _WRITTEN.get(config.extension, _COMPRESSED), shutil.disk_usage(folder).free
+    if needed > room:
+        msg = f"{folder}: expected room for a scan and its output, got {in_words(room)} free for {slices} slices of"
+        msg += f" {size}x{size}, which take {in_words(needed)}; lower --slices or --sizes, or name another --folder"
+        raise OutputError(msg)
 
 
 def volume_result(found: dict[str, Any], *, size: int, slices: int, extension: str) -> VolumeResult:

@@ -21,12 +21,23 @@ CSV_NAMES: Final = ("slices.csv", "volumes.csv", "tasks.csv", "tests.csv", "regi
 """What :func:`write_csv` makes; the last two only where methods are paired and where a PET has hot regions."""
 
 
-def check_csv_folder(folder: Path, *, overwrite: bool) -> None:
+def check_csv_folder(folder: Path, *, overwrite: bool, beside: Iterable[Path] = ()) -> None:
     """Refuse a folder before the work.
 
+    Args:
+        folder: for the tables.
+        overwrite: whether tables in it may be replaced.
+        beside: files that are written too.
+
     Raises:
-        OutputError: it is a file, holds tables already (unless ``overwrite``), or can't be written to.
+        OutputError: it is a file or to be one of the others, as may be a table in it, holds tables already (unless
+            ``overwrite``), or can't be written to.
     """
+    taken = {folder.resolve(), *((folder / name).resolve() for name in CSV_NAMES)}
+    for path in beside:
+        if path.resolve() in taken:
+            msg = f"{path}: expected a name of its own, got that of the CSV tables; choose another"
+            raise OutputError(msg)
     if folder.exists() and not folder.is_dir():
         msg = f"{folder}: expected a folder for the CSV tables, got a file; choose another name"
         raise OutputError(msg)

@@ -106,3 +106,12 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert written["patch"] == 16
     assert {row["preset"] for row in written["results"]} == {"tiny"}
     assert "operations" in done.stdout
+
+
+def test_steps_beyond_the_memory_are_refused_before_any_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tatcli.workflows.training.room.free_memory", lambda: 2**30)
+    told: list[str] = []
+    config = TrainingConfig(presets=("tiny",), patch=8192, batch=2, device="cpu", repeats=1)
+    with pytest.raises(DeviceError, match=r"benchmark training: .* free 1\.0 GiB .* got 2 crops of 8192x8192"):
+        benchmark_training(config, progress=lambda *step: told.append(step[0]))
+    assert told == []

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from tatcli.errors import UsageError
+from tatcli.errors import DeviceError, OutputError, UsageError
 from tatcli.inference.guards import check_scan
+from tatcli.inference.passes import Pass, Passes
 from tatcli.tasks import TASKS
 from tatcli.volumes import read_volume
+from tatcli.workflows.benchmark.scan_case import measure_scan
 from tatcli.workflows.benchmark.volume import VolumeConfig, benchmark_volume, make_scan, volume_result
 
 
@@ -85,3 +88,53 @@ def test_options_out_of_range(tmp_path):
     ):
         with pytest.raises(UsageError, match=words):
             VolumeConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "words"),
+    [
+        ({"slices": (2, 10**9), "extension": ".nii.gz"}, OutputError, "for 1000000000 slices of 256x256, which take"),
+        ({"slices": (3, 2), "sizes": (16, 32)}, OutputError, "got 4 MiB free for 3 slices of 32x32, which take"),
+        ({"sizes": (16, 10**6), "slices": (2,)}, DeviceError, "got 1000000x1000000, which take 22351.7 GiB; lower it"),
+    ],
+)
+def test_scans_beyond_disk_and_memory_are_refused_before_they_are_made(
+    in_process, tmp_path, monkeypatch, fields, error, words
+):
+    made = []
+    room = 3 * 32**2 * 4  # (just enough of it, with .nii)
+    free = 4 * 2**20 if fields.get("extension") else room - 1
+    monkeypatch.setattr("tatcli.workflows.benchmark.volume.shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    monkeypatch.setattr("tatcli.workflows.benchmark.volume.make_scan", lambda *_, **__: made.append(1))
+    monkeypatch.setattr("tatcli.inference.system_memory.free_memory", lambda: 2**30)
+    config = VolumeConfig(device="cpu", folder=tmp_path, **({"extension": ".nii"} | fields))
+    with pytest.raises(error, match=words.replace("4 MiB", "(4|1) MiB")):
+        benchmark_volume(config)
+    assert not made
+    assert not in_process
+
+
+def test_scans_that_just_fit_are_made(installed, in_process, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "tatcli.workflows.benchmark.volume.shutil.disk_usage", lambda _: SimpleNamespace(free=2 * 16**2 * 4)
+    )
+    monkeypatch.setattr("tatcli.inference.system_memory.free_memory", lambda: 16**2 * 24)
+    config = VolumeConfig(
+        sizes=(16,), slices=(2,), device="cpu", repeats=1, max_memory=2**40, folder=tmp_path, extension=".nii"
+    )
+    assert len(benchmark_volume(config).results) == 1
+
+
+def test_a_slice_alone_takes_no_more_than_the_scan(installed, tmp_path, monkeypatch):
+    sides = []
+    seen = Passes._answer
+    monkeypatch.setattr(Passes, "_answer", lambda self, x: (sides.append(x.shape[-1]), seen(self, x))[1])
+    scan, one = tmp_path / "scan.nii", tmp_path / "one.nii"
+    make_scan(scan, slices=2, size=96)
+    make_scan(one, slices=1, size=96)
+    tiles = Pass(1, 64, 16)
+    monkeypatch.setattr("tatcli.inference.memory._attempts", lambda *_: iter([tiles]))
+    machine = {"device": "cpu", "precision": "fp32", "threads": 1}
+    found = measure_scan(scan, one, weights="tat-small", machine=machine, max_memory=2**40, repeats=1)
+    assert found.memory["tile"] == 64
+    assert set(sides) == {64}
