@@ -12,13 +12,21 @@ import numpy as np
 
 from tatcli.errors import UsageError, VolumeReadError, WeightsError
 from tatcli.inference.domain import stack_statistics
+from tatcli.inference.guards import check_scan
 from tatcli.metrics import evaluation_window
 from tatcli.model.weights import TaskCard, card_fields, find_weights
 from tatcli.tasks import TASKS, Task
 from tatcli.training.pairs import ScanPair, find_scans
 from tatcli.volumes.replacing import replaced
 from tatcli.volumes.slices import in_plane, slices_along, through_plane_axis
-from tatcli.workflows.evaluation.degraded import is_constant, mid_positions, read_scan, scan_seed, simulate_slices
+from tatcli.workflows.evaluation.degraded import (
+    is_constant,
+    mid_positions,
+    read_partner,
+    read_scan,
+    scan_seed,
+    simulate_slices,
+)
 
 if TYPE_CHECKING:
     from tatcli.intensity import IntensityRule
@@ -124,6 +132,7 @@ def _statistics(
 ) -> list[dict[str, float]]:
     """One scan's, at each end of the strengths (of an LQ file: its own)."""
     hq = read_scan(pair.reference, task)
+    check_scan(hq, task)
     axis = through_plane_axis(hq.geometry)
     stack = slices_along(hq.array, axis)
     window = evaluation_window(task, hq.array, rule=rule)
@@ -132,7 +141,7 @@ def _statistics(
     if not indices:
         return []
     if pair.lq is not None:
-        degraded = [slices_along(read_scan(pair.lq, task).array, axis)[indices]]
+        degraded = [slices_along(read_partner(pair.lq, hq, task).array, axis)[indices]]
     else:
         seed = scan_seed(config.seed, task, pair.place)
         degraded = [simulate_slices(hq, task, indices, strength=strength, seed=seed) for strength in strengths]

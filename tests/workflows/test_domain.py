@@ -82,6 +82,31 @@ def test_patients_whose_files_have_one_name_get_noise_of_their_own(tmp_path, wei
     assert [words[2] for words in seeds] == ["sub-01/ct", "sub-02/ct"]
 
 
+def test_scans_that_are_none_of_the_training_tell_nothing(tmp_path, weights) -> None:
+    """Partners on another grid stop a training, and PET in Bq/ml is left out of it."""
+    rng = np.random.default_rng(0)
+    for name, sigma in (("a", 10.0), ("other", 90.0), ("short", 90.0)):
+        truth = np.full((3, 64, 64), 40.0)
+        truth[:, 0] = 100.0
+        noisy = truth + rng.normal(0, sigma, truth.shape)
+        write(tmp_path / "CT" / "train" / "HQ" / f"{name}.nii", truth, 0.7)
+        write(tmp_path / "CT" / "train" / "LQ" / f"{name}.nii", noisy[: 1 if name == "short" else 3], 0.7)
+    other = nibabel.load(tmp_path / "CT" / "train" / "LQ" / "other.nii")
+    nibabel.save(
+        nibabel.Nifti1Image(other.get_fdata().astype(np.float32), np.diag([-1.4, -1.4, 5.0, 1.0])),
+        tmp_path / "CT" / "train" / "LQ" / "other.nii",
+    )
+    body = 0.1 + 2.0 * rng.random((3, 64, 64))
+    for name, scale in (("suv", 1.0), ("bqml", 5000.0)):
+        write(tmp_path / "PET" / "train" / "HQ" / f"{name}.nii", scale * body, 4.0)
+        write(tmp_path / "PET" / "train" / "LQ" / f"{name}.nii", scale * (body + rng.normal(0, 0.1, body.shape)), 4.0)
+    _, card = measure_domain(DomainConfig(weights=str(weights), data=tmp_path))
+    low, high = card.tasks["ct-denoise"].domain["noise"]
+    assert (low, high) == (high, pytest.approx(10.0, rel=0.15))
+    assert card.tasks["pet-synthesis"].domain["beyond"] == (0.0, 0.0)
+    assert card.tasks["pet-synthesis"].domain["noise"][1] < 1.0
+
+
 def test_no_scans(tmp_path, weights) -> None:
     (tmp_path / "mri" / "train").mkdir(parents=True)
     with pytest.raises(

@@ -403,6 +403,19 @@ def test_a_training_partner_with_holes_costs_its_slices(root) -> None:
         evaluate(config(root, baselines=("unsharp",), tune_split="paired"))
 
 
+def test_a_training_scan_that_the_task_doesnt_take_costs_its_slices(root) -> None:
+    """A phase map isn't trained on either: of two scans, filters are tuned on the other one alone."""
+    (root / "mri" / "odd").mkdir()
+    np.save(root / "mri" / "odd" / "a.npy", head(1).astype(np.float32))
+    alone = evaluate(config(root, baselines=("gaussian",), tune_split="odd", tune_slices=6)).tasks[0].tuning
+    np.save(root / "mri" / "odd" / "b.npy", (head(2) - 600.0).astype(np.float32))
+    both = evaluate(config(root, baselines=("gaussian",), tune_split="odd", tune_slices=12)).tasks[0].tuning
+    assert both["gaussian"]["slices"] <= alone["gaussian"]["slices"] == 6
+    (root / "mri" / "odd" / "a.npy").unlink()
+    with pytest.raises(UsageError, match=r"got none that can be used: b\.npy: .*too many below zero for MR magnitudes"):
+        evaluate(config(root, baselines=("gaussian",), tune_split="odd"))
+
+
 def test_partners_and_masks(tmp_path) -> None:
     for name in ("a", "b", "c"):
         write(tmp_path / "MRI" / "val" / "HQ" / f"{name}.nii.gz", head(1))
