@@ -304,6 +304,19 @@ def test_a_tuned_baselines_row(root) -> None:
     assert task.verdict["psnr_over_classical"] == pytest.approx(-row.gain)
 
 
+@pytest.mark.parametrize("name", ["lq", "gaussian", "reference"])
+def test_a_network_called_as_another_method_has_a_row_of_its_own(root, name) -> None:
+    """Results go by names: its scores and pictures took the place of the other's."""
+    network = EvaluatedNetwork(name, lambda volume, task, window: volume.with_array(volume.array + 50.0, step="off"))
+    alone = evaluate(config(root, baselines=("gaussian",), max_slices=2)).tasks[0]
+    report = evaluate(config(root, baselines=("gaussian",), max_slices=2, pictures=1), network=network)
+    task = report.tasks[0]
+    assert [row.method for row in task.methods] == ["lq", "gaussian", f"{name} (network)"]
+    assert [row.score for row in task.methods[:2]] == [row.score for row in alone.methods]
+    assert task.methods[2].score.psnr < task.methods[0].score.psnr
+    assert html_of(report, title="").count(f">{name} (network)</figcaption>") == 2
+
+
 def test_the_usual_baselines_of_the_task(root) -> None:
     task = evaluate(config(root, baselines=None, max_slices=1, tune_slices=1)).tasks[0]
     assert [row.method for row in task.methods] == ["lq", "unsharp", "tv-kspace"]
