@@ -10,6 +10,8 @@ from typing import Final
 
 import numpy as np
 
+from tatcli.volumes.slices import evenly_spaced
+
 __all__ = ["COLOURS", "Curve", "axis_ticks", "curve_plot", "distribution_plot"]
 
 COLOURS: Final = (
@@ -26,6 +28,8 @@ _BOTTOM: Final = 44
 _HEIGHT: Final = 280
 _LETTER: Final = 6.5
 """Width of a letter, about."""
+_MOST_POINTS: Final = 500
+"""Of a row; quartiles, median and whiskers are those of all."""
 _NARROWEST: Final = 1e-13
 """Of its larger end: a narrower range is rounding, and has no round numbers in it."""
 
@@ -47,7 +51,9 @@ class Curve:
 
 
 def distribution_plot(values: Mapping[str, Sequence[float]], *, label: str) -> str:
-    """Horizontal box plots with all points: quartiles, median, whiskers to the extremes; one row for each name.
+    """Horizontal box plots with points: quartiles, median, whiskers to the extremes; one row for each name.
+
+    Of more than 500 points some of all ranks are drawn, or the slices of a few dozen scans would be a page of 100 MB.
 
     Args:
         values: name -> numbers; those that are not finite are left out.
@@ -76,7 +82,8 @@ def distribution_plot(values: Mapping[str, Sequence[float]], *, label: str) -> s
             f'fill="{colour}" fill-opacity="0.25" stroke="{colour}"/>'
         )
         parts.append(_line(median, middle - 8, median, middle + 8, colour, width=2.5))
-        for order, value in enumerate(numbers):
+        drawn = numbers if len(numbers) <= _MOST_POINTS else np.sort(numbers)[evenly_spaced(len(numbers), _MOST_POINTS)]
+        for order, value in enumerate(drawn):
             jitter = ((order * 0.618) % 1.0 - 0.5) * 10
             parts.append(
                 f'<circle cx="{_x(value, ticks):.1f}" cy="{middle + jitter:.1f}" r="2" fill="{colour}" '

@@ -54,6 +54,19 @@ def test_a_distribution() -> None:
     assert distribution_plot({"a": [math.nan]}, label="") == ""
 
 
+def test_of_many_points_some_of_all_ranks_are_drawn() -> None:
+    """The slices of many scans, by every method, made pages that no browser opened."""
+    values = [float(number**2) for number in range(30_000)]
+    text = distribution_plot({"a": values[::-1], "few": values[:500]}, label="dB")
+    assert len(text) < 250_000
+    svg = ET.fromstring(text)
+    drawn = [float(circle[0].text.partition(": ")[2]) for circle in svg.iter("circle")]
+    assert len(drawn) == 1000
+    assert (min(drawn[:500]), max(drawn[:500])) == (0.0, float(f"{values[-1]:.4g}"))
+    assert drawn[249] == pytest.approx(values[15_000], rel=0.01)
+    assert drawn[500:] == [float(f"{value:.4g}") for value in values[:500]]
+
+
 def test_names_that_are_too_long_are_squeezed_not_cut_off() -> None:
     svg = ET.fromstring(distribution_plot({"input": [1.0], "a-network-tuned-on-our-scanner": [2.0]}, label="PSNR (dB)"))
     room = {element.text: element.get("textLength") for element in svg.iter("text")}
