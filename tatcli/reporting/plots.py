@@ -28,6 +28,8 @@ _BOTTOM: Final = 44
 _HEIGHT: Final = 280
 _LETTER: Final = 6.5
 """Width of a letter, about."""
+_DOTTED: Final = ("", ' stroke-dasharray="2 2"', ' stroke-dasharray="8 2 2 2"')
+"""Lines of each round of colours."""
 _MOST_POINTS: Final = 500
 """Of a row; quartiles, median and whiskers are those of all."""
 _NARROWEST: Final = 1e-13
@@ -96,7 +98,7 @@ def curve_plot(curves: Sequence[Curve], *, x_label: str, y_label: str) -> str:
     """Lines over a common axis, from 0 upwards, with a legend.
 
     Args:
-        curves: one colour each; dashed ones are black.
+        curves: one colour each, dotted where the colours begin anew; dashed ones are black.
         x_label: below.
         y_label: above the plot.
 
@@ -123,7 +125,7 @@ def curve_plot(curves: Sequence[Curve], *, x_label: str, y_label: str) -> str:
         parts.append(_text(_LEFT - 8, y_of(level) + 4, f"{level:g}", anchor="end"))
     for index, (curve, line) in enumerate(zip(curves, points, strict=True)):
         colour = "#000000" if curve.dashed else COLOURS[index % len(COLOURS)]
-        dash = ' stroke-dasharray="5 4"' if curve.dashed else ""
+        dash = ' stroke-dasharray="5 4"' if curve.dashed else _DOTTED[min(index // len(COLOURS), len(_DOTTED) - 1)]
         path = " ".join(f"{_x(x, ticks):.1f},{y_of(y):.1f}" for x, y in line)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8"{dash}/>')
         row = bottom + _BOTTOM + 18 * index + 6

@@ -110,6 +110,27 @@ def test_a_filter_that_was_not_tuned_far_enough_is_named(tat, data, monkeypatch)
     assert "mri-sr: gaussian: best at the strongest setting that was tried, a stronger one may be" in done.output
 
 
+def test_filters_that_were_tuned_on_what_is_scored_are_warned_of(tat, data) -> None:
+    words = ("evaluate", "--data", data, "--weights", "none", "--tune-slices", "1", "--max-slices", "1")
+    told = "split train: the classical filters were tuned on the very scans that are scored"
+    assert told not in tat(*words, "--baselines", "unsharp").output
+    done = tat(*words, "--baselines", "unsharp", "--split", "train")
+    assert done.exit_code == 0, done.output
+    assert told in done.output
+    words = ("evaluate", "--data", data, "--weights", "none", "--max-slices", "1", "--split", "train")
+    assert told not in tat(*words, "--baselines", "none").output
+
+
+def test_tables_dont_take_another_results_name(refused, data, tmp_path) -> None:
+    """It was seen when all was scored, and then as a traceback, or the table took the report's place."""
+    words = ("benchmark", "quality", "--data", data, "--overwrite")
+    (tmp_path / "tables").mkdir()
+    for result in (("--json", tmp_path / "new"), ("--html", tmp_path / "new")):
+        refused(*words, "--csv", tmp_path / "new", *result, code=2, match="new: expected a file of its own for each")
+    report = tmp_path / "tables" / "tasks.csv"
+    refused(*words, "--csv", report.parent, "--json", report, code=2, match="tasks.csv: expected a file of its own")
+
+
 def test_what_is_refused(refused, data, tmp_path) -> None:
     words = ("benchmark", "quality", "--data", data)
     refused(*words, "--networks", "unet", code=2, match="--networks 'unet': expected NAME=WEIGHTS")

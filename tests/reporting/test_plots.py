@@ -84,3 +84,15 @@ def test_curves() -> None:
     assert y0 - y1 == pytest.approx(y0 - 28.0)  # from the bottom to the top of the plot
     assert len(truth.split()) == 1
     assert curve_plot([], x_label="", y_label="") == ""
+
+
+def test_more_curves_than_colours_are_told_apart() -> None:
+    """Ten methods and a comparison network have eleven curves, of which two had one colour."""
+    lines = [Curve(f"method {number}", [0.0, 1.0], [0.0, 1.0]) for number in range(25)]
+    svg = ET.fromstring(curve_plot([*lines, Curve("truth", [0.0], [1.0], dashed=True)], x_label="x", y_label="y"))
+    looks = [(line.get("stroke"), line.get("stroke-dasharray")) for line in svg.iter("polyline")]
+    assert len(set(looks)) == 26
+    assert looks[0] == ("#4477aa", None)
+    assert looks[10] == ("#4477aa", "2 2")
+    legend = [(line.get("stroke"), line.get("stroke-dasharray")) for line in svg.iter("line")]
+    assert legend[-26:] == looks

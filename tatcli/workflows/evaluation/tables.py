@@ -21,12 +21,23 @@ CSV_NAMES: Final = ("slices.csv", "volumes.csv", "tasks.csv", "tests.csv", "regi
 """What :func:`write_csv` makes; the last two only where methods are paired and where a PET has hot regions."""
 
 
-def check_csv_folder(folder: Path, *, overwrite: bool) -> None:
+def check_csv_folder(folder: Path, *, overwrite: bool, others: Iterable[Path] = ()) -> None:
     """Refuse a folder before the work.
 
+    Args:
+        folder: of the tables.
+        overwrite: whether tables in it may be replaced.
+        others: files of other results.
+
     Raises:
-        OutputError: it is a file, holds tables already (unless ``overwrite``), or can't be written to.
+        OutputError: it is a file, holds tables already (unless ``overwrite``), can't be written to, or another result
+            has its name or a table's.
     """
+    taken = {path.resolve() for path in (folder, *(folder / name for name in CSV_NAMES))}
+    for path in others:
+        if path.resolve() in taken:
+            msg = f"{path}: expected a file of its own for each result, got a name that is used twice; choose another"
+            raise OutputError(msg)
     if folder.exists() and not folder.is_dir():
         msg = f"{folder}: expected a folder for the CSV tables, got a file; choose another name"
         raise OutputError(msg)
