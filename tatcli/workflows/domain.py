@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -65,10 +65,17 @@ class DomainConfig:
 
 @dataclass(frozen=True)
 class DomainReport:
-    """What the card says now: the weights' name, and its tasks by name."""
+    """What the card says now.
+
+    Attributes:
+        name: of the weights.
+        tasks: its tasks by name.
+        left_out: task, or task and scan -> why nothing was measured there.
+    """
 
     name: str
     tasks: Mapping[str, TaskCard]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def measure_domain(
@@ -89,12 +96,13 @@ def measure_domain(
     path = find_weights(config.weights)
     fields = card_fields(path)
     tasks = _tasks(path, fields)
-    measured, reasons = {}, []
+    measured: dict[str, TaskCard] = {}
+    left_out: dict[str, str] = {}
     for name, known in tasks.items():
         try:
             pairs = find_scans(config.data, TASKS[name], config.split)
         except UsageError as error:
-            reasons.append(str(error))
+            left_out[name] = str(error)
             continue
         found: list[dict[str, float]] = []
         chosen = [pairs[index] for index in mid_positions(len(pairs), config.scans)]
@@ -103,19 +111,19 @@ def measure_domain(
             try:
                 found += _statistics(pair, TASKS[name], known.intensity, known.strengths, config)
             except (UsageError, VolumeReadError) as error:
-                reasons.append(str(error))  # a scan that can't be simulated tells nothing
+                left_out[f"{name}: {pair.place}"] = str(error)  # a scan that can't be simulated tells nothing
         if found:
             measured[name] = replace(known, domain=_ranges(found))
     if not measured:
         msg = f"{config.data}: expected {config.split} scans of {', '.join(tasks)}, got none that can be used:"
-        msg += f" {reasons[0]}"
+        msg += f" {next(iter(left_out.values()))}"
         raise UsageError(msg)
     for name, known in measured.items():
         fields["tasks"][name]["domain"] = {quantity: list(ends) for quantity, ends in known.domain.items()}
     target = path.with_suffix(".json")
     with replaced(target, extension=".json") as temporary:
         temporary.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
-    return target, DomainReport(str(fields.get("name", path.stem)), tasks | measured)
+    return target, DomainReport(str(fields.get("name", path.stem)), tasks | measured, left_out)
 
 
 def _tasks(path: Path, fields: Mapping[str, Any]) -> dict[str, TaskCard]:
@@ -139,7 +147,8 @@ def _statistics(
     usable = [index for index in range(len(stack)) if not is_constant(stack[index], window)]
     indices = [usable[place] for place in mid_positions(len(usable), config.slices)]
     if not indices:
-        return []
+        msg = f"{pair.reference.name}: expected slices with structure inside the window, got constant ones only"
+        raise VolumeReadError(msg)
     if pair.lq is not None:
         degraded = [slices_along(read_partner(pair.lq, hq, task).array, axis)[indices]]
     else:
