@@ -156,6 +156,28 @@ def test_the_task_representation(tat, refused, data, tmp_path, tiny_weights) -> 
     refused(*words, "--task", "knitting", code=2, match="knitting")
 
 
+def test_scans_without_a_representation_are_named_and_holes_are_filled(tat, refused, data, tiny_weights) -> None:
+    """One that couldn't be read ended it all, and slices with a voxel that isn't a number were left out, unsaid."""
+    weights = tiny_weights / "tat-small.safetensors"
+    words = ("benchmark", "representation", "--data", data, "--weights", weights, "--max-slices", "0", "--json", "-")
+    whole = json.loads(tat(*words).stdout)
+    for path in (data / "MRI" / "val").iterdir():
+        array = np.load(path)
+        array[:, 3, 4] = np.nan
+        np.save(path, array)
+    (data / "MRI" / "val" / "broken.npy").write_bytes(b"nothing")
+    done = tat(*words)
+    assert done.exit_code == 6
+    told = json.loads(done.stdout)
+    assert [point["scan"] for point in told["points"]] == [point["scan"] for point in whole["points"]]
+    assert list(told["failures"]) == ["mri-sr: broken"]
+    assert "warning: mri-sr: broken: broken.npy: expected" in done.stderr
+    assert "1 of 3 scans could not be used" in done.stderr
+    for path in (data / "MRI" / "val").iterdir():
+        path.write_bytes(b"nothing")
+    refused(*words, code=2, match="expected at least 3 slices that aren't constant, got 0 (broken.npy: expected")
+
+
 def test_slices_for_a_page_that_isnt_asked_for(refused, data) -> None:
     for words in (("benchmark", "quality", "--data", data), ("evaluate", "--data", data)):
         refused(*words, "--html-slices", "3", code=2, match="--html-slices: expected together with --html")
