@@ -491,6 +491,20 @@ def test_constant_slices_are_skipped_and_counted(root) -> None:
     assert [score.index for score in scores.slices] == [0, 1, 3, 4, 5]
 
 
+def test_a_missing_partner_doesnt_cost_its_task_the_evaluation(root) -> None:
+    """Of all tasks of the dataset, too: one HQ scan without its LQ scan took all of its task's away, unsaid."""
+    for name in ("a", "b"):
+        write(root / "CT" / "val" / "HQ" / f"{name}.nii.gz", head(1) - 1000)
+    write(root / "CT" / "val" / "LQ" / "a.nii.gz", head(1) - 990)
+    (root / "PET" / "val").mkdir(parents=True)  # (nothing in it: no task)
+    ct, mri = evaluate(config(root, tasks=(), max_slices=1)).tasks
+    assert (ct.task, [scan.name for scan in ct.scans], list(ct.failures)) == ("ct-denoise", ["a"], ["b"])
+    assert mri.task == "mri-sr"
+    (root / "CT" / "val" / "HQ").rename(root / "elsewhere")
+    with pytest.raises(UsageError, match="expected val/HQ with a reference for each scan in LQ, found none for LQ/a"):
+        evaluate(config(root, tasks=(), max_slices=1))
+
+
 def test_all_tasks_of_the_dataset(root) -> None:
     report = evaluate(config(root, tasks=()))
     assert [task.task for task in report.tasks] == ["mri-sr"]

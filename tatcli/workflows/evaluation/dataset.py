@@ -13,7 +13,7 @@ import numpy as np
 
 import tatcli
 from tatcli.baselines import BASELINES, SliceContext
-from tatcli.errors import PartialFailure, UsageError, VolumeReadError
+from tatcli.errors import MissingPartnerError, PartialFailure, UsageError, VolumeReadError
 from tatcli.metrics import find_protocol
 from tatcli.tasks import TASKS, Task
 from tatcli.training.pairs import find_pairs, find_scans
@@ -130,14 +130,16 @@ def tasks_of(root: Path, names: Sequence[str], split: str) -> list[Task]:
     """The tasks of these names; for none, all that the dataset has the split of.
 
     Raises:
-        UsageError: it has none.
+        UsageError: it has none, or LQ scans alone of one.
     """
     if names:
         return [TASKS[name] for name in names]
     found = []
     for task in TASKS.values():
         try:
-            find_scans(root, task, split)
+            find_pairs(root, task, split)
+        except MissingPartnerError:
+            raise
         except UsageError:
             continue
         found.append(task)
