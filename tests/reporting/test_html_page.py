@@ -46,6 +46,13 @@ def pixels(source: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(source.removeprefix("data:image/png;base64,")))))
 
 
+def test_every_picture_has_a_source() -> None:
+    """HTML wants one, even where a script sets it."""
+    pictures = re.findall(r"<img [^>]*>", page_text())
+    assert len(pictures) == 2 + 3 + 2
+    assert all(re.search(r' src="data:[^"]+"', picture) for picture in pictures)
+
+
 def test_pictures_are_greys_of_the_window() -> None:
     made = comparison()
     assert [picture.title for picture in made.pictures] == ["input", "network", "reference"]
