@@ -88,6 +88,18 @@ def test_voxels_that_are_infinite_in_both_slices() -> None:
     assert pixels(made.pictures[0].source)[1, 2] == 255
 
 
+def test_padding_that_is_no_number_is_no_difference() -> None:
+    """NaN less NaN was black, as what lies a quarter of the window below the reference."""
+    images = slices()
+    for image in images.values():
+        image[:, 40:] = np.nan
+    images["network"][0, 0], images["reference"][0, 1] = np.inf, np.inf
+    made = compare_slices("", images, reference="reference", display=DISPLAY, units="HU")
+    low, high = (pixels(picture.source) for picture in made.differences)
+    assert (low[30, 60], low[30, 10]) == (128, 0)  # padding; 30 below, beyond a quarter of 100
+    assert (high[30, 60], high[30, 10], high[0, 0], high[0, 1]) == (128, 255, 255, 0)
+
+
 def test_the_page_is_escaped_and_self_contained() -> None:
     text = page_text()
     assert "input &amp; &lt;co&gt;" in text
