@@ -55,7 +55,7 @@ def test_a_distribution() -> None:
 
 
 def test_of_many_points_some_of_all_ranks_are_drawn() -> None:
-    """The slices of many scans, by every method, made pages that no browser opened."""
+    """The slices of many scans, by every method, made plots of many megabytes."""
     values = [float(number**2) for number in range(30_000)]
     text = distribution_plot({"a": values[::-1], "few": values[:500]}, label="dB")
     assert len(text) < 250_000
