@@ -64,10 +64,10 @@ class EvaluationOutputs:
         from tatcli.workflows.evaluation.tables import check_csv_folder
         from tatcli.workflows.output_checks import check_results
 
-        files = (None if self.on_stdout else self.json, self.html)
-        check_results(filter(None, files), sources=filter(None, sources), overwrite=overwrite)
+        files = tuple(filter(None, (None if self.on_stdout else self.json, self.html)))
+        check_results(files, sources=filter(None, sources), overwrite=overwrite)
         if self.csv is not None:
-            check_csv_folder(self.csv, overwrite=overwrite, beside=tuple(filter(None, files)))
+            check_csv_folder(self.csv, overwrite=overwrite, beside=files)
 
     def write(self, report: EvaluateReport, *, title: str) -> None:
         """Write everything that was asked for.
@@ -151,6 +151,10 @@ def end_with_failures(report: EvaluateReport) -> None:
     Raises:
         PartialFailure: there is such a scan, or a task without any other.
     """
+    split = report.settings.get("tune_split")
+    if split is not None and split == report.settings.get("split") and any(task.tuning for task in report.tasks):
+        told = "the classical filters were tuned on the very scans that are scored, so that their scores flatter them"
+        console.warn(f"split {split}: {told}; name another --tune-split")
     for task in report.tasks:
         if task.unused:
             told = "without a restored scan"

@@ -128,4 +128,7 @@ def domain(
         for quantity, (low, high) in known.domain.items()
     ]
     console.table(("task", "quantity", "lowest", "highest"), rows)
+    for what, reason in card.left_out.items():
+        told = "not measured, the card says what it said" if what in card.tasks else "left out"
+        console.warn(f"{what}: {told}: {reason}")
     console.note(f"{path}: the card of {card.name}")

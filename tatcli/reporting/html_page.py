@@ -31,6 +31,7 @@ __all__ = [
     "compare_slices",
     "difference_display",
     "render",
+    "shown_difference",
     "write_page",
 ]
 
@@ -127,10 +128,9 @@ def compare_slices(
     names = list(images)
     truth = images[reference]
     others = [name for name in names if name != reference]
-    with np.errstate(invalid="ignore"):  # infinity less infinity
-        differences = [
-            _picture(f"{name} − {reference}", np.subtract(images[name], truth), window, spacing) for name in others
-        ]
+    differences = [
+        _picture(f"{name} − {reference}", shown_difference(images[name], truth), window, spacing) for name in others
+    ]
     shown = display.window
     polarity = ", inverted grey" if display.inverted else ""
     half = window.window.upper
@@ -151,6 +151,13 @@ def difference_display(display: Display) -> Display:
     """A grey scale around 0, a quarter of the display window to both sides."""
     half = 0.25 * display.window.width
     return Display(Window(-half, half))
+
+
+def shown_difference(image: NDArray[np.floating[Any]], base: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """The image less its base, for a picture: none where a voxel is no number (padding), which would be black."""
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        difference = np.subtract(image, base)
+    return np.where(np.isnan(difference), 0.0, difference)
 
 
 def render(title: str, sections: Sequence[Section], *, facts: Sequence[tuple[str, str]]) -> str:

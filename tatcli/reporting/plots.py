@@ -10,6 +10,8 @@ from typing import Final
 
 import numpy as np
 
+from tatcli.volumes.slices import evenly_spaced
+
 __all__ = ["COLOURS", "Curve", "axis_ticks", "curve_plot", "distribution_plot"]
 
 COLOURS: Final = (
@@ -26,6 +28,10 @@ _BOTTOM: Final = 44
 _HEIGHT: Final = 280
 _LETTER: Final = 6.5
 """Width of a letter, about."""
+_DOTTED: Final = ("", ' stroke-dasharray="2 2"', ' stroke-dasharray="8 2 2 2"')
+"""Lines of each round of colours."""
+_MOST_POINTS: Final = 500
+"""Of a row; quartiles, median and whiskers are those of all."""
 _NARROWEST: Final = 1e-13
 """Of its larger end: a narrower range is rounding, and has no round numbers in it."""
 
@@ -47,7 +53,9 @@ class Curve:
 
 
 def distribution_plot(values: Mapping[str, Sequence[float]], *, label: str) -> str:
-    """Horizontal box plots with all points: quartiles, median, whiskers to the extremes; one row for each name.
+    """Horizontal box plots with points: quartiles, median, whiskers to the extremes; one row for each name.
+
+    Of more than 500 points some of all ranks are drawn: 15,000 slices by eight methods took 13 MB.
 
     Args:
         values: name -> numbers; those that are not finite are left out.
@@ -76,7 +84,8 @@ def distribution_plot(values: Mapping[str, Sequence[float]], *, label: str) -> s
             f'fill="{colour}" fill-opacity="0.25" stroke="{colour}"/>'
         )
         parts.append(_line(median, middle - 8, median, middle + 8, colour, width=2.5))
-        for order, value in enumerate(numbers):
+        drawn = numbers if len(numbers) <= _MOST_POINTS else np.sort(numbers)[evenly_spaced(len(numbers), _MOST_POINTS)]
+        for order, value in enumerate(drawn):
             jitter = ((order * 0.618) % 1.0 - 0.5) * 10
             parts.append(
                 f'<circle cx="{_x(value, ticks):.1f}" cy="{middle + jitter:.1f}" r="2" fill="{colour}" '
@@ -89,7 +98,7 @@ def curve_plot(curves: Sequence[Curve], *, x_label: str, y_label: str) -> str:
     """Lines over a common axis, from 0 upwards, with a legend.
 
     Args:
-        curves: one colour each; dashed ones are black.
+        curves: one colour each, dotted where the colours begin anew; dashed ones are black.
         x_label: below.
         y_label: above the plot.
 
@@ -116,7 +125,7 @@ def curve_plot(curves: Sequence[Curve], *, x_label: str, y_label: str) -> str:
         parts.append(_text(_LEFT - 8, y_of(level) + 4, f"{level:g}", anchor="end"))
     for index, (curve, line) in enumerate(zip(curves, points, strict=True)):
         colour = "#000000" if curve.dashed else COLOURS[index % len(COLOURS)]
-        dash = ' stroke-dasharray="5 4"' if curve.dashed else ""
+        dash = ' stroke-dasharray="5 4"' if curve.dashed else _DOTTED[min(index // len(COLOURS), len(_DOTTED) - 1)]
         path = " ".join(f"{_x(x, ticks):.1f},{y_of(y):.1f}" for x, y in line)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8"{dash}/>')
         row = bottom + _BOTTOM + 18 * index + 6

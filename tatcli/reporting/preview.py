@@ -10,7 +10,7 @@ from PIL import Image
 
 from tatcli.intensity import Window
 from tatcli.reporting.figures import BACKGROUND, SIDES, Display, Panel, before_after, display_for, upright
-from tatcli.reporting.html_page import difference_display
+from tatcli.reporting.html_page import difference_display, shown_difference
 from tatcli.volumes.slices import plane_across
 from tatcli.volumes.varying_frames import telling_frame
 
@@ -54,8 +54,6 @@ def preview(
     count = after.geometry.shape[axis]
     index = count // 2
     plane = plane_across(after.geometry, axis) if before.provenance.oriented else "slice"
-    with np.errstate(invalid="ignore"):  # infinity less infinity
-        change = np.subtract(new, old)
 
     def panel(title: str, frame: NDArray[np.floating[Any]]) -> Panel:
         image, spacing = upright(frame, after.geometry, axis=axis, index=index)
@@ -63,14 +61,13 @@ def preview(
 
     shown = display.window
     window = f"[{shown.lower:.4g}, {shown.upper:.4g}] {task.units}"
-    sheets = [
-        before_after(
-            [panel(f"input\n{window}", old), panel(f"restored\n{plane}, {index + 1} of {count}", new)],
-            display,
-            height=height,
-        ),
-        before_after([panel(f"restored - input\n±{half.window.upper:.3g} {task.units}", change)], half, height=height),
-    ]
+    left, right = panel(f"input\n{window}", old), panel(f"restored\n{plane}, {index + 1} of {count}", new)
+    change = replace(
+        right,
+        title=f"restored - input\n±{half.window.upper:.3g} {task.units}",
+        image=shown_difference(right.image, left.image),
+    )
+    sheets = [before_after([left, right], display, height=height), before_after([change], half, height=height)]
     if uncertainty is not None:
         spread = panel("", list(uncertainty.iter_frames())[number])
         known = spread.image[np.isfinite(spread.image)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -37,11 +38,11 @@ class RunLog:
         if self.path.exists():
             kept = [line for line in read_log(folder) if line["step"] <= start]
             with replaced(self.path, extension=".jsonl") as temporary:
-                temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+                temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
         self._board = board_writer()(str(folder / BOARD), purge_step=start + 1) if board else None
 
     def add(self, kind: str, step: int, seconds: float, **fields: Any) -> None:
-        """One entry.
+        """One entry; what isn't finite (the score of validation slices that are all constant) is null.
 
         Raises:
             OutputError: the system refuses to write (disk full, folder gone).
@@ -49,7 +50,7 @@ class RunLog:
         line = {"kind": kind, "step": step, "seconds": round(seconds, 1), **fields}
         try:
             with self.path.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(line) + "\n")
+                stream.write(_line(line))
         except OSError as error:
             msg = f"{self.path}: expected to write the log, got {reason_of(error)}; check space and permissions"
             raise OutputError(msg) from error
@@ -125,6 +126,17 @@ def board_writer() -> Any:
         )
         raise UsageError(msg) from error
     return SummaryWriter
+
+
+def _line(entry: Mapping[str, Any]) -> str:
+    return json.dumps(_finite(entry), allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """Without NaN and infinity, which JSON lacks."""
+    if isinstance(value, Mapping):
+        return {key: _finite(entry) for key, entry in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _numbers(name: str, value: Any) -> list[tuple[str, float]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from tatcli.errors import UsageError
+from tatcli.errors import MissingPartnerError, UsageError
 from tatcli.tasks import Task
 from tatcli.training.subjects import subject_of_place
 from tatcli.volumes.dicom_files import holds_dicom
@@ -113,14 +113,14 @@ def _check_none_is_lq(scans: list[ScanPair], folder: Path) -> None:
     """Refuse LQ scans as references: nothing could be learned from them.
 
     Raises:
-        UsageError: a scan lies in a folder LQ.
+        MissingPartnerError: a scan lies in a folder LQ.
     """
     for pair in scans:
         inner = pair.reference.relative_to(folder)
         folders = inner.parts if pair.reference.is_dir() else inner.parts[:-1]
         if "LQ" in (name.upper() for name in folders):
             msg = f"{folder}: expected {folder.name}/HQ with a reference for each scan in LQ, found none for {inner}"
-            raise UsageError(msg)
+            raise MissingPartnerError(msg)
 
 
 def _place(path: Path, folder: Path) -> str:

@@ -283,6 +283,6 @@ def _fixed_factor(header: PetHeader) -> str:
 
 def _agreed(found: Units, wanted: Units | None, name: str) -> Units:
     if wanted is not None and wanted is not found:
-        msg = f"{name}: expected units {wanted}, got {found} from its header; leave the units to the header"
-        raise UnitsError(msg)
+        msg = f"{name}: expected units {wanted}, got {found} from its header; "
+        raise UnitsError(msg + "choose the task that takes it, or leave the units out")
     return found

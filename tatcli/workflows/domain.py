@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,13 +12,21 @@ import numpy as np
 
 from tatcli.errors import UsageError, VolumeReadError, WeightsError
 from tatcli.inference.domain import stack_statistics
+from tatcli.inference.guards import check_scan
 from tatcli.metrics import evaluation_window
 from tatcli.model.weights import TaskCard, card_fields, find_weights
 from tatcli.tasks import TASKS, Task
 from tatcli.training.pairs import ScanPair, find_scans
 from tatcli.volumes.replacing import replaced
 from tatcli.volumes.slices import in_plane, slices_along, through_plane_axis
-from tatcli.workflows.evaluation.degraded import is_constant, mid_positions, read_scan, scan_seed, simulate_slices
+from tatcli.workflows.evaluation.degraded import (
+    is_constant,
+    mid_positions,
+    read_partner,
+    read_scan,
+    scan_seed,
+    simulate_slices,
+)
 
 if TYPE_CHECKING:
     from tatcli.intensity import IntensityRule
@@ -57,10 +65,17 @@ class DomainConfig:
 
 @dataclass(frozen=True)
 class DomainReport:
-    """What the card says now: the weights' name, and its tasks by name."""
+    """What the card says now.
+
+    Attributes:
+        name: of the weights.
+        tasks: its tasks by name.
+        left_out: task, or task and scan -> why nothing was measured there.
+    """
 
     name: str
     tasks: Mapping[str, TaskCard]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def measure_domain(
@@ -81,12 +96,13 @@ def measure_domain(
     path = find_weights(config.weights)
     fields = card_fields(path)
     tasks = _tasks(path, fields)
-    measured, reasons = {}, []
+    measured: dict[str, TaskCard] = {}
+    left_out: dict[str, str] = {}
     for name, known in tasks.items():
         try:
             pairs = find_scans(config.data, TASKS[name], config.split)
         except UsageError as error:
-            reasons.append(str(error))
+            left_out[name] = str(error)
             continue
         found: list[dict[str, float]] = []
         chosen = [pairs[index] for index in mid_positions(len(pairs), config.scans)]
@@ -95,19 +111,19 @@ def measure_domain(
             try:
                 found += _statistics(pair, TASKS[name], known.intensity, known.strengths, config)
             except (UsageError, VolumeReadError) as error:
-                reasons.append(str(error))  # a scan that can't be simulated tells nothing
+                left_out[f"{name}: {pair.place}"] = str(error)  # a scan that can't be simulated tells nothing
         if found:
             measured[name] = replace(known, domain=_ranges(found))
     if not measured:
         msg = f"{config.data}: expected {config.split} scans of {', '.join(tasks)}, got none that can be used:"
-        msg += f" {reasons[0]}"
+        msg += f" {next(iter(left_out.values()))}"
         raise UsageError(msg)
     for name, known in measured.items():
         fields["tasks"][name]["domain"] = {quantity: list(ends) for quantity, ends in known.domain.items()}
     target = path.with_suffix(".json")
     with replaced(target, extension=".json") as temporary:
         temporary.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
-    return target, DomainReport(str(fields.get("name", path.stem)), tasks | measured)
+    return target, DomainReport(str(fields.get("name", path.stem)), tasks | measured, left_out)
 
 
 def _tasks(path: Path, fields: Mapping[str, Any]) -> dict[str, TaskCard]:
@@ -124,15 +140,17 @@ def _statistics(
 ) -> list[dict[str, float]]:
     """One scan's, at each end of the strengths (of an LQ file: its own)."""
     hq = read_scan(pair.reference, task)
+    check_scan(hq, task)
     axis = through_plane_axis(hq.geometry)
     stack = slices_along(hq.array, axis)
     window = evaluation_window(task, hq.array, rule=rule)
     usable = [index for index in range(len(stack)) if not is_constant(stack[index], window)]
     indices = [usable[place] for place in mid_positions(len(usable), config.slices)]
     if not indices:
-        return []
+        msg = f"{pair.reference.name}: expected slices with structure inside the window, got constant ones only"
+        raise VolumeReadError(msg)
     if pair.lq is not None:
-        degraded = [slices_along(read_scan(pair.lq, task).array, axis)[indices]]
+        degraded = [slices_along(read_partner(pair.lq, hq, task).array, axis)[indices]]
     else:
         seed = scan_seed(config.seed, task, pair.place)
         degraded = [simulate_slices(hq, task, indices, strength=strength, seed=seed) for strength in strengths]

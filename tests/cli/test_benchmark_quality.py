@@ -110,6 +110,27 @@ def test_a_filter_that_was_not_tuned_far_enough_is_named(tat, data, monkeypatch)
     assert "mri-sr: gaussian: best at the strongest setting that was tried, a stronger one may be" in done.output
 
 
+def test_filters_that_were_tuned_on_what_is_scored_are_warned_of(tat, data) -> None:
+    words = ("evaluate", "--data", data, "--weights", "none", "--tune-slices", "1", "--max-slices", "1")
+    told = "split train: the classical filters were tuned on the very scans that are scored"
+    assert told not in tat(*words, "--baselines", "unsharp").output
+    done = tat(*words, "--baselines", "unsharp", "--split", "train")
+    assert done.exit_code == 0, done.output
+    assert told in done.output
+    words = ("evaluate", "--data", data, "--weights", "none", "--max-slices", "1", "--split", "train")
+    assert told not in tat(*words, "--baselines", "none").output
+
+
+def test_tables_dont_take_another_results_name(refused, data, tmp_path) -> None:
+    """It was seen when all was scored, and then as a traceback, or the table took the report's place."""
+    words = ("benchmark", "quality", "--data", data, "--overwrite")
+    (tmp_path / "tables").mkdir()
+    for result in (("--json", tmp_path / "new"), ("--html", tmp_path / "new")):
+        refused(*words, "--csv", tmp_path / "new", *result, code=2, match="new: expected a file of its own for each")
+    report = tmp_path / "tables" / "tasks.csv"
+    refused(*words, "--csv", report.parent, "--json", report, code=2, match="tasks.csv: expected a file of its own")
+
+
 def test_what_is_refused(refused, data, tmp_path) -> None:
     words = ("benchmark", "quality", "--data", data)
     refused(*words, "--networks", "unet", code=2, match="--networks 'unet': expected NAME=WEIGHTS")
@@ -133,6 +154,28 @@ def test_the_task_representation(tat, refused, data, tmp_path, tiny_weights) -> 
     assert len(told["points"]) == 8
     refused(*words, "-o", tmp_path / "z.png", code=2, match="exists")
     refused(*words, "--task", "knitting", code=2, match="knitting")
+
+
+def test_scans_without_a_representation_are_named_and_holes_are_filled(tat, refused, data, tiny_weights) -> None:
+    """One that couldn't be read ended it all, and slices with a voxel that isn't a number were left out, unsaid."""
+    weights = tiny_weights / "tat-small.safetensors"
+    words = ("benchmark", "representation", "--data", data, "--weights", weights, "--max-slices", "0", "--json", "-")
+    whole = json.loads(tat(*words).stdout)
+    for path in (data / "MRI" / "val").iterdir():
+        array = np.load(path)
+        array[:, 3, 4] = np.nan
+        np.save(path, array)
+    (data / "MRI" / "val" / "broken.npy").write_bytes(b"nothing")
+    done = tat(*words)
+    assert done.exit_code == 6
+    told = json.loads(done.stdout)
+    assert [point["scan"] for point in told["points"]] == [point["scan"] for point in whole["points"]]
+    assert list(told["failures"]) == ["mri-sr: broken"]
+    assert "warning: mri-sr: broken: broken.npy: expected" in done.stderr
+    assert "1 of 3 scans could not be used" in done.stderr
+    for path in (data / "MRI" / "val").iterdir():
+        path.write_bytes(b"nothing")
+    refused(*words, code=2, match="expected at least 3 slices that aren't constant, got 0 (broken.npy: expected")
 
 
 def test_slices_for_a_page_that_isnt_asked_for(refused, data) -> None:

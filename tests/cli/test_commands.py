@@ -441,6 +441,12 @@ def test_an_evaluations_files_are_not_its_tables(refused, ct, monkeypatch, words
     assert not (ct.parent / "t").is_file()
 
 
+def test_dicom_of_another_task_is_told_to_choose_it(refused, dicom):
+    """Nobody had said units, which the advice was to leave to the header."""
+    advice = "expected units a.u., got HU from its header; choose the task that takes it, or leave the units out"
+    refused("evaluate", dicom(), dicom(), "--tasks", "mri", code=3, match=advice)
+
+
 def test_no_slices_at_most_means_all_of_them(refused, tmp_path):
     """As in every other command: what is refused is the folder."""
     refused("evaluate", "--data", tmp_path / "none", "--max-slices", "0", code=2, match="expected a dataset folder")

@@ -46,6 +46,13 @@ def pixels(source: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(source.removeprefix("data:image/png;base64,")))))
 
 
+def test_every_picture_has_a_source() -> None:
+    """HTML wants one, even where a script sets it."""
+    pictures = re.findall(r"<img [^>]*>", page_text())
+    assert len(pictures) == 2 + 3 + 2
+    assert all(re.search(r' src="data:[^"]+"', picture) for picture in pictures)
+
+
 def test_pictures_are_greys_of_the_window() -> None:
     made = comparison()
     assert [picture.title for picture in made.pictures] == ["input", "network", "reference"]
@@ -79,6 +86,18 @@ def test_voxels_that_are_infinite_in_both_slices() -> None:
     made = compare_slices("", {"a": image, "r": image}, reference="r", display=DISPLAY, units="")
     assert pixels(made.differences[0].source)[0, 0] == 128
     assert pixels(made.pictures[0].source)[1, 2] == 255
+
+
+def test_padding_that_is_no_number_is_no_difference() -> None:
+    """NaN less NaN was black, as what lies a quarter of the window below the reference."""
+    images = slices()
+    for image in images.values():
+        image[:, 40:] = np.nan
+    images["network"][0, 0], images["reference"][0, 1] = np.inf, np.inf
+    made = compare_slices("", images, reference="reference", display=DISPLAY, units="HU")
+    low, high = (pixels(picture.source) for picture in made.differences)
+    assert (low[30, 60], low[30, 10]) == (128, 0)  # padding; 30 below, beyond a quarter of 100
+    assert (high[30, 60], high[30, 10], high[0, 0], high[0, 1]) == (128, 255, 255, 0)
 
 
 def test_the_page_is_escaped_and_self_contained() -> None:

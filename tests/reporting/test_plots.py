@@ -54,6 +54,19 @@ def test_a_distribution() -> None:
     assert distribution_plot({"a": [math.nan]}, label="") == ""
 
 
+def test_of_many_points_some_of_all_ranks_are_drawn() -> None:
+    """The slices of many scans, by every method, made plots of many megabytes."""
+    values = [float(number**2) for number in range(30_000)]
+    text = distribution_plot({"a": values[::-1], "few": values[:500]}, label="dB")
+    assert len(text) < 250_000
+    svg = ET.fromstring(text)
+    drawn = [float(circle[0].text.partition(": ")[2]) for circle in svg.iter("circle")]
+    assert len(drawn) == 1000
+    assert (min(drawn[:500]), max(drawn[:500])) == (0.0, float(f"{values[-1]:.4g}"))
+    assert drawn[249] == pytest.approx(values[15_000], rel=0.01)
+    assert drawn[500:] == [float(f"{value:.4g}") for value in values[:500]]
+
+
 def test_names_that_are_too_long_are_squeezed_not_cut_off() -> None:
     svg = ET.fromstring(distribution_plot({"input": [1.0], "a-network-tuned-on-our-scanner": [2.0]}, label="PSNR (dB)"))
     room = {element.text: element.get("textLength") for element in svg.iter("text")}
@@ -71,3 +84,15 @@ def test_curves() -> None:
     assert y0 - y1 == pytest.approx(y0 - 28.0)  # from the bottom to the top of the plot
     assert len(truth.split()) == 1
     assert curve_plot([], x_label="", y_label="") == ""
+
+
+def test_more_curves_than_colours_are_told_apart() -> None:
+    """Ten methods and a comparison network have eleven curves, of which two had one colour."""
+    lines = [Curve(f"method {number}", [0.0, 1.0], [0.0, 1.0]) for number in range(25)]
+    svg = ET.fromstring(curve_plot([*lines, Curve("truth", [0.0], [1.0], dashed=True)], x_label="x", y_label="y"))
+    looks = [(line.get("stroke"), line.get("stroke-dasharray")) for line in svg.iter("polyline")]
+    assert len(set(looks)) == 26
+    assert looks[0] == ("#4477aa", None)
+    assert looks[10] == ("#4477aa", "2 2")
+    legend = [(line.get("stroke"), line.get("stroke-dasharray")) for line in svg.iter("line")]
+    assert legend[-26:] == looks

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +24,7 @@ from tatcli.training.loop import Progress
 from tatcli.training.references import Reference
 from tatcli.training.sampler import Sampler
 from tatcli.workflows.train import train
+from tatcli.workflows.training.curves import plot_run, run_panels
 from tatcli.workflows.training.network import make_network
 from tatcli.workflows.training.room import check_crops, check_pass, largest_pass
 
@@ -49,6 +53,31 @@ def test_a_full_disk_under_the_log_is_said_in_a_line(tmp_path: Path, monkeypatch
         with pytest.raises(OutputError, match=r"log\.jsonl: expected to write the log, got No space left on device"):
             log.add("train", 2, 0.2)
     assert [line["step"] for line in read_log(tmp_path)] == [1]
+
+
+def test_a_log_is_json_whatever_a_score_is(tmp_path: Path) -> None:
+    """JSON has neither NaN (the mean over validation slices that are all constant) nor infinity (over perfect ones)."""
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    def entries() -> list[dict[str, Any]]:
+        lines = (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line, parse_constant=refuse) for line in lines]
+
+    (tmp_path / "log.jsonl").write_text('{"kind": "validation", "step": 1, "tasks": {"a": {"gain": NaN}}}\n')
+    log = RunLog(tmp_path, board=False, start=1)
+    assert entries()[0]["tasks"] == {"a": {"gain": None}}  # (of a run that an earlier version began)
+    log.add("validation", 2, 0.1, tasks={"a": {"gain": math.inf, "slices": 0}, "b": {"gain": 0.5}})
+    assert entries()[1]["tasks"] == {"a": {"gain": None, "slices": 0}, "b": {"gain": 0.5}}
+    (gains,) = [panel for panel in run_panels(read_log(tmp_path)) if "gained" in panel.title]
+    assert [(curve.name, curve.x, curve.y) for curve in gains.curves] == [("a", [], []), ("b", [2.0], [0.5])]
+
+
+def test_a_run_without_a_finite_score_has_no_curves(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"kind": "validation", "step": 1, "tasks": {"a": {"gain": NaN}}}\n')
+    with pytest.raises(UsageError, match="expected a run that has logged a step, got none yet"):
+        plot_run(tmp_path)
 
 
 def test_a_full_disk_under_the_cache_is_said_in_a_line(

@@ -7,8 +7,10 @@ import json
 import nibabel
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from tatcli.baselines.networks import NETWORKS, ComparisonCard, load_comparison_weights, save_comparison_weights
+from tatcli.cli.app import app
 from tatcli.errors import UsageError
 from tatcli.model.config import TatConfig
 from tatcli.model.tat import Tat
@@ -80,6 +82,52 @@ def test_patients_whose_files_have_one_name_get_noise_of_their_own(tmp_path, wei
     monkeypatch.setattr(domain, "stack_statistics", lambda *_, **__: {"noise": 1.0})
     measure_domain(DomainConfig(weights=str(weights), data=tmp_path, slices=2))
     assert [words[2] for words in seeds] == ["sub-01/ct", "sub-02/ct"]
+
+
+def test_scans_that_are_none_of_the_training_tell_nothing(tmp_path, weights) -> None:
+    """Partners on another grid stop a training, and PET in Bq/ml is left out of it."""
+    rng = np.random.default_rng(0)
+    for name, sigma in (("a", 10.0), ("other", 90.0), ("short", 90.0)):
+        truth = np.full((3, 64, 64), 40.0)
+        truth[:, 0] = 100.0
+        noisy = truth + rng.normal(0, sigma, truth.shape)
+        write(tmp_path / "CT" / "train" / "HQ" / f"{name}.nii", truth, 0.7)
+        write(tmp_path / "CT" / "train" / "LQ" / f"{name}.nii", noisy[: 1 if name == "short" else 3], 0.7)
+    other = nibabel.load(tmp_path / "CT" / "train" / "LQ" / "other.nii")
+    nibabel.save(
+        nibabel.Nifti1Image(other.get_fdata().astype(np.float32), np.diag([-1.4, -1.4, 5.0, 1.0])),
+        tmp_path / "CT" / "train" / "LQ" / "other.nii",
+    )
+    body = 0.1 + 2.0 * rng.random((3, 64, 64))
+    for name, scale in (("suv", 1.0), ("bqml", 5000.0)):
+        write(tmp_path / "PET" / "train" / "HQ" / f"{name}.nii", scale * body, 4.0)
+        write(tmp_path / "PET" / "train" / "LQ" / f"{name}.nii", scale * (body + rng.normal(0, 0.1, body.shape)), 4.0)
+    _, card = measure_domain(DomainConfig(weights=str(weights), data=tmp_path))
+    low, high = card.tasks["ct-denoise"].domain["noise"]
+    assert (low, high) == (high, pytest.approx(10.0, rel=0.15))
+    assert card.tasks["pet-synthesis"].domain["beyond"] == (0.0, 0.0)
+    assert card.tasks["pet-synthesis"].domain["noise"][1] < 1.0
+    assert list(card.left_out) == ["ct-denoise: other", "ct-denoise: short", "pet-synthesis: bqml"]
+    assert "expected SUVbw for pet-synthesis, got values" in card.left_out["pet-synthesis: bqml"]
+
+
+def test_what_was_not_measured_is_told(tmp_path, weights) -> None:
+    """The table has the card's other tasks, too, with what stood there before."""
+    flat = 10.0 * np.arange(3.0)[:, None, None] + np.full((3, 64, 64), 40.0)
+    rough = flat + np.random.default_rng(0).normal(0, 20, flat.shape)
+    for name, truth in (("flat", flat), ("rough", rough)):
+        write(tmp_path / "CT" / "train" / "HQ" / f"{name}.nii", truth, 0.7)
+        write(tmp_path / "CT" / "train" / "LQ" / f"{name}.nii", rough, 0.7)
+    words = ["weights", "domain", str(weights), "--data", str(tmp_path)]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    told = " ".join(done.output.split())
+    assert "warning: ct-denoise: flat: left out: flat.nii: expected slices with structure inside the window" in told
+    assert "warning: pet-synthesis: not measured, the card says what it said:" in told
+    for kind in ("HQ", "LQ"):
+        (tmp_path / "CT" / "train" / kind / "rough.nii").unlink()
+    with pytest.raises(UsageError, match=r"got none that can be used: flat\.nii: expected slices with structure"):
+        measure_domain(DomainConfig(weights=str(weights), data=tmp_path))
 
 
 def test_no_scans(tmp_path, weights) -> None:

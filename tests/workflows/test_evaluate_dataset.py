@@ -304,6 +304,19 @@ def test_a_tuned_baselines_row(root) -> None:
     assert task.verdict["psnr_over_classical"] == pytest.approx(-row.gain)
 
 
+@pytest.mark.parametrize("name", ["lq", "gaussian", "reference"])
+def test_a_network_called_as_another_method_has_a_row_of_its_own(root, name) -> None:
+    """Results go by names: its scores and pictures took the place of the other's."""
+    network = EvaluatedNetwork(name, lambda volume, task, window: volume.with_array(volume.array + 50.0, step="off"))
+    alone = evaluate(config(root, baselines=("gaussian",), max_slices=2)).tasks[0]
+    report = evaluate(config(root, baselines=("gaussian",), max_slices=2, pictures=1), network=network)
+    task = report.tasks[0]
+    assert [row.method for row in task.methods] == ["lq", "gaussian", f"{name} (network)"]
+    assert [row.score for row in task.methods[:2]] == [row.score for row in alone.methods]
+    assert task.methods[2].score.psnr < task.methods[0].score.psnr
+    assert html_of(report, title="").count(f">{name} (network)</figcaption>") == 2
+
+
 def test_the_usual_baselines_of_the_task(root) -> None:
     task = evaluate(config(root, baselines=None, max_slices=1, tune_slices=1)).tasks[0]
     assert [row.method for row in task.methods] == ["lq", "unsharp", "tv-kspace"]
@@ -403,6 +416,19 @@ def test_a_training_partner_with_holes_costs_its_slices(root) -> None:
         evaluate(config(root, baselines=("unsharp",), tune_split="paired"))
 
 
+def test_a_training_scan_that_the_task_doesnt_take_costs_its_slices(root) -> None:
+    """A phase map isn't trained on either: of two scans, filters are tuned on the other one alone."""
+    (root / "mri" / "odd").mkdir()
+    np.save(root / "mri" / "odd" / "a.npy", head(1).astype(np.float32))
+    alone = evaluate(config(root, baselines=("gaussian",), tune_split="odd", tune_slices=6)).tasks[0].tuning
+    np.save(root / "mri" / "odd" / "b.npy", (head(2) - 600.0).astype(np.float32))
+    both = evaluate(config(root, baselines=("gaussian",), tune_split="odd", tune_slices=12)).tasks[0].tuning
+    assert both["gaussian"]["slices"] <= alone["gaussian"]["slices"] == 6
+    (root / "mri" / "odd" / "a.npy").unlink()
+    with pytest.raises(UsageError, match=r"got none that can be used: b\.npy: .*too many below zero for MR magnitudes"):
+        evaluate(config(root, baselines=("gaussian",), tune_split="odd"))
+
+
 def test_partners_and_masks(tmp_path) -> None:
     for name in ("a", "b", "c"):
         write(tmp_path / "MRI" / "val" / "HQ" / f"{name}.nii.gz", head(1))
@@ -463,6 +489,20 @@ def test_constant_slices_are_skipped_and_counted(root) -> None:
     scores = evaluate(config(root)).tasks[0].scans[0].methods["lq"]
     assert scores.skipped == 1
     assert [score.index for score in scores.slices] == [0, 1, 3, 4, 5]
+
+
+def test_a_missing_partner_doesnt_cost_its_task_the_evaluation(root) -> None:
+    """Of all tasks of the dataset, too: one HQ scan without its LQ scan took all of its task's away, unsaid."""
+    for name in ("a", "b"):
+        write(root / "CT" / "val" / "HQ" / f"{name}.nii.gz", head(1) - 1000)
+    write(root / "CT" / "val" / "LQ" / "a.nii.gz", head(1) - 990)
+    (root / "PET" / "val").mkdir(parents=True)  # (nothing in it: no task)
+    ct, mri = evaluate(config(root, tasks=(), max_slices=1)).tasks
+    assert (ct.task, [scan.name for scan in ct.scans], list(ct.failures)) == ("ct-denoise", ["a"], ["b"])
+    assert mri.task == "mri-sr"
+    (root / "CT" / "val" / "HQ").rename(root / "elsewhere")
+    with pytest.raises(UsageError, match="expected val/HQ with a reference for each scan in LQ, found none for LQ/a"):
+        evaluate(config(root, tasks=(), max_slices=1))
 
 
 def test_all_tasks_of_the_dataset(root) -> None:

@@ -120,6 +120,21 @@ def test_the_preview(darker, ct, tmp_path) -> None:
     assert set(np.unique(difference[:, width // 2 + 80 : width - 1])) <= {127, 128}
 
 
+def test_holes_are_no_difference_in_the_preview(darker, ct, tmp_path) -> None:
+    """They were black there, as tissue that lost a quarter of the window."""
+    image = nib.load(ct)
+    array = image.get_fdata().astype(np.float32)
+    array[10:] = np.nan  # (the picture's right half)
+    nib.Nifti1Image(array, image.affine).to_filename(tmp_path / "holes.nii")
+    evidence = EvidenceConfig(preview=tmp_path / "panel.png")
+    restore(RestoreConfig(input=tmp_path / "holes.nii", task="ct", evidence=evidence), restorer=darker)
+    sheet = np.asarray(Image.open(tmp_path / "panel.png"))
+    width = round(512 * 20 / 16)
+    difference = sheet[-520:-8, 24 + 2 * width + 8 :][:, :width]
+    assert difference[:, 40 : width // 2 - 80].max() == 0
+    assert set(np.unique(difference[:, width // 2 + 80 : width - 1])) <= {127, 128}
+
+
 def test_the_preview_of_an_array_claims_no_sides(darker, tmp_path) -> None:
     """Nobody knows where the patient's right lies in it."""
     array = np.full((3, 20, 16), 40.0, dtype=np.float32)

@@ -19,6 +19,7 @@ from tatcli.cli.options import (
     ThreadsOption,
     parse_list,
 )
+from tatcli.errors import PartialFailure
 
 if TYPE_CHECKING:
     from tatcli.workflows.benchmark.representation_report import RepresentationReport
@@ -65,7 +66,7 @@ def representation(
         picture=picture,
         overwrite=overwrite,
     )
-    measure(
+    report = measure(
         lambda progress: represent(config, progress=progress),
         show=_show,
         json=json,
@@ -73,6 +74,11 @@ def representation(
         quiet=quiet,
         picture=picture,
     )
+    for name, reason in report.failures.items():
+        console.warn(f"{name}: {reason}")
+    if report.failures:
+        msg = f"{len(report.failures)} of {len(report.failures) + report.scans} scans could not be used"
+        raise PartialFailure(msg)
 
 
 def _show(report: RepresentationReport) -> None:

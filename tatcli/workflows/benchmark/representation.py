@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tatcli.errors import UsageError, WeightsError
+from tatcli.errors import UsageError, VolumeReadError, WeightsError
 from tatcli.tasks import find_task
 from tatcli.workflows.benchmark.representation_report import (
     CLEAN,
@@ -73,14 +73,14 @@ class RepresentationConfig:
 
 
 def represent(config: RepresentationConfig, *, progress: Progress = lambda *_: None) -> RepresentationReport:
-    """Take Z of slices of each scan, degraded and clean.
+    """Take Z of slices of each scan, degraded and clean; scans that can't be used are listed in the report.
 
     Args:
         config: of what.
         progress: is called with (what is being done, done, in all).
 
     Raises:
-        UsageError: no dataset, no scans of a task, or a picture that isn't named .png.
+        UsageError: no dataset, no scans of a task, a picture that isn't named .png, or fewer than three slices.
         WeightsError: the weights are missing, damaged, or not trained for a task.
         DeviceError: the device is absent, or doesn't compute as it should.
         OutputError: the picture exists, or can't be written.
@@ -102,15 +102,25 @@ def represent(config: RepresentationConfig, *, progress: Progress = lambda *_: N
         check_against_cpu(network, runtime.device)
     network = network.to(runtime.device).eval()
     rules = {task.name: card.intensity_rule(task) for task in tasks}
-    pairs = [(task, pair) for task in tasks for pair in find_pairs(config.data, task, config.split)[0]]
+    pairs: list[tuple[Task, ScanPair]] = []
+    failures: dict[str, str] = {}
+    for task in tasks:
+        found, lonely = find_pairs(config.data, task, config.split)
+        pairs += [(task, pair) for pair in found]
+        for name in lonely:
+            failures[f"{task.name}: {name}"] = f"{name}: expected a scan of equal name in LQ, found none"
     points: list[Point] = []
     for number, (task, pair) in enumerate(pairs):
         progress(f"{task.name}: {pair.place}", number, len(pairs))
-        points += _points_of_scan(pair, task, network, rules[task.name], config)
+        try:
+            points += _points_of_scan(pair, task, network, rules[task.name], config)
+        except (UsageError, VolumeReadError) as error:
+            failures[f"{task.name}: {pair.place}"] = str(error)
     progress("done", len(pairs), len(pairs))
     return summarise_points(
         points,
         weights={"name": card.name, "sha256": card.sha256},
+        failures=failures,
         picture=config.picture,
         overwrite=config.overwrite,
     )
@@ -121,6 +131,7 @@ def _points_of_scan(
 ) -> list[Point]:
     import torch
 
+    from tatcli.inference.holes import filled
     from tatcli.workflows.evaluation.degraded import degrade, mid_positions
 
     scan = degrade(pair, task, rule=rule, strength=task.default_strength, seed=config.seed)
@@ -131,8 +142,8 @@ def _points_of_scan(
     device = next(network.parameters()).device
     points = []
     for kind, slices in zip((DEGRADED, CLEAN), scan.slices(chosen), strict=True):
-        for slice_ in slices:
-            if slice_.min() == slice_.max() or not np.isfinite(slice_).all():
+        for slice_ in (filled(each, fallback=window.lower) for each in slices):
+            if slice_.min() == slice_.max():
                 continue
             x = torch.from_numpy(window.normalise(window.clip(slice_)).astype(np.float32))[None, None]
             with torch.inference_mode():

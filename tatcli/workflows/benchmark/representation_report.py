@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -73,6 +74,7 @@ class RepresentationReport:
         rows: tasks.
         points: slices with their place along the two components.
         picture: the PNG.
+        failures: task and scan -> why it could not be used.
     """
 
     version: str
@@ -83,6 +85,12 @@ class RepresentationReport:
     rows: tuple[TaskRow, ...]
     points: tuple[dict[str, Any], ...]
     picture: str | None = None
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def scans(self) -> int:
+        """How many there are points of."""
+        return sum(row.scans for row in self.rows)
 
     def to_json(self) -> str:
         """All of it."""
@@ -92,7 +100,12 @@ class RepresentationReport:
 
 
 def summarise_points(
-    points: Sequence[Point], *, weights: dict[str, str], picture: Path | None = None, overwrite: bool = False
+    points: Sequence[Point],
+    *,
+    weights: dict[str, str],
+    picture: Path | None = None,
+    overwrite: bool = False,
+    failures: Mapping[str, str] = MappingProxyType({}),
 ) -> RepresentationReport:
     """Numbers, and the picture, of points.
 
@@ -101,6 +114,7 @@ def summarise_points(
         weights: name and SHA-256.
         picture: a PNG to draw.
         overwrite: whether it may exist.
+        failures: task and scan -> why it could not be used.
 
     Raises:
         UsageError: fewer than three degraded slices.
@@ -109,7 +123,7 @@ def summarise_points(
     degraded = [point for point in points if point.kind == DEGRADED]
     if len(degraded) < 3:
         msg = f"representation: expected at least 3 slices that aren't constant, got {len(degraded)}"
-        raise UsageError(msg)
+        raise UsageError(msg + "".join(f" ({reason})" for reason in list(failures.values())[:1]))
     tasks = list(dict.fromkeys(point.task for point in degraded))
     everything = np.array([point.z for point in points])
     centred = everything - everything.mean(axis=0)
@@ -136,6 +150,7 @@ def summarise_points(
             for point, (x, y) in zip(points, places, strict=True)
         ),
         picture=None if picture is None else str(picture),
+        failures=dict(failures),
     )
 
 

@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 import tatcli
-from tatcli.baselines import SliceContext
-from tatcli.errors import PartialFailure, UsageError, VolumeReadError
+from tatcli.baselines import BASELINES, SliceContext
+from tatcli.errors import MissingPartnerError, PartialFailure, UsageError, VolumeReadError
 from tatcli.metrics import find_protocol
 from tatcli.tasks import TASKS, Task
 from tatcli.training.pairs import find_pairs, find_scans
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 __all__ = ["evaluate_dataset", "tasks_of"]
 
 Progress = Callable[[str, int, int], None]
+
+_OTHERS: Final = {INPUT, "input", "reference", *BASELINES}
+"""What else tables and pictures show."""
 
 
 def evaluate_dataset(
@@ -105,7 +108,10 @@ def evaluate_dataset(
 def _told_apart(
     main: list[EvaluatedNetwork], compared: list[EvaluatedNetwork], paths: Sequence[str]
 ) -> list[EvaluatedNetwork]:
-    """All of them, those of a name that others have, too, by their files: a run's weights have their preset's name."""
+    """All of them, those of a name that others have, too, by their files: a run's weights have their preset's name.
+
+    One that is called as a filter, the input or the reference is told from these: results go by names.
+    """
     names = Counter(found.name for found in (*main, *compared))
     named = [
         found if names[found.name] == 1 else replace(found, name=path.removesuffix(".safetensors"))
@@ -115,21 +121,25 @@ def _told_apart(
     if twice:
         msg = f"--networks: expected each weights file once, got {', '.join(twice)} again"
         raise UsageError(msg)
-    return [*main, *named]
+    return [
+        replace(found, name=f"{found.name} (network)") if found.name in _OTHERS else found for found in (*main, *named)
+    ]
 
 
 def tasks_of(root: Path, names: Sequence[str], split: str) -> list[Task]:
     """The tasks of these names; for none, all that the dataset has the split of.
 
     Raises:
-        UsageError: it has none.
+        UsageError: it has none, or LQ scans alone of one.
     """
     if names:
         return [TASKS[name] for name in names]
     found = []
     for task in TASKS.values():
         try:
-            find_scans(root, task, split)
+            find_pairs(root, task, split)
+        except MissingPartnerError:
+            raise
         except UsageError:
             continue
         found.append(task)

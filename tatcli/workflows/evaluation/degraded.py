@@ -42,6 +42,7 @@ __all__ = [
     "degrade",
     "is_constant",
     "mid_positions",
+    "read_partner",
     "read_scan",
     "scan_seed",
     "simulate_slices",
@@ -114,9 +115,7 @@ def degrade(pair: ScanPair, task: Task, *, rule: IntensityRule, strength: float,
     check_scan(hq, task)
     own: int | None = None
     if pair.lq is not None:
-        lq = read_scan(pair.lq, task)
-        check_scan(lq, task)
-        check_grid(lq, hq, pair.lq.name)
+        lq = read_partner(pair.lq, hq, task)
     else:
         own = scan_seed(seed, task, pair.place)
         lq = simulate(hq, task, strength=strength, seed=own)
@@ -209,3 +208,16 @@ def read_scan(path: Path, task: Task) -> Volume:
     if volume.array.ndim == 4:
         volume = replace(volume, array=volume.array[0])
     return without_padding(volume, task.intensity)[0]
+
+
+def read_partner(path: Path, hq: Volume, task: Task) -> Volume:
+    """The LQ scan of a reference.
+
+    Raises:
+        VolumeReadError: it can't be read, or isn't one of the task.
+        GeometryError: it is dynamic, or lies on another grid than the reference.
+    """
+    lq = read_scan(path, task)
+    check_scan(lq, task)
+    check_grid(lq, hq, path.name)
+    return lq

@@ -14,12 +14,18 @@ import numpy as np
 
 from tatcli.baselines import SliceContext, TrainingSlice, every_baseline, find_baseline, tune, usual_baselines
 from tatcli.errors import UsageError, VolumeReadError
+from tatcli.inference.guards import check_scan
 from tatcli.metrics import evaluation_window, find_protocol
 from tatcli.training.pairs import find_scans
-from tatcli.volumes.grids import check_grid
 from tatcli.volumes.members import members_of
 from tatcli.volumes.slices import slices_along, through_plane_axis
-from tatcli.workflows.evaluation.degraded import is_constant, read_scan, scan_seed, simulate_slices
+from tatcli.workflows.evaluation.degraded import (
+    is_constant,
+    read_partner,
+    read_scan,
+    scan_seed,
+    simulate_slices,
+)
 
 if TYPE_CHECKING:
     from tatcli.baselines import Baseline, TunedBaseline
@@ -131,6 +137,7 @@ def _examples(
     pair: ScanPair, data: TuningData, rng: np.random.Generator, *, task: Task, rule: IntensityRule, count: int
 ) -> list[TrainingSlice]:
     hq = read_scan(pair.reference, task)
+    check_scan(hq, task)
     window = evaluation_window(task, hq.array, rule=rule)
     stack = slices_along(hq.array, through_plane_axis(hq.geometry))
     order = (int(index) for index in rng.permutation(len(stack)))
@@ -141,8 +148,7 @@ def _examples(
         seed = scan_seed(data.seed, task, pair.place)
         lq = simulate_slices(hq, task, indices, strength=data.strength, seed=seed)
     else:
-        partner = read_scan(pair.lq, task)
-        check_grid(partner, hq, pair.lq.name)
+        partner = read_partner(pair.lq, hq, task)
         lq = slices_along(partner.array, through_plane_axis(hq.geometry))[indices]
         if (np.isnan(lq) & ~np.isnan(stack[indices])).any():
             msg = f"{pair.lq.name}: expected values wherever the reference has some, got NaN"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -57,5 +58,5 @@ def _by_task(tasks: list[str], entries: list[dict[str, Any]], quantity: str) -> 
 
 def _curve(name: str, entries: Iterable[dict[str, Any]], value: Any) -> Curve:
     found = [(float(entry["step"]), value(entry)) for entry in entries]
-    points = [(step, float(y)) for step, y in found if y is not None]
+    points = [(step, float(y)) for step, y in found if y is not None and math.isfinite(y)]
     return Curve(name, [step for step, _ in points], [y for _, y in points])
