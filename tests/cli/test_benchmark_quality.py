@@ -126,9 +126,9 @@ def test_tables_dont_take_another_results_name(refused, data, tmp_path) -> None:
     words = ("benchmark", "quality", "--data", data, "--overwrite")
     (tmp_path / "tables").mkdir()
     for result in (("--json", tmp_path / "new"), ("--html", tmp_path / "new")):
-        refused(*words, "--csv", tmp_path / "new", *result, code=2, match="new: expected a file of its own for each")
+        refused(*words, "--csv", tmp_path / "new", *result, code=2, match="new: expected a name of its own")
     report = tmp_path / "tables" / "tasks.csv"
-    refused(*words, "--csv", report.parent, "--json", report, code=2, match="tasks.csv: expected a file of its own")
+    refused(*words, "--csv", report.parent, "--json", report, code=2, match="tasks.csv: expected a name of its own")
 
 
 def test_what_is_refused(refused, data, tmp_path) -> None:

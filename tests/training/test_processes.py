@@ -196,8 +196,9 @@ def test_each_process_takes_a_gpu_that_is_there(make_config: Make, monkeypatch: 
 @pytest.mark.parametrize("device", ["cuda:0", "mps"])
 def test_processes_do_not_share_a_gpu(make_config: Make, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     """NCCL refuses two processes on one GPU, and nothing sends what lies on Apple's."""
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    told = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match=f"--device {device}: expected cuda or cpu with several processes"):
         train(make_config(device=device, **QUICK))
 

@@ -323,9 +323,11 @@ def test_a_set_of_another_version_is_trained_on_but_not_mixed(make: Make, scans:
 
 
 def test_a_version_has_keys_of_its_own(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = job_module.synthetic_job(0, make()).key
+    (one,) = job_module.synthetic_jobs(make(synthetic_pet=1))
     monkeypatch.setattr("tatcli.workflows.preparing.config.FORMAT", 99)
-    assert job_module.synthetic_job(0, make()).key != one
+    (other,) = job_module.synthetic_jobs(make(synthetic_pet=1))
+    assert other.key != one.key
+    assert len({job.key for job in job_module.synthetic_jobs(make(synthetic_pet=3, synthetic_brain=2))}) == 5
 
 
 def test_images_below_dicom_are_found(make: Make, tmp_path: Path) -> None:
