@@ -19,7 +19,7 @@ import scipy.ndimage
 from numpy.typing import NDArray
 
 from tatcli.intensity import Units
-from tatcli.phantoms.shapes import Grid, bent_grid, ellipsoid, smooth_field
+from tatcli.phantoms.shapes import Grid, bent_grid, ellipsoid, filled, paint, smooth_field
 from tatcli.volumes import Geometry, Provenance, Volume
 
 __all__ = ["Head", "brain_pet", "draw_head"]
@@ -97,7 +97,7 @@ def brain_pet(seed: int, *, head: Head | None = None) -> Volume:
         ((0.0, 2.0, -2.0), (73.0, 92.0, 71.0), uptake_rng.uniform(0.3, 0.8)),  # skull and what lies under it
         ((0.0, -40.0, -70.0), (60.0, 55.0, 40.0), uptake_rng.uniform(0.8, 1.8)),  # face and throat
     ):
-        _paint(image, *ellipsoid(grid, np.array(centre), np.array(radii) * size), float(uptake))
+        paint(image, *ellipsoid(grid, np.array(centre), np.array(radii) * size), float(uptake))
     grey = head.grey * _regions(uptake_rng, geometry)
     cerebrum = _Part((0.0, 0.0, 0.0), tuple(np.array([66.0, 84.0, 62.0]) * size), 1.0)
     _paint_folded(image, grid, cerebrum, head, fold_rng, grey)
@@ -106,8 +106,8 @@ def brain_pet(seed: int, *, head: Head | None = None) -> Volume:
     for centre, radii, least, most in _DEEP:
         for side in (1.0, -1.0) if centre[0] else (1.0,):
             place = np.array(centre) * [side, 1.0, 1.0] * size + place_rng.normal(0.0, 1.0, 3)
-            box, filled = ellipsoid(grid, place, np.array(radii) * size * place_rng.lognormal(0.0, 0.1))
-            _paint(image, box, filled, head.grey * float(uptake_rng.uniform(least, most)))
+            box, share = ellipsoid(grid, place, np.array(radii) * size * place_rng.lognormal(0.0, 0.1))
+            paint(image, box, share, head.grey * float(uptake_rng.uniform(least, most)))
     image = scipy.ndimage.gaussian_filter(image, [head.resolution / _FWHM / side for side in sides], mode="nearest")
     provenance = Provenance(modality="PT", dtype=np.dtype(np.float32), steps=(f"made up: brain FDG, seed {seed}",))
     return Volume(image, geometry, Units.SUVBW, provenance)
@@ -169,20 +169,8 @@ def _paint_folded(
     cleft = np.where((z > -0.3 * radii[2]) & (part.scale == 1.0), np.abs(x) - np.float32(_FISSURE), np.float32(1e3))
     pial = np.minimum(np.minimum(inside, bank - head.gap * part.scale), cleft)
     ribbon = head.thickness * (1.0 if part.scale == 1.0 else 0.6)
-    within, brain = _share(pial - ribbon, grid.voxel), _share(inside, grid.voxel)
-    matter = _share(pial, grid.voxel)
+    within, brain = filled(ribbon - pial, grid.voxel), filled(-inside, grid.voxel)
+    matter = filled(-pial, grid.voxel)
     fluid = np.float32(0.06 * head.grey)
     value = fluid + (matter - within) * (grey - fluid) + within * (head.white * grey - fluid)
     image += brain * (value - image)
-
-
-def _share(depth: NDArray[np.floating], voxel: float) -> NDArray[np.float32]:
-    """Share of a voxel inside a surface whose depth at its centre is this, mm."""
-    return np.asarray(np.clip(0.5 + depth / voxel, 0.0, 1.0), dtype=np.float32)
-
-
-def _paint(
-    image: NDArray[np.float32], box: tuple[slice, slice, slice], filled: NDArray[np.float32], uptake: float
-) -> None:
-    """Cover what is there, in proportion to how much of each voxel is filled."""
-    image[box] += filled * (np.float32(uptake) - image[box])

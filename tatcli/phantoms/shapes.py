@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from tatcli.volumes import Geometry
 
-__all__ = ["BENT", "Grid", "Wave", "bent_grid", "ellipsoid", "limb", "smooth_field", "trunk"]
+__all__ = ["BENT", "Grid", "Wave", "bent_grid", "ellipsoid", "filled", "limb", "paint", "smooth_field", "trunk"]
 
 Field = NDArray[np.float32]
 Vector = NDArray[np.floating[Any]]
@@ -108,7 +108,7 @@ def ellipsoid(
         a, b, c = wave.phases
         ripple = np.sin(4 * u + a) * np.sin(4 * v + b) + np.sin(5 * w + c) * np.cos(3 * u - b)
         radius -= np.float32(wave.amplitude) * ripple
-    return box, _filled((radius - 1.0) * min(radii), grid.voxel)
+    return box, filled((radius - 1.0) * min(radii), grid.voxel)
 
 
 def limb(
@@ -129,7 +129,7 @@ def limb(
     dx, dy, dz = (axis[box] - np.float32(at) for axis, at in zip((grid.x, grid.y, grid.z), start, strict=True))
     share = np.clip((dx * along[0] + dy * along[1] + dz * along[2]) / length**2, 0.0, 1.0)
     distance = np.sqrt((dx - share * along[0]) ** 2 + (dy - share * along[1]) ** 2 + (dz - share * along[2]) ** 2)
-    return box, _filled(distance - (radii[0] + share * (radii[1] - radii[0])), grid.voxel)
+    return box, filled(distance - (radii[0] + share * (radii[1] - radii[0])), grid.voxel)
 
 
 def trunk(grid: Grid, outline: Vector, *, shrunk: float = 0.0) -> Field:
@@ -148,7 +148,7 @@ def trunk(grid: Grid, outline: Vector, *, shrunk: float = 0.0) -> Field:
         1 / 2.4
     )
     beyond = np.maximum(heights[0] - grid.z, grid.z - heights[-1])
-    return _filled(np.maximum((radius - 1.0) * safe, beyond), grid.voxel)
+    return filled(np.maximum((radius - 1.0) * safe, beyond), grid.voxel)
 
 
 def smooth_field(rng: np.random.Generator, shape: tuple[int, int, int], sigma: tuple[float, float, float]) -> Field:
@@ -163,6 +163,11 @@ def smooth_field(rng: np.random.Generator, shape: tuple[int, int, int], sigma: t
     return np.ascontiguousarray(noise[tuple(slice(0, n) for n in shape)], dtype=np.float32)
 
 
-def _filled(distance: NDArray[Any], voxel: float) -> Field:
+def filled(distance: NDArray[Any], voxel: float) -> Field:
     """Share of a voxel inside a surface at this signed distance from its centre, mm."""
     return np.clip(0.5 - distance / voxel, 0.0, 1.0).astype(np.float32)
+
+
+def paint(image: Field, box: tuple[slice, slice, slice], share: Field, uptake: float) -> None:
+    """Cover what is there, in proportion to how much of each voxel is filled."""
+    image[box] += share * (np.float32(uptake) - image[box])

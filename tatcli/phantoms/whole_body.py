@@ -15,7 +15,7 @@ import scipy.ndimage
 from numpy.typing import NDArray
 
 from tatcli.intensity import Units
-from tatcli.phantoms.shapes import Grid, Wave, bent_grid, ellipsoid, limb, smooth_field, trunk
+from tatcli.phantoms.shapes import Grid, Wave, bent_grid, ellipsoid, limb, paint, smooth_field, trunk
 from tatcli.phantoms.uptake import FAT, LANDMARKS, LESION_SITES, MESENTERY, MUSCLE, ORGANS, Organ
 from tatcli.volumes import Geometry, Provenance, Volume
 
@@ -129,19 +129,19 @@ def _body(grid: Grid, patient: Patient, rng: np.random.Generator) -> tuple[NDArr
     image = np.zeros(grid.x.shape, dtype=np.float32)
     limbs = _limbs(patient)
     for start, end, radii in limbs:
-        _paint(image, *limb(grid, start, end, radii), fat)
+        paint(image, *limb(grid, start, end, radii), fat)
     head = ellipsoid(grid, np.array([0.0, 5.0, 905.0]), np.array([78.0, 98.0, 106.0]))
-    _paint(image, *head, fat)
+    paint(image, *head, fat)
     everywhere = (slice(None), slice(None), slice(None))
-    _paint(image, everywhere, trunk(grid, outline), fat)
+    paint(image, everywhere, trunk(grid, outline), fat)
     for start, end, radii in limbs:
         thin = (max(radii[0] - 0.6 * patient.fat, 12.0), max(radii[1] - 0.6 * patient.fat, 10.0))
-        _paint(image, *limb(grid, start, end, thin), muscle)
-    _paint(image, *ellipsoid(grid, np.array([0.0, 0.0, 880.0]), np.array([66.0, 84.0, 72.0])), muscle)
+        paint(image, *limb(grid, start, end, thin), muscle)
+    paint(image, *ellipsoid(grid, np.array([0.0, 0.0, 880.0]), np.array([66.0, 84.0, 72.0])), muscle)
     wall = min(patient.fat, 0.35 * float(outline[:, 2].min()))
-    _paint(image, everywhere, trunk(grid, outline, shrunk=wall), muscle)
+    paint(image, everywhere, trunk(grid, outline, shrunk=wall), muscle)
     cavity = np.stack([np.linspace(100, 520, 29), *(_across(outline, column) for column in (1, 2))], axis=1)
-    _paint(image, everywhere, trunk(grid, cavity, shrunk=wall + 20.0), mesentery)
+    paint(image, everywhere, trunk(grid, cavity, shrunk=wall + 20.0), mesentery)
     return image, trunk(grid, outline, shrunk=wall + 10.0)
 
 
@@ -206,7 +206,7 @@ class _Painter:
             end = np.clip(place + turn, [-85.0, -65.0, 180.0], [85.0, 10.0, 440.0])
             radius = float(rng.uniform(8.0, 14.0))
             uptake = level * float(rng.lognormal(0.0, 0.25))
-            _paint(self.image, *limb(self.grid, place * self.scale, end * self.scale, (radius, radius)), uptake)
+            paint(self.image, *limb(self.grid, place * self.scale, end * self.scale, (radius, radius)), uptake)
             place = end
 
     def lesion(self, rng: np.random.Generator) -> None:
@@ -220,11 +220,11 @@ class _Painter:
         uptake = float(np.exp(rng.uniform(np.log(2.5), np.log(25.0))))
         wave = Wave(float(rng.uniform(0.0, 0.15)), _phases(rng))
         tilt = float(rng.uniform(0.0, 180.0))
-        _paint(self.image, *ellipsoid(self.grid, place, radii, tilt=tilt, wave=wave), uptake)
+        paint(self.image, *ellipsoid(self.grid, place, radii, tilt=tilt, wave=wave), uptake)
         if diameter > 22.0 and rng.random() < 0.35:
             core = uptake * float(rng.uniform(0.15, 0.5))
             within = radii * float(rng.uniform(0.4, 0.65))
-            _paint(self.image, *ellipsoid(self.grid, place, within, tilt=tilt, wave=wave), core)
+            paint(self.image, *ellipsoid(self.grid, place, within, tilt=tilt, wave=wave), core)
 
     def _organ(self, organ: Organ, key: str, side: float, uptake: float) -> None:
         """One organ; parts of one thing are moved and scaled together."""
@@ -236,14 +236,7 @@ class _Painter:
         box, filled = ellipsoid(self.grid, centre, radii, tilt=side * organ.tilt, wave=wave)
         if _IN_TRUNK[0] < organ.centre[2] < _IN_TRUNK[1] and abs(organ.centre[0]) < _IN_TRUNK[2]:
             filled = filled * self.inner[box]
-        _paint(self.image, box, filled, uptake)
-
-
-def _paint(
-    image: NDArray[np.float32], box: tuple[slice, slice, slice], filled: NDArray[np.float32], uptake: float
-) -> None:
-    """Cover what is there, in proportion to how much of each voxel is filled."""
-    image[box] += filled * (np.float32(uptake) - image[box])
+        paint(self.image, box, filled, uptake)
 
 
 def _drawn(limits: tuple[float, float], rng: np.random.Generator) -> float:
