@@ -46,11 +46,13 @@ import scipy.fft
 from tatcli.degradation.low_resolution_mri import kept_lines
 from tatcli.errors import UsageError
 from tatcli.inference.holes import filled
-from tatcli.inference.kspace_seam import summed_powers
+from tatcli.inference.kspace_seam import powers
 from tatcli.inference.kspace_shutter import is_altered
 from tatcli.volumes.slices import evenly_spaced
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from jaxtyping import Complex64, Float32
     from numpy.typing import NDArray
 
@@ -143,11 +145,12 @@ def estimate_factors(stack: NDArray[np.float32]) -> tuple[float, float]:
     Args:
         stack: as for :func:`estimate_known_lines`.
     """
-    powers = _powers(stack)
-    for known in map(_known_inside, powers):
-        if known is not None:
+    looked_at = []
+    for power in _powers(stack):
+        if (known := _known_inside(power)) is not None:
             return known.factors
-    for power in powers:
+        looked_at.append(power)
+    for power in looked_at:
         down, across = (_factor(axis) for axis in (power, power.T))
         if max(down, across) > 1.0:
             return down, across
@@ -160,8 +163,8 @@ def _factor(power: NDArray[np.float64]) -> float:
     return 1.0 if border is None else len(power) / _lines_inside(power, border, power.shape[1] // 2)
 
 
-def _powers(stack: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    return summed_powers(filled(stack[index], fallback=0.0) for index in evenly_spaced(len(stack), SPECTRUM_SLICES))
+def _powers(stack: NDArray[np.float32]) -> Iterator[NDArray[np.float64]]:
+    return powers([filled(stack[index], fallback=0.0) for index in evenly_spaced(len(stack), SPECTRUM_SLICES)])
 
 
 def _known_inside(power: NDArray[np.float64]) -> KnownLines | None:

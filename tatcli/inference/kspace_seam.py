@@ -9,37 +9,37 @@ that has the jumps and no structure (Moisan, J Math Imaging Vis 39:161, 2011).
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.fft
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator, Sequence
 
     from jaxtyping import Complex128, Float64
     from numpy.typing import NDArray
 
-__all__ = ["seam_lines", "summed_powers"]
+__all__ = ["powers", "seam_lines"]
 
 
-def summed_powers(slices: Iterable[NDArray[np.float32]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Power of k-space, summed over slices: as it is, and without the seams' share.
+def powers(slices: Sequence[NDArray[np.float32]]) -> Iterator[NDArray[np.float64]]:
+    """Power of k-space, summed over slices: first as it is, then, if that is asked for, without the seams' share.
 
     Args:
-        slices: (rows, columns) each, finite.
+        slices: (rows, columns) each, finite; at least one.
 
-    Returns:
-        (rows, columns) each, in FFT order.
+    Yields:
+        (rows, columns), in FFT order.
     """
-    pairs: list[NDArray[np.float64]] = []
-    for slice_ in slices:
-        whole = slice_.astype(np.float64)
-        lines = scipy.fft.fft2(whole)
-        pair = [np.square(np.abs(lines)), np.square(np.abs(lines - seam_lines(whole)))]
-        pairs = [sum_ + power for sum_, power in zip(pairs, pair, strict=True)] if pairs else pair
-    power, seamless = pairs
-    return power, seamless
+    for seamless in (False, True):
+        yield np.asarray(functools.reduce(np.add, (_power(slice_.astype(np.float64), seamless) for slice_ in slices)))
+
+
+def _power(slice_: NDArray[np.float64], seamless: bool) -> NDArray[np.float64]:  # noqa: FBT001
+    lines = scipy.fft.fft2(slice_)
+    return np.asarray(np.square(np.abs(lines - seam_lines(slice_) if seamless else lines)))
 
 
 def seam_lines(slice_: Float64[np.ndarray, "rows columns"]) -> Complex128[np.ndarray, "rows columns"]:

@@ -47,7 +47,7 @@ def update_frames(dataset: Dataset, planes: tuple[Plane, ...], derivation: Deriv
     for plane, group in zip(planes, kept, strict=True):
         _set_type(group, source[0])
         group.DerivationImageSequence = [_derivation_item(plane, derivation, source)]
-        if _any_recoded(planes):
+        if _any_rescaled(planes):
             _recode(group, shared, plane)
         if _any_remapped(planes) and _own_group(group, shared, "RealWorldValueMappingSequence"):
             recode_mappings(group, plane)
@@ -79,13 +79,12 @@ def _number_anew(dataset: Dataset, frames: list[int]) -> None:
         del dataset.RepresentativeFrameNumber
 
 
-def _any_recoded(planes: tuple[Plane, ...]) -> bool:
-    return any(plane.recoded or plane.in_suv for plane in planes)
+def _any_rescaled(planes: tuple[Plane, ...]) -> bool:
+    return any(plane.rescaled for plane in planes)
 
 
 def _any_remapped(planes: tuple[Plane, ...]) -> bool:
-    """Whether real world values are of other stored numbers than the source's, or of more."""
-    return _any_recoded(planes) or any(plane.coding.limits != plane.own.limits for plane in planes)
+    return any(plane.remapped for plane in planes)
 
 
 def _bring_to_suv(place: Dataset, plane: Plane) -> None:
@@ -100,7 +99,7 @@ def _bring_to_suv(place: Dataset, plane: Plane) -> None:
 def _groups_of_frames(planes: tuple[Plane, ...]) -> list[str]:
     """The groups that every frame has for itself now."""
     moved = []
-    if _any_recoded(planes):
+    if _any_rescaled(planes):
         moved.append("PixelValueTransformationSequence")
     if _any_remapped(planes):
         moved.append("RealWorldValueMappingSequence")

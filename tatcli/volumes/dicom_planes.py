@@ -64,6 +64,16 @@ class Plane:
         """Whether stored numbers mean something else than in the source."""
         return (self.coding.slope, self.coding.intercept) != (self.own.slope, self.own.intercept)
 
+    @property
+    def rescaled(self) -> bool:
+        """Whether stored numbers mean something else than in the source, or the same in other units."""
+        return self.recoded or self.in_suv
+
+    @property
+    def remapped(self) -> bool:
+        """Whether real world values are of other stored numbers than the source's, or of more."""
+        return self.rescaled or self.coding.limits != self.own.limits
+
 
 @dataclass(frozen=True)
 class SourceObject:

@@ -18,9 +18,9 @@ _SUV: Final = ("g/ml{SUVbw}", "UCUM", "Standardized Uptake Value body weight")
 
 def describe_values(dataset: Dataset, plane: Plane) -> None:
     """A classic source's rescale, where it changed, and what follows from it."""
-    if plane.recoded or plane.in_suv:
+    if plane.rescaled:
         set_rescale(dataset, plane)
-    if plane.recoded or plane.in_suv or plane.coding.limits != plane.own.limits:
+    if plane.remapped:
         recode_mappings(dataset, plane)
     if plane.in_suv:
         scale_windows(dataset, plane.factor)
@@ -50,7 +50,7 @@ def recode_mappings(place: Dataset, plane: Plane) -> None:
     kept = []
     for item in place.get("RealWorldValueMappingSequence") or []:
         if item.get("RealWorldValueSlope") is None:
-            kept += [] if plane.recoded or plane.in_suv else [item]
+            kept += [] if plane.rescaled else [item]
             continue
         slope, intercept = float(item.RealWorldValueSlope), float(item.get("RealWorldValueIntercept") or 0.0)
         item.RealWorldValueSlope = slope * plane.coding.slope / plane.factor / plane.own.slope
